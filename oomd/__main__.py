@@ -1,0 +1,39 @@
+"""``python -m oomd`` and the ``oomd`` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from oomd import __version__
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from oomd.commands import check, demo, explain, run
+    from oomd.commands import exec as exec_command
+
+    parser = argparse.ArgumentParser(
+        prog="oomd", description="A user-space out-of-memory killer that gets the memory back at once."
+    )
+    parser.add_argument("--version", action="version", version=f"oomd {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (run, exec_command, explain, check, demo):
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns its exit status (2: a mistake in what the user wrote)."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 141
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

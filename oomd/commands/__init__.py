@@ -1,0 +1,1 @@
+"""One file per subcommand: argument parsing and printing, no more."""

@@ -1,0 +1,120 @@
+"""``oomd check``: every problem of a configuration at once; else what is in force, in words, and whom each pattern hits now."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+
+from oomd.commands.options import MISTAKE
+from oomd.config.compiled import to_plain
+from oomd.config.loader import describe_file, load_config
+from oomd.engine.names import matches_pattern
+from oomd.model.config import Config
+from oomd.model.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    import argparse
+
+    from oomd.model.report import Plain
+    from oomd.model.ruleset import Detector, Ruleset
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser("check", help="check a configuration and show what it means", description=__doc__)
+    parser.add_argument("--config", metavar="FILE", help="configuration file; without it the embedded default")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 when the configuration is right, 2 otherwise."""
+    loaded = load_config(arguments.config)
+    if isinstance(loaded, Config):
+        hits = pattern_hits(loaded)
+        if arguments.json:
+            content = {
+                "version": 1,
+                "problems": [],
+                "config": to_plain(loaded),
+                "rulesets": in_words(loaded),
+                "patterns": hits,
+            }
+            print(json.dumps(content))
+        else:
+            print("\n".join(describe(loaded, arguments.config, hits)))
+        return 0
+    if arguments.json:
+        keys = ("file", "line", "column", "path", "message")
+        print(json.dumps({"version": 1, "problems": [{key: getattr(each, key) for key in keys} for each in loaded]}))
+    else:
+        for problem in loaded:
+            print(problem, file=sys.stderr)
+    return MISTAKE
+
+
+def describe(config: Config, path: str | None, hits: list[Plain]) -> list[str]:
+    """The effective configuration for people."""
+    budget = "the machine's memory" if config.budget_bytes is None else format_size(config.budget_bytes)
+    lines = [
+        f"configuration: {describe_file(path)}",
+        f"scope: {config.scope}    budget: {budget}    dry run: {'yes' if config.dry_run else 'no'}",
+        f"reap: {config.reap.backend}    log: {config.log.format}    runtime directory: {config.runtime_dir or 'default'}",
+        *in_words(config),
+    ]
+    for name in ("protect", "prefer", "avoid"):
+        lines.append(f"{name}:")
+        lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
+    return lines
+
+
+def in_words(config: Config) -> list[str]:
+    """Each ruleset as sentences."""
+    return [line for ruleset in config.rules.rulesets for line in _ruleset_words(ruleset)]
+
+
+def pattern_hits(config: Config) -> list[Plain]:
+    """Which live processes each pattern of the name lists hits now."""
+    live = [(process.pid, process.info["name"] or "") for process in psutil.process_iter(["name"])]
+    hits = []
+    for name in ("protect", "prefer", "avoid"):
+        for pattern in getattr(config.rules.preferences, name).patterns:
+            # psutil shows names longer than the kernel's 15 bytes by looking at the command line; the killer compares the kernel's.
+            found = [(pid, comm[:15]) for pid, comm in live if matches_pattern(pattern, comm[:15])]
+            hits.append(
+                {
+                    "list": name,
+                    "pattern": pattern,
+                    "pids": [pid for pid, _ in found],
+                    "names": sorted({comm for _, comm in found}),
+                }
+            )
+    return hits
+
+
+def _ruleset_words(ruleset: Ruleset) -> list[str]:
+    hold = f", for {format_duration(ruleset.for_us)}" if ruleset.for_us else ""
+    ask = f"SIGTERM, SIGKILL after {format_duration(ruleset.grace_us)}" if ruleset.grace_us else "SIGKILL"
+    lines = [f"ruleset {ruleset.name}: when {_groups_words(ruleset.when)}{hold}: {ask}"]
+    if ruleset.critical:
+        lines.append(f"  when {_groups_words(ruleset.critical)}: SIGKILL at once")
+    if ruleset.policy is not None:
+        lines.append(f"  to the process {ruleset.policy.words()}")
+    if ruleset.pause_us:
+        lines.append(f"  then it rests for {format_duration(ruleset.pause_us)}")
+    return lines
+
+
+def _groups_words(groups: tuple[tuple[Detector, ...], ...]) -> str:
+    return ", or ".join(" and ".join(detector.words() for detector in group) for group in groups)
+
+
+def _hit_line(hit: Plain) -> str:
+    if not hit["pids"]:
+        return f"{hit['pattern']}: nobody now"
+    pids = ", ".join(str(pid) for pid in hit["pids"][:10])
+    more = f" and {len(hit['pids']) - 10} more" if len(hit["pids"]) > 10 else ""
+    return f"{hit['pattern']}: {', '.join(hit['names'])} ({pids}{more})"

@@ -1,0 +1,185 @@
+"""``oomd explain``: who would die now and why; who is spared, and why. Nobody is signalled."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+
+from oomd.commands.options import (
+    add_config_options,
+    add_tree_options,
+    complain,
+    load_or_complain,
+    missing_cgroup,
+    overrides_of,
+)
+from oomd.daemon import narrowed_by_environment, own_and_ancestors
+from oomd.engine.detection import initial_state, longest_window_us, observe
+from oomd.engine.selection import select
+from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
+from oomd.kernel.files import PAGE_BYTES, KernelFile, KernelFormatError
+from oomd.kernel.scope import ScopeGuard
+from oomd.loop import clock_us
+from oomd.model.config import Config
+from oomd.model.decision import Decision, Detection, Evidence
+from oomd.model.report import plain_decision
+from oomd.model.scope import CGROUP, Scope, ScopeError
+from oomd.model.snapshot import Budget, MemoryStatus
+from oomd.model.units import format_size
+from oomd.monitor.process_table import ProcessTable
+from oomd.monitor.rows import read_rollup
+from oomd.monitor.sampler import Sampler
+from oomd.monitor.sharing import MOST, WORTH_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from oomd.model.ruleset import EngineState
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser("explain", help="who would die now, and why", description=__doc__)
+    add_config_options(parser)
+    add_tree_options(parser)
+    parser.add_argument("--assume-low", action="store_true", help="decide as though the first ruleset had fired")
+    parser.add_argument("--json", action="store_true", help="print the decision as one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look once, decide, print."""
+    config = load_or_complain(arguments.config, overrides_of(arguments))
+    if config is None:
+        return 2
+    try:
+        decision = explain(config, arguments)
+    except (ScopeError, CgroupError, KernelFormatError) as error:
+        return complain(str(error))
+    except OSError as error:
+        return complain(f"{error.filename or arguments.proc or '/proc'}: {error.strerror}")
+    print(json.dumps(plain_decision(decision)) if arguments.json else "\n".join(describe(decision)))
+    return 0
+
+
+def explain(config: Config, arguments: argparse.Namespace) -> Decision:
+    """The decision for this moment. Raises ScopeError, CgroupError, KernelFormatError and OSError."""
+    proc_dir = arguments.proc or "/proc"
+    # OOMD_SCOPE limits what may be done to the machine's processes; pids of another tree mean nothing to it.
+    scope = config.scope if arguments.proc else narrowed_by_environment(config.scope)
+    missing = "" if arguments.proc or arguments.cgroup else missing_cgroup(scope)
+    if missing:
+        raise ScopeError(f"cgroup:{missing}: there is no such cgroup")
+    proc_fd = os.open(proc_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    own = frozenset() if arguments.proc else own_and_ancestors(proc_fd)
+    table = ProcessTable(
+        proc_fd,
+        ScopeGuard(scope, proc_fd),
+        own,
+        vmstat=_optional(f"{proc_dir}/vmstat"),
+        loadavg=_optional(f"{proc_dir}/loadavg"),
+        page_bytes=PAGE_BYTES,
+        account_all=True,
+    )
+    sampler = Sampler(proc_dir, PAGE_BYTES)
+    state = initial_state(config.rules)
+    if not arguments.proc and sampler.has_pressure and not arguments.assume_low:
+        state = _watch(config, sampler, state)
+    status = sampler.read_status(clock_us())
+    table.scan(status, clock_us)
+    _measure_sharing(table, proc_fd)
+    status = _with_budget(status, config, scope, table, arguments.cgroup or CGROUP_ROOT)
+    detections, state = observe(config.rules, status, state)
+    if arguments.assume_low:
+        detections = _assumed(detections)
+    return select(config.rules, table.snapshot(status, clock_us(), everybody=True), detections, state)
+
+
+def describe(decision: Decision) -> list[str]:
+    """The decision for people."""
+    status = decision.status
+    lines = [f"memory: {format_size(status.available_bytes)} of {format_size(status.base_bytes)} available"]
+    if status.budget is not None:
+        lines[0] += f" (budget, usage from {status.budget.source})"
+    elif status.has_swap:
+        lines[0] += f", swap: {format_size(status.swap_free_bytes)} of {format_size(status.swap_total_bytes)} free"
+    for detection in decision.detections:
+        lines.append(f"ruleset {detection.ruleset}: {_state_of(detection)}")
+        lines += [f"  {'x' if piece.holds else '-'} {piece.text}" for piece in detection.evidence]
+    lines.append(f"decision: {decision.action}: {decision.reason}")
+    lines.append("who would go first:" if decision.ranking else "nobody may be killed")
+    for place, candidate in enumerate(decision.ranking[:10], 1):
+        process = candidate.process
+        lines.append(
+            f"  {place:2}. {process.comm} ({process.id.pid}) gives back {format_size(candidate.freeable_bytes)}"
+            f" [{_measure_of(candidate.measured)}], oom_score_adj {process.oom_score_adj}, {candidate.preference}"
+        )
+    spared = sorted(decision.rejected, key=lambda rejection: -rejection.process.size_bytes)
+    spared = [rejection for rejection in spared if not rejection.process.is_kernel_thread]
+    if spared:
+        lines.append("who is spared:")
+    for rejection in spared[:20]:
+        process = rejection.process
+        lines.append(f"  {process.comm} ({process.id.pid}, {format_size(process.size_bytes)}) {rejection.why}")
+    if len(spared) > 20:
+        lines.append(f"  and {len(spared) - 20} more")
+    return lines
+
+
+def _state_of(detection: Detection) -> str:
+    if detection.critical:
+        return "fired, critical"
+    return "fired" if detection.fired else "quiet"
+
+
+def _measure_of(measured: str) -> str:
+    return "its own, by smaps_rollup" if measured == "private" else "RssAnon + VmSwap"
+
+
+def _watch(config: Config, sampler: Sampler, state: EngineState) -> EngineState:
+    """Collect as much pressure as the longest window wants: a share of a window cannot be told from one look."""
+    window_us = longest_window_us(config.rules)
+    if window_us and sys.stderr.isatty():
+        print(f"watching memory pressure for {window_us / 1e6:g} s …", file=sys.stderr)
+    end = clock_us() + window_us
+    while clock_us() < end:
+        _, state = observe(config.rules, sampler.read_status(clock_us()), state)
+        time.sleep(min(0.1, max(0.001, (end - clock_us()) / 1e6)))
+    return initial_state(config.rules) if not window_us else state
+
+
+def _with_budget(status: MemoryStatus, config: Config, scope: Scope, table: ProcessTable, root: str) -> MemoryStatus:
+    if config.budget_bytes is None:
+        return status
+    cgroup = next((part.path for part in scope.parts if part.kind == CGROUP), "")
+    if cgroup:
+        memory = open_cgroup_memory(cgroup, root=root)
+        usage = memory.read_usage_bytes()
+        memory.close()
+    else:
+        usage = table.usage_bytes()
+    return replace(status, budget=Budget(config.budget_bytes, usage, cgroup or "processes"))
+
+
+def _measure_sharing(table: ProcessTable, proc_fd: int) -> None:
+    for row in table.leaders[:MOST]:
+        rollup = read_rollup(proc_fd, row.pid) if row.size_bytes >= WORTH_BYTES else None
+        if rollup is not None:
+            row.measured(rollup, clock_us())
+
+
+def _assumed(detections: tuple[Detection, ...]) -> tuple[Detection, ...]:
+    assumed = Evidence("assumed", holds=True, text="memory is assumed to be low (--assume-low)")
+    first = detections[0]
+    return (replace(first, fired=True, evidence=(assumed, *first.evidence)), *detections[1:])
+
+
+def _optional(path: str) -> KernelFile | None:
+    try:
+        return KernelFile(path)
+    except OSError:
+        return None

@@ -1,0 +1,59 @@
+"""Stage one of ``run`` and ``exec``: start the outside process, then become the killer."""
+
+from __future__ import annotations
+
+import json
+import marshal
+import os
+import sys
+
+from oomd.config.compiled import to_plain
+from oomd.outside.spawn import spawn_outside
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.model.config import Config
+
+LINK_TOKEN = "@LINK@"  # noqa: S105 - stands for a descriptor's number
+
+
+def become_killer(
+    config: Config,
+    *,
+    config_path: str | None,
+    overrides: dict[str, str],
+    quiet: bool = False,
+    keep_fds: tuple[int, ...] = (),
+    **options: object,
+) -> None:
+    """Replace this process by the killer; does not return.
+
+    The killer gets plain values over a memfd: it never parses YAML, and none of our libraries stays in its memory.
+    """
+    outside = {
+        "link_fd": LINK_TOKEN,
+        "format": config.log.format,
+        "config_path": None if config_path is None else os.path.abspath(config_path),
+        "overrides": overrides,
+        "quiet": quiet,
+    }
+    argument = json.dumps(outside).replace(f'"{LINK_TOKEN}"', LINK_TOKEN)
+    argv = [sys.executable, "-m", "oomd.outside.main", argument]
+    started = spawn_outside(argv, LINK_TOKEN)
+    everything = {
+        "config": to_plain(config),
+        "outside_argv": argv,
+        "link_token": LINK_TOKEN,
+        "outside_pid": started.pid,
+        "link_fd": started.link_fd,
+        **options,
+    }
+    memfd = os.memfd_create("oomd-options", 0)
+    os.write(memfd, marshal.dumps(everything))
+    os.lseek(memfd, 0, os.SEEK_SET)
+    for fd in (memfd, started.link_fd, *keep_fds):
+        os.set_inheritable(fd, True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    image = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "killer.py")
+    os.execv(sys.executable, [sys.executable, "-I", "-S", image, str(memfd)])

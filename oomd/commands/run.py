@@ -1,0 +1,118 @@
+"""``oomd run``: protect the machine, or what a scope holds of it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from oomd.commands.launch import become_killer
+from oomd.commands.options import (
+    add_config_options,
+    add_tree_options,
+    complain,
+    load_or_complain,
+    missing_cgroup,
+    overrides_of,
+)
+from oomd.daemon import narrowed_by_environment
+from oomd.kernel.features import probe_features
+from oomd.kernel.scope import ScopeGuard
+from oomd.model.scope import CGROUP, ScopeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from oomd.model.config import Config
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser("run", help="protect the machine", description=__doc__)
+    add_config_options(parser)
+    add_tree_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="decide and report, but never signal anybody")
+    parser.add_argument("--runtime-dir", metavar="DIR", help="where the lock lives; one instance per directory")
+    parser.add_argument("--log-format", choices=("text", "json", "journal"), help="how to report (default: text)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Become the daemon. Returns only when something is wrong."""
+    overrides = overrides_of(arguments)
+    config = load_or_complain(arguments.config, overrides)
+    if config is None:
+        return 2
+    mistake = _mistake(arguments, config)
+    if mistake:
+        return complain(mistake)
+    lock_fd = _lock(config.runtime_dir or default_runtime_dir())
+    if isinstance(lock_fd, str):
+        return complain(lock_fd)
+    become_killer(
+        config,
+        config_path=arguments.config,
+        overrides=overrides,
+        keep_fds=(lock_fd,),
+        lock_fd=lock_fd,
+        proc_dir=arguments.proc or "/proc",
+        usage_cgroup=_usage_cgroup(config),
+    )
+    return 1
+
+
+def default_runtime_dir() -> str:
+    """/run/oomd for root; else below XDG_RUNTIME_DIR, or a directory of our own in /tmp."""
+    if os.geteuid() == 0:
+        return "/run/oomd"
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return f"{base}/oomd" if base else f"/tmp/oomd-{os.geteuid()}"  # noqa: S108 - checked to be ours before use
+
+
+def _mistake(arguments: argparse.Namespace, config: Config) -> str:
+    if (arguments.proc or arguments.cgroup) and not config.dry_run:
+        return "--proc and --cgroup need --dry-run: a kill is decided only by this machine's own /proc"
+    if not probe_features().pidfd_open and not config.dry_run:
+        return "this kernel has no pidfd_open: oomd needs Linux 5.3"
+    try:
+        scope = narrowed_by_environment(config.scope)
+        proc_fd = os.open(arguments.proc or "/proc", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            ScopeGuard(scope, proc_fd)
+        finally:
+            os.close(proc_fd)
+    except ScopeError as error:
+        return str(error)
+    except OSError as error:
+        return f"--proc {arguments.proc}: {error.strerror}"
+    missing = missing_cgroup(scope) if not arguments.cgroup else ""
+    return f"cgroup:{missing}: there is no such cgroup" if missing else ""
+
+
+def _usage_cgroup(config: Config) -> str:
+    """The cgroup whose memory a budget is compared with; a tree's or a user's processes are summed instead."""
+    paths = [part.path for part in config.scope.parts if part.kind == CGROUP]
+    return paths[0] if paths and config.budget_bytes is not None else ""
+
+
+def _lock(directory: str) -> int | str:
+    """The descriptor that holds the lock, or what is wrong."""
+    try:
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        if os.stat(directory).st_uid not in (os.geteuid(), 0):
+            return f"--runtime-dir {directory}: belongs to somebody else"
+        fd = os.open(f"{directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        if error.errno == errno.EWOULDBLOCK:
+            return f"another oomd (pid {_holder(directory)}) runs with the runtime directory {directory}"
+        return f"--runtime-dir {directory}: {error.strerror}"
+    return fd
+
+
+def _holder(directory: str) -> str:
+    with open(f"{directory}/lock", encoding="ascii", errors="replace") as file:
+        return file.read().strip() or "unknown"

@@ -1,0 +1,1 @@
+"""The configuration: every key, its loader, its defaults."""

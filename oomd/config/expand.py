@@ -1,0 +1,58 @@
+"""The short form of the rules (``level``, ``stall``) expanded into rulesets: the engine knows nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oomd.detectors.pressure import MemoryPressure
+from oomd.detectors.thresholds import MemoryAvailable, SwapFree
+from oomd.model.ruleset import Ruleset
+from oomd.model.threshold import Threshold
+from oomd.model.units import GIB, SECOND_US
+from oomd.policies.freeable import Freeable
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """``level:`` of the configuration: too little is left."""
+
+    term: Threshold = Threshold(share=0.05, size_bytes=GIB)
+    kill: Threshold | None = None
+    """Half of ``term`` unless given."""
+    swap: Threshold = Threshold(share=0.10)
+    grace_us: int = 5 * SECOND_US
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """``stall:`` of the configuration: the machine stands still although something is left."""
+
+    term: float = 0.40
+    kill: float = 0.70
+    over_us: int = 2 * SECOND_US
+    available: Threshold = Threshold(share=0.12, size_bytes=2 * GIB)
+    grace_us: int = 5 * SECOND_US
+
+
+def level_ruleset(level: Level) -> Ruleset:
+    """Available memory below the limit, and swap (if there is any) nearly used up."""
+    kill = level.kill if level.kill is not None else level.term.halved()
+    return Ruleset(
+        name="level",
+        when=((MemoryAvailable(level.term), SwapFree(level.swap)),),
+        critical=((MemoryAvailable(kill), SwapFree(level.swap)),),
+        policy=Freeable(),
+        grace_us=level.grace_us,
+    )
+
+
+def stall_ruleset(stall: Stall) -> Ruleset:
+    """Everything stalls for memory while available memory is short: never by pressure alone, nor by the level alone."""
+    short = MemoryAvailable(stall.available)
+    return Ruleset(
+        name="stall",
+        when=((MemoryPressure(stall.term, stall.over_us), short),),
+        critical=((MemoryPressure(stall.kill, stall.over_us), short),),
+        policy=Freeable(),
+        grace_us=stall.grace_us,
+    )

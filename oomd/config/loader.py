@@ -1,0 +1,184 @@
+"""Loads the configuration: YAML nodes to a Config, or every Problem at once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from oomd.config.expand import Level, Stall, level_ruleset, stall_ruleset
+from oomd.config.nodes import Walker, is_off
+from oomd.config.problems import Problem
+from oomd.config.rulesets import build_rulesets
+from oomd.config.schema import DEFAULT_PROTECT, KEYS, LEVEL_KEYS, STALL_KEYS
+from oomd.model.config import Config, LogOptions
+from oomd.model.ruleset import Names, Preferences, ReapOptions, Rules, Ruleset
+from oomd.model.scope import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomd.model.threshold import Threshold
+
+MOST_BYTES = 1 << 20
+"""A configuration larger than this is somebody else's file."""
+_BY_NAME = {key.name: key for key in KEYS}
+_LEVEL_FIELDS = {"grace": "grace_us"}
+_STALL_FIELDS = {"grace": "grace_us", "over": "over_us"}
+
+
+def load_config(path: str | None, *, overrides: dict[str, str] | None = None) -> Config | list[Problem]:
+    """The configuration of a file (None: the embedded default) with what the command line says of it.
+
+    ``overrides`` maps keys (``budget``, ``log.format``) to the texts of their options; a mistake there names the
+    option.
+    """
+    problems: list[Problem] = []
+    walker = Walker(path or "", problems)
+    root = None if path is None else _compose(path, problems)
+    nodes = {} if root is None else walker.mapping(root, "", _BY_NAME)
+    values = _plain_values(walker, nodes)
+    values |= _overridden(overrides or {}, problems)
+    rulesets = _rulesets(walker, nodes)
+    preferences = _preferences(walker, nodes)
+    if problems:
+        return sorted(set(problems))
+    return Config(
+        rules=Rules(rulesets, preferences),
+        scope=values.get("scope", Scope()),
+        budget_bytes=values.get("budget"),
+        dry_run=values.get("dry_run", False),
+        reap=ReapOptions(**values.get("reap", {})),
+        log=LogOptions(**values.get("log", {})),
+        runtime_dir=values.get("runtime_dir", ""),
+    )
+
+
+def default_config() -> Config:
+    """The embedded default."""
+    config = load_config(None)
+    assert isinstance(config, Config)
+    return config
+
+
+def _compose(path: str, problems: list[Problem]) -> yaml.Node | None:
+    """The root node; None for an empty file, or after a problem."""
+    data = b""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            problems.append(Problem(path, 0, 0, "", "is larger than 1 MiB: not a configuration of oomd"))
+            return None
+        return yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        problems.append(Problem(path, 0, 0, "", error.strerror or str(error)))
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        problems.append(Problem(path, line, column, "", "is not UTF-8 text"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        problems.append(Problem(path, line, column, "", f"is not YAML: {error.problem or error.context}"))
+    except yaml.reader.ReaderError as error:
+        problems.append(Problem(path, 1, 1, "", f"is not YAML: {error.reason} at character {error.position}"))
+    except RecursionError:
+        problems.append(Problem(path, 1, 1, "", "is nested too deeply"))
+    return None
+
+
+def _plain_values(walker: Walker, nodes: dict[str, yaml.Node]) -> dict[str, Any]:
+    """The keys that are one value, or a mapping of such."""
+    values: dict[str, Any] = {}
+    for name, node in nodes.items():
+        key = _BY_NAME[name]
+        if key.kind == "mapping":
+            values[name] = walker.options(node, name, key.keys)
+        elif key.kind in ("scope", "size", "bool", "text"):
+            value = walker.scalar(node, name, key)
+            if value is not None:
+                values[name] = value
+    return values
+
+
+def _overridden(overrides: dict[str, str], problems: list[Problem]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for path, text in overrides.items():
+        name, _, inner = path.partition(".")
+        key = _BY_NAME[name]
+        if inner:
+            key = next(each for each in key.keys if each.name == inner)
+        option = "--" + path.replace(".", "-").replace("_", "-")
+        value = Walker.convert(text, key, _teller(option, problems))
+        if value is not None:
+            values[name] = {inner: value} if inner else value
+    return values
+
+
+def _teller(option: str, problems: list[Problem]) -> Callable[[str], None]:
+    return lambda message: problems.append(Problem(option, 0, 0, "", message))
+
+
+def _rulesets(walker: Walker, nodes: dict[str, yaml.Node]) -> tuple[Ruleset, ...]:
+    if "rulesets" in nodes:
+        for name in ("level", "stall"):
+            if name in nodes:
+                walker.problem(nodes[name], name, "has no effect beside rulesets, which replace it; remove one of them")
+        return build_rulesets(walker, nodes["rulesets"])
+    rulesets = []
+    if "level" not in nodes or not is_off(nodes["level"]):
+        rulesets.append(level_ruleset(_level(walker, nodes.get("level"))))
+    if "stall" not in nodes or not is_off(nodes["stall"]):
+        rulesets.append(stall_ruleset(_stall(walker, nodes.get("stall"))))
+    if not rulesets:
+        walker.problem(nodes["stall"], "stall", "level and stall are both off: nothing would ever be done")
+    return tuple(rulesets)
+
+
+def _level(walker: Walker, node: yaml.Node | None) -> Level:
+    if node is None:
+        return Level()
+    values = walker.options(node, "level", LEVEL_KEYS)
+    level = Level(**{_LEVEL_FIELDS.get(name, name): value for name, value in values.items()})
+    if level.kill is not None and _is_above(level.kill, level.term):
+        walker.problem(node, "level.kill", "is above level.term: nobody would ever be asked to go")
+    return level
+
+
+def _stall(walker: Walker, node: yaml.Node | None) -> Stall:
+    if node is None:
+        return Stall()
+    values = walker.options(node, "stall", STALL_KEYS)
+    stall = Stall(**{_STALL_FIELDS.get(name, name): value for name, value in values.items()})
+    if stall.kill < stall.term:
+        walker.problem(node, "stall.kill", "is below stall.term: nobody would ever be asked to go")
+    if not 500_000 <= stall.over_us <= 10_000_000:
+        walker.problem(node, "stall.over", "should be between 500ms and 10s")
+    return stall
+
+
+def _is_above(one: Threshold, other: Threshold) -> bool:
+    """Whether a limit is above another on every machine as far as their parts can be compared."""
+    shares = one.share is not None and other.share is not None and one.share > other.share
+    sizes = one.size_bytes is not None and other.size_bytes is not None and one.size_bytes > other.size_bytes
+    return shares or sizes
+
+
+def _preferences(walker: Walker, nodes: dict[str, yaml.Node]) -> Preferences:
+    lists = {name: walker.names(nodes[name], name) if name in nodes else {} for name in ("protect", "prefer", "avoid")}
+    if "protect" not in nodes:
+        protect: tuple[str, ...] = DEFAULT_PROTECT
+    else:
+        protect = tuple(lists["protect"])
+    for one, other in (("prefer", "protect"), ("avoid", "protect"), ("prefer", "avoid")):
+        for pattern in lists[one]:
+            if pattern in (protect if other == "protect" and other in nodes else lists[other]):
+                walker.problem(lists[one][pattern], one, f"{pattern!r} is on the list {other} too")
+    return Preferences(Names(protect), Names(tuple(lists["prefer"])), Names(tuple(lists["avoid"])))
+
+
+def describe_file(path: str | None) -> str:
+    """What is loaded, in words."""
+    return "the embedded default" if path is None else os.path.abspath(path)

@@ -1,0 +1,159 @@
+"""Walks YAML nodes against keys: every scalar is converted from its own text by its declared type, every problem has
+its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from oomd.config.problems import Problem, did_you_mean
+from oomd.config.schema import DEFAULT_PROTECT, DEFAULT_WORD
+from oomd.model.scope import ScopeError, parse_scope
+from oomd.model.units import UnitError, parse_duration, parse_share, parse_size, parse_threshold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from oomd.config.schema import Key
+
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def parse_bool(text: str) -> bool:
+    """``true``/``yes``/``on`` or ``false``/``no``/``off``."""
+    if text.lower() not in _BOOLEANS:
+        raise UnitError(f"{text!r} is neither true nor false")
+    return _BOOLEANS[text.lower()]
+
+
+def parse_positive_size(text: str) -> int | None:
+    """A size above zero; ``none`` for no limit."""
+    if text.lower() == "none":
+        return None
+    size = parse_size(text)
+    if size == 0:
+        raise UnitError("must be more than nothing")
+    return size
+
+
+CONVERSIONS: dict[str, Callable[[str], Any]] = {
+    "bool": parse_bool,
+    "duration": parse_duration,
+    "scope": parse_scope,
+    "share": parse_share,
+    "size": parse_positive_size,
+    "text": str,
+    "threshold": parse_threshold,
+}
+
+
+@dataclass(slots=True)
+class Walker:
+    """Collects problems while it converts."""
+
+    file: str
+    problems: list[Problem]
+
+    def problem(self, node: yaml.Node, path: str, message: str) -> None:
+        """Note a mistake at this node."""
+        mark = node.start_mark
+        self.problems.append(Problem(self.file, mark.line + 1, mark.column + 1, path, message))
+
+    def mapping(self, node: yaml.Node, path: str, known: Iterable[str]) -> dict[str, yaml.Node]:
+        """The value nodes of a mapping by key; unknown and duplicate keys are problems."""
+        if not isinstance(node, yaml.MappingNode):
+            if not _is_nothing(node):
+                self.problem(node, path, f"should be a mapping (key: value), is {_kind_of(node)}")
+            return {}
+        names = list(known)
+        seen: dict[str, yaml.Node] = {}
+        values: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            place = f"{path}.{name}" if path else name
+            if not isinstance(key, yaml.ScalarNode):
+                self.problem(key, path, "a key must be a plain word")
+            elif name in seen:
+                self.problem(key, place, f"is given twice, first in line {seen[name].start_mark.line + 1}")
+            elif name not in names:
+                self.problem(key, place, f"unknown key{did_you_mean(name, names)}")
+            else:
+                values[name] = value
+            seen.setdefault(name, key)
+        return values
+
+    def sequence(self, node: yaml.Node, path: str) -> list[yaml.Node]:
+        """The items of a list."""
+        if isinstance(node, yaml.SequenceNode):
+            return list(node.value)
+        if not _is_nothing(node):
+            self.problem(node, path, f"should be a list, is {_kind_of(node)}")
+        return []
+
+    def scalar(self, node: yaml.Node, path: str, key: Key) -> Any:
+        """The value of a scalar, or None after a problem."""
+        if not isinstance(node, yaml.ScalarNode):
+            self.problem(node, path, f"should be a single value, is {_kind_of(node)}")
+            return None
+        return self.convert(node.value, key, lambda message: self.problem(node, path, message))
+
+    @staticmethod
+    def convert(text: str, key: Key, tell: Callable[[str], None]) -> Any:
+        """The value of a text, or None after telling what is wrong."""
+        if not text and key.kind != "text":
+            tell("is empty")
+            return None
+        if key.kind == "choice":
+            if text not in key.choices:
+                tell(f"{text!r} is not one of {', '.join(key.choices)}{did_you_mean(text, key.choices)}")
+                return None
+            return text
+        try:
+            return CONVERSIONS[key.kind](text)
+        except (UnitError, ScopeError) as error:
+            tell(str(error))
+            return None
+
+    def options(self, node: yaml.Node, path: str, keys: tuple[Key, ...]) -> dict[str, Any]:
+        """A mapping of scalars; only what is given and right is in it."""
+        nodes = self.mapping(node, path, (key.name for key in keys))
+        values = {
+            key.name: self.scalar(nodes[key.name], f"{path}.{key.name}", key) for key in keys if key.name in nodes
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def names(self, node: yaml.Node, path: str) -> dict[str, yaml.Node]:
+        """Patterns with their nodes; the word ``default`` becomes the embedded list."""
+        patterns: dict[str, yaml.Node] = {}
+        for index, item in enumerate(self.sequence(node, path)):
+            place = f"{path}[{index}]"
+            if not isinstance(item, yaml.ScalarNode):
+                self.problem(item, place, f"should be a name, is {_kind_of(item)}")
+            elif not item.value:
+                self.problem(item, place, "is empty")
+            elif "/" in item.value:
+                self.problem(
+                    item, place, f"{item.value!r} is a path; names are compared with the kernel's comm, without folders"
+                )
+            else:
+                expanded = DEFAULT_PROTECT if item.value == DEFAULT_WORD and path == "protect" else (item.value,)
+                patterns.update(dict.fromkeys(expanded, item))
+        return patterns
+
+
+def is_off(node: yaml.Node) -> bool:
+    """Whether the text is ``off``."""
+    return isinstance(node, yaml.ScalarNode) and node.value == "off"
+
+
+def _is_nothing(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.value in ("", "~", "null")
+
+
+def _kind_of(node: yaml.Node) -> str:
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    return "a list" if isinstance(node, yaml.SequenceNode) else f"{node.value!r}"

@@ -1,0 +1,145 @@
+"""Every key of the configuration: its type, its default as text, its meaning in one line. The loader, ``check`` and the
+example derive from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DEFAULT_PROTECT = (
+    "init",
+    "systemd",
+    "systemd-*",
+    "(sd-pam)",
+    "sshd*",
+    "dbus-daemon",
+    "dbus-broker*",
+    "rsyslogd",
+    "containerd*",
+    "dockerd",
+    "crio",
+    "conmon*",
+    "kubelet",
+)
+"""Names that nobody wants dead: init, the journal, sshd, dbus, container runtimes, kubelet."""
+
+DEFAULT_WORD = "default"
+"""In a list of names: the embedded default list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. ``kind`` names the conversion of its text (loader.py), or ``mapping`` with further ``keys``."""
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
+    choices: tuple[str, ...] = ()
+    keys: tuple[Key, ...] = ()
+
+
+LEVEL_KEYS = (
+    Key(
+        "term",
+        "threshold",
+        "min(5%, 1GiB)",
+        "SIGTERM below this much available memory (share of MemAvailable + AnonPages)",
+    ),
+    Key("kill", "threshold", "min(2.5%, 512MiB)", "SIGKILL below this; half of term when left out"),
+    Key("swap", "threshold", "10%", "and free swap below this share of it; without swap this always holds"),
+    Key("grace", "duration", "5s", "between SIGTERM and SIGKILL; less when memory keeps falling"),
+)
+STALL_KEYS = (
+    Key("term", "share", "40%", "SIGTERM when everything stalls for memory (PSI full) this much of the time"),
+    Key("kill", "share", "70%", "SIGKILL at this share"),
+    Key("over", "duration", "2s", "the window that is looked at"),
+    Key("available", "threshold", "min(12%, 2GiB)", "only while available memory is below this"),
+    Key("grace", "duration", "5s", "between SIGTERM and SIGKILL; less when memory keeps falling"),
+)
+KEYS = (
+    Key(
+        "scope",
+        "scope",
+        "machine",
+        "whom oomd may touch: machine, tree:PID, cgroup:/PATH, uid:UID; several with commas: all must hold",
+    ),
+    Key(
+        "budget",
+        "size",
+        "none",
+        "memory for the scope instead of the machine's: anonymous, shared memory and swap; no file cache",
+    ),
+    Key("dry_run", "bool", "false", "decide and report, never signal anybody"),
+    Key("level", "level", "", "the first default ruleset: too little is left; `off` drops it", keys=LEVEL_KEYS),
+    Key("stall", "stall", "", "the second: the machine stands still for memory; `off` drops it", keys=STALL_KEYS),
+    Key("rulesets", "rulesets", "", "the long form, which replaces level and stall (see README)"),
+    Key("protect", "names", "[default]", "names never killed (globs; `default` stands for the embedded list)"),
+    Key("prefer", "names", "[]", "names killed first, if that gives back a tenth of what the largest other would"),
+    Key("avoid", "names", "[]", "names killed only when nobody else is left"),
+    Key(
+        "reap",
+        "mapping",
+        "",
+        "how the memory of a killed process is taken back",
+        keys=(
+            Key(
+                "backend",
+                "choice",
+                "auto",
+                "process_mrelease where the kernel has it, else none",
+                choices=("auto", "mrelease", "none"),
+            ),
+        ),
+    ),
+    Key(
+        "log",
+        "mapping",
+        "",
+        "where reports go",
+        keys=(
+            Key(
+                "format",
+                "choice",
+                "text",
+                "text (standard error), json (lines on standard output), journal",
+                choices=("text", "json", "journal"),
+            ),
+        ),
+    ),
+    Key(
+        "runtime_dir",
+        "text",
+        "",
+        "where the lock lives, one oomd per directory; default /run/oomd, or the user's runtime directory",
+    ),
+)
+RULESET_KEYS = (
+    Key("name", "text", "", "how reports call it"),
+    Key("when", "groups", "", "{any: [{all: [DETECTOR, …]}, …]} or {all: [DETECTOR, …]}"),
+    Key("critical", "groups", "", "the same for SIGKILL at once"),
+    Key("for", "duration", "0s", "how long the alarm must hold before anybody is asked to go"),
+    Key("choose", "choose", "", "{policy: freeable}"),
+    Key("then", "ladder", "", "[{term: {grace: 5s}}, {kill: {}}]; only [{kill: {}}] kills at once"),
+    Key("pause", "duration", "0s", "how long it rests after it acted (the critical level never rests)"),
+)
+
+
+def option_keys(declared: Any) -> tuple[Key, ...]:
+    """The options of a detector or policy, from its dataclass fields: ``over_us`` is the duration ``over``."""
+    keys = []
+    for field in fields(declared):
+        kind = _KINDS.get(str(field.type), "text")
+        name = field.name
+        if name.endswith("_us"):
+            name, kind = name.removesuffix("_us"), "duration"
+        choices = getattr(declared, "choices", {}).get(name, ())
+        keys.append(Key(name, "choice" if choices else kind, "", "", choices=choices))
+    return tuple(keys)
+
+
+_KINDS = {"Threshold": "threshold", "float": "share", "int": "size", "bool": "bool", "str": "text"}

@@ -1,0 +1,344 @@
+"""The killer's composition root: builds real objects from plain values, wires them, reloads, shuts down."""
+
+from __future__ import annotations
+
+import gc
+import marshal
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+from oomd.config.compiled import from_plain
+from oomd.kernel.cgroup import open_cgroup_memory
+from oomd.kernel.features import probe_features
+from oomd.kernel.files import PAGE_BYTES, KernelFile
+from oomd.kernel.process import parse_stat, read_pid_file
+from oomd.kernel.psi import open_trigger
+from oomd.kernel.scope import ScopeGuard
+from oomd.kernel.syscalls import prctl_set_name
+from oomd.kernel.vmstat import read_fault_pages
+from oomd.kill.executor import Executor
+from oomd.kill.warrant import Gate, GateError
+from oomd.loop import Loop, Parts, clock_us
+from oomd.model.scope import Scope, ScopeError, parse_scope
+from oomd.monitor.notify import Notifier
+from oomd.monitor.process_table import ProcessTable
+from oomd.monitor.sampler import Sampler
+from oomd.monitor.selfcheck import other_killers, own_capabilities, raise_shield, start_report
+from oomd.monitor.sharing import SharingMeter
+from oomd.monitor.waiter import PRESSURE, SignalPipe, Waiter
+from oomd.outside.link import Link
+from oomd.outside.spawn import Outside, spawn_outside
+from oomd.reap.backends import choose_reaper
+from oomd.reap.pool import ReaperThread
+from oomd.rehearsal import rehearse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from oomd.model.config import Config
+    from oomd.model.report import Plain
+
+SWITCH_INTERVAL_S = 1e-4
+"""How long a busy thread of ours keeps the interpreter: a handoff costs 8 ms at p99 by default, 0.3 ms so."""
+STACK_BYTES = 256 * 1024
+"""Locked memory counts whole thread stacks; ours need a few KiB."""
+RESTART_US = 5_000_000
+"""How long a dead outside process is left before it is started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What stage one hands over besides the configuration."""
+
+    config: Plain
+    outside_argv: list[str]
+    link_token: str
+    outside_pid: int
+    link_fd: int
+    proc_dir: str = "/proc"
+    child_pid: int = 0
+    """``oomd exec``: the command that is guarded; its end ends the daemon, its status is ours."""
+    usage_cgroup: str = ""
+    """The cgroup whose memory is the budget's usage; empty: the processes in scope."""
+    lock_fd: int = -1
+    """Holds the lock of the runtime directory for as long as we live."""
+
+
+class Daemon:
+    """The killer: loop, link to the outside, signals."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.config: Config = from_plain(options.config)
+        self.exit_status = 0
+        self._scope = narrowed_by_environment(self.config.scope)
+        self._link = Link(options.link_fd)
+        self._outside_pid = options.outside_pid
+        self._outside_gone_us: int | None = None
+        self._notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", ""), int(os.environ.pop("WATCHDOG_USEC", "0") or 0))
+        self._proc_fd = os.open(options.proc_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._waiter = Waiter()
+        self._signals = SignalPipe((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD))
+        self._capabilities = own_capabilities(self._proc_fd)
+        self._own_pids = own_and_ancestors(self._proc_fd) | {options.outside_pid}
+        self._guard = ScopeGuard(self._scope, self._proc_fd)
+        self._table = self._build_table()
+        self._sharing = SharingMeter(self._proc_fd)
+        self._gate, self._reaper = self._build_gate()
+        self._shield = raise_shield(self._capabilities)
+        self.loop = self._build_loop()
+
+    def run(self) -> int:
+        """Watch until told to stop. Returns the exit status."""
+        self._sharing.start()
+        if self._reaper is not None:
+            self._reaper.start()
+        self._watch_everything()
+        rehearse(self.loop)
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # no cycles are made per tick; a collection would come at the worst moment
+        others = other_killers(self._table.rows, self._own_pids)
+        backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
+        report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
+        self._tell("start", report=report, scope=str(self._scope), pid=os.getpid(), dry_run=self.config.dry_run)
+        self._notifier.send("READY=1")
+        self._reap_children()  # the command may have ended before our handler stood
+        self.loop.run()
+        self._notifier.send("STOPPING=1")
+        self._tell(
+            "stop",
+            text="stopping",
+            counters={"decisions": self.loop.decisions, "dropped": self._link.dropped},
+        )
+        self.loop.parts.executor.close()
+        return self.exit_status
+
+    def _build_table(self) -> ProcessTable:
+        proc = self.options.proc_dir
+        table = ProcessTable(
+            self._proc_fd,
+            self._guard,
+            frozenset(self._own_pids),
+            vmstat=KernelFile(f"{proc}/vmstat"),
+            loadavg=KernelFile(f"{proc}/loadavg", size=256, single_record=True),
+            page_bytes=PAGE_BYTES,
+            fault_pages=read_fault_pages(),
+            account_all=self.config.budget_bytes is not None and not self.options.usage_cgroup,
+        )
+        if self.options.child_pid:
+            table.last_pids |= {self.options.child_pid}
+        return table
+
+    def _build_gate(self) -> tuple[Gate | None, ReaperThread | None]:
+        if self.config.dry_run:
+            return None, None
+        mrelease = probe_features(self.options.proc_dir).process_mrelease
+        gate = Gate(self._guard, self._proc_fd, frozenset(self._own_pids))
+        return gate, ReaperThread(choose_reaper(self.config.reap.backend, kernel_has_mrelease=mrelease))
+
+    def _build_loop(self) -> Loop:
+        sampler = Sampler(self.options.proc_dir, PAGE_BYTES)
+        usage = None
+        if self.config.budget_bytes is not None and self.options.usage_cgroup:
+            usage = open_cgroup_memory(self.options.usage_cgroup).read_usage_bytes
+        parts = Parts(
+            waiter=self._waiter,
+            sampler=sampler,
+            table=self._table,
+            sharing=self._sharing,
+            executor=Executor(self._gate, self._reaper, self._waiter),
+            on_event=self._on_event,
+            report=self._link.send,
+            on_tick=self._on_tick,
+            limit_bytes=self.config.budget_bytes,
+            read_cgroup_usage=usage,
+            cgroup=self.options.usage_cgroup,
+            triggers=sampler.has_pressure and self.config.budget_bytes is None and self._open_triggers(),
+            longest_us=self._notifier.feed_us,
+        )
+        return Loop(parts, self.config.rules)
+
+    def _open_triggers(self) -> bool:
+        """Pressure triggers on the epoll. Without CAP_SYS_RESOURCE the kernel takes only windows of whole multiples of
+        2 s.
+        """
+        window_us = 1_000_000 if "CAP_SYS_RESOURCE" in self._capabilities else 2_000_000
+        path = f"{self.options.proc_dir}/pressure/memory"
+        opened = False
+        for kind, share in (("some", 10), ("full", 20)):
+            try:
+                fd = open_trigger(path, kind, window_us // share, window_us)
+            except OSError as error:
+                self._tell("degraded", text=f"no pressure trigger ({kind}): {error.strerror}; polling instead")
+                continue
+            self._waiter.watch(fd, "pressure", PRESSURE)
+            opened = True
+        return opened
+
+    def _watch_everything(self) -> None:
+        self._waiter.watch(self._signals.fd, "signals")
+        self._waiter.watch(self._link.fileno(), "link")
+        if self._reaper is not None:
+            self._waiter.watch(self._reaper.fd, "reaper")
+        for root in self._guard.roots:
+            if root != os.getpid():
+                self._waiter.watch(os.pidfd_open(root), "root")
+
+    def _on_event(self, key: Hashable, lost: bool) -> None:
+        if key == "signals":
+            for number in self._signals.read_signals():
+                self._on_signal(number)
+        elif key == "link":
+            self._on_link()
+        elif key == "root":
+            self.loop.stopping = True
+        elif key == "pressure" and lost:
+            self._tell("degraded", text="a pressure trigger was lost; polling instead")
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self._reap_children()
+        elif number == signal.SIGHUP and not self.options.child_pid:
+            self._notifier.send("RELOADING=1")
+            if not self._link.send({"event": "reload_request", "time": time.time()}):
+                self._notifier.send("READY=1")
+        elif self.options.child_pid:
+            if number != signal.SIGINT:  # the terminal has sent that one to the command itself
+                pass_signal(self.options.child_pid, number)
+        else:
+            self.loop.stopping = True
+
+    def _reap_children(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.options.child_pid:
+                code = os.waitstatus_to_exitcode(status)
+                self.exit_status = code if code >= 0 else 128 - code
+                self.loop.stopping = True
+
+    def _on_link(self) -> None:
+        message = self._link.receive()
+        if self._link.closed:
+            self._waiter.unwatch(self._link.fileno())
+            self._link.close()
+            self._outside_gone_us = clock_us()
+        elif message is not None:
+            self._on_message(message)
+
+    def _on_message(self, message: Plain) -> None:
+        if message.get("command") == "config":
+            new = from_plain(message["plain"])
+            problems = changes_that_need_a_restart(self.config, new)
+            if not problems:
+                self.config = new
+                self.loop.replace_rules(new.rules)
+            self._tell(
+                "reload",
+                ok=not problems,
+                text="reloaded" if not problems else "kept the old configuration",
+                problems=problems,
+            )
+        elif message.get("command") == "reload_failed":
+            self._tell("reload", ok=False, text="kept the old configuration", problems=message.get("problems", []))
+        self._notifier.send("READY=1")
+
+    def _on_tick(self, now_us: int) -> None:
+        self._notifier.feed(now_us)
+        gone = self._outside_gone_us
+        if gone is not None and now_us - gone > RESTART_US and not self.loop.pace.warm:
+            self._restart_outside(now_us)
+
+    def _restart_outside(self, now_us: int) -> None:
+        """Memory is calm: a fork is harmless now."""
+        try:
+            outside: Outside = spawn_outside(self.options.outside_argv, self.options.link_token)
+        except OSError:
+            self._outside_gone_us = now_us
+            return
+        dropped = self._link.dropped
+        self._outside_gone_us = None
+        self._outside_pid = outside.pid
+        self._own_pids = (self._own_pids - {self._outside_pid}) | {outside.pid}
+        self._table.own_pids = frozenset(self._own_pids)
+        if self._gate is not None:
+            self._gate.own_pids = frozenset(self._own_pids)
+        self._link.reopen(outside.link_fd)
+        self._waiter.watch(outside.link_fd, "link")
+        self._tell("note", text=f"the outside process was started again; {dropped} reports were lost")
+
+    def _tell(self, event: str, **content: object) -> None:
+        self._link.send({"event": event, "time": time.time(), **content})
+
+
+def narrowed_by_environment(scope: Scope) -> Scope:
+    """The scope within OOMD_SCOPE, which every test, demo and build of ours sets. Raises ScopeError naming the
+    variable.
+    """
+    text = os.environ.get("OOMD_SCOPE", "")
+    if not text:
+        return scope
+    try:
+        return scope.narrowed(parse_scope(text))
+    except ScopeError as error:
+        raise ScopeError(f"OOMD_SCOPE: {error}") from error
+
+
+def own_and_ancestors(proc_fd: int) -> frozenset[int]:
+    """Our pid and those of everything that started us, from procfs."""
+    pids = set()
+    pid = os.getpid()
+    while pid > 0 and pid not in pids:
+        pids.add(pid)
+        data = read_pid_file(proc_fd, pid, "stat")
+        pid = parse_stat(data).ppid if data is not None else 0
+    return frozenset(pids)
+
+
+def changes_that_need_a_restart(old: Config, new: Config) -> list[str]:
+    """What a reload cannot change, in words."""
+    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log")
+    return [
+        f"{field.removesuffix('_bytes')}: changed; that needs a restart"
+        for field in fields
+        if getattr(old, field) != getattr(new, field)
+    ]
+
+
+def pass_signal(child_pid: int, number: int) -> None:
+    """Hand a signal on to the command that we started: our child, not yet waited for, so its pid is nobody else's."""
+    try:
+        os.kill(child_pid, number)
+    except ProcessLookupError:
+        return
+
+
+def main() -> None:
+    """Entry of the killer's image; the argument is the descriptor of a memfd that holds the marshalled options."""
+    fd = int(sys.argv[1])
+    with os.fdopen(fd, "rb") as file:
+        options = Options(**marshal.loads(file.read()))  # noqa: S302 - written by our own first stage
+    for kept in (options.link_fd, options.lock_fd):
+        if kept >= 0:
+            os.set_inheritable(kept, False)
+    prctl_set_name(b"oomd")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    threading.stack_size(STACK_BYTES)
+    try:
+        daemon = Daemon(options)
+    except (ScopeError, GateError) as error:
+        sys.stderr.write(f"oomd: {error}\n")
+        if options.child_pid:
+            pass_signal(options.child_pid, signal.SIGTERM)  # never leave the command running unguarded
+        sys.exit(2)
+    sys.exit(daemon.run())

@@ -1,0 +1,76 @@
+"""Who may be killed at all, who never, and what each death would give back."""
+
+from __future__ import annotations
+
+from oomd.engine.names import matches
+from oomd.model.decision import Candidate, Rejection
+from oomd.model.ruleset import EngineState, Preferences
+from oomd.model.snapshot import Process, Snapshot
+
+OOM_SCORE_ADJ_MIN = -1000
+"""oom_score_adj that the kernel never kills; include/uapi/linux/oom.h."""
+
+
+def freeable_bytes(process: Process) -> tuple[int, str]:
+    """What this death gives back, and where the figure comes from: ``private`` (smaps_rollup) or ``size`` (RssAnon +
+    VmSwap).
+    """
+    if process.private_bytes is None:
+        return process.size_bytes, "size"
+    return max(0, min(process.private_bytes, process.size_bytes)), "private"
+
+
+def sift(
+    snapshot: Snapshot, preferences: Preferences, state: EngineState
+) -> tuple[tuple[Candidate, ...], tuple[Rejection, ...]]:
+    """Every process of the snapshot as a candidate (not ranked yet) or as a rejection with its reason."""
+    candidates, rejected = [], []
+    in_flight = {credit.process.id for credit in state.credits}
+    refused = {refusal.id: refusal.why for refusal in state.refusals}
+    for process in snapshot.processes:
+        why = _why_never(process, snapshot) or _why_not_now(process, preferences)
+        if not why and process.id in in_flight:
+            why = "is being killed already"
+        if not why:
+            why = refused.get(process.id, "")
+        if why:
+            rejected.append(Rejection(process, why))
+            continue
+        freeable, measured = freeable_bytes(process)
+        candidates.append(Candidate(process, freeable, measured, preference(process, preferences), score=freeable))
+    return tuple(candidates), tuple(rejected)
+
+
+def preference(process: Process, preferences: Preferences) -> str:
+    """``prefer``, ``avoid`` or ``normal``; who is on both lists is avoided."""
+    if matches(preferences.avoid, process.comm):
+        return "avoid"
+    return "prefer" if matches(preferences.prefer, process.comm) else "normal"
+
+
+def _why_never(process: Process, snapshot: Snapshot) -> str:
+    """Reasons of what the process is; they hold whatever the configuration says."""
+    if process.id.pid == 1:
+        return "pid 1 is never killed"
+    if process.is_kernel_thread:
+        return "is a kernel thread"
+    if process.id.pid in snapshot.own_pids:
+        return "is oomd itself, or started it"
+    if process.is_dead:
+        return "is a zombie and owns nothing"
+    if process.is_dying:
+        return "is dying already"
+    if process.out_of_scope:
+        return process.out_of_scope
+    return ""
+
+
+def _why_not_now(process: Process, preferences: Preferences) -> str:
+    """Reasons that somebody gave."""
+    if process.oom_score_adj <= OOM_SCORE_ADJ_MIN:
+        return "has oom_score_adj -1000"
+    if matches(preferences.protect, process.comm):
+        return "is protected by its name"
+    if process.size_bytes == 0:
+        return "owns no anonymous memory and no swap"
+    return ""

@@ -1,0 +1,300 @@
+"""/proc/PID: one process as the kernel shows it; proc_pid_stat(5), proc_pid_status(5), proc_pid_smaps(5).
+
+A process may be gone at any moment: that is a value (None), not an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from oomd.kernel.files import KernelFormatError, find_kib, find_number, parse_number
+
+_KILL_BIT = 1 << 8
+"""SIGKILL, signal 9, in the masks of proc_pid_status(5), where signal 1 is bit 0."""
+
+_GONE = (errno.ENOENT, errno.ESRCH)
+_DENIED = (errno.EPERM, errno.EACCES)
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Fields of /proc/PID/stat."""
+
+    pid: int
+    comm: bytes
+    """The name as it is: any bytes but NUL, at most 15 of them for ordinary processes (TASK_COMM_LEN) and 63
+    for kernel threads.
+    """
+    state: str
+    ppid: int
+    flags: int
+    """PF_* of include/linux/sched.h."""
+    num_threads: int
+    start_ticks: int
+    """Clock ticks since boot."""
+    nice: int
+    policy: int
+    rss_pages: int
+    """Resident pages, per-CPU counts not summed: up to some hundred KiB off. statm and status are exact
+    (6.16 and later).
+    """
+    minflt: int
+    majflt: int
+
+
+def parse_stat(data: bytes) -> Stat:
+    """The :class:`Stat` of /proc/PID/stat (fs/proc/array.c). Raises KernelFormatError.
+
+    The name stands in parentheses and unescaped: it may hold parentheses, spaces and newlines, so it ends at
+    the *last* ``)``.
+    """
+    begin, end = data.find(b" ("), data.rfind(b") ")
+    fields = data[end + 2 :].split(None, 39)
+    if begin < 0 or end < begin or len(fields) < 39:
+        raise KernelFormatError("/proc/PID/stat", "a field")
+    try:
+        return Stat(
+            pid=int(data[:begin]),
+            comm=data[begin + 2 : end],
+            state=fields[0].decode("ascii"),
+            ppid=int(fields[1]),
+            flags=int(fields[6]),
+            num_threads=int(fields[17]),
+            start_ticks=int(fields[19]),
+            nice=int(fields[16]),
+            policy=int(fields[38]),
+            rss_pages=int(fields[21]),
+            minflt=int(fields[7]),
+            majflt=int(fields[9]),
+        )
+    except ValueError:
+        raise KernelFormatError("/proc/PID/stat", "a field") from None
+
+
+def parse_statm(data: bytes) -> tuple[int, int]:
+    """Resident pages and those of them that are file or shared memory; their difference is anonymous.
+    proc_pid_statm(5).
+
+    All zero for a zombie, also for one whose threads live on. Raises KernelFormatError.
+    """
+    fields = data.split(None, 3)
+    if len(fields) < 4:
+        raise KernelFormatError("/proc/PID/statm", "resident")
+    return parse_number(fields[1], "/proc/PID/statm", "resident"), parse_number(fields[2], "/proc/PID/statm", "shared")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Fields of /proc/PID/status."""
+
+    uid: int
+    """Effective user id."""
+    rss_anon_bytes: int
+    rss_file_bytes: int
+    rss_shmem_bytes: int
+    swap_bytes: int
+    """VmSwap: anonymous memory in swap, shmem not counted."""
+    kill_pending: bool
+    """SIGKILL waits for the thread or for the process."""
+    num_threads: int
+    tgid: int
+
+
+_STATUS = "/proc/PID/status"
+
+
+def parse_status(data: bytes) -> Status:
+    """The :class:`Status` of /proc/PID/status or /proc/PID/task/TID/status (fs/proc/array.c). Raises
+    KernelFormatError.
+
+    Kernel threads, zombies and what has left its memory already have no Vm* and Rss* lines: 0. The name on
+    the first line has its newlines escaped, so it cannot forge a line.
+    """
+    uids = data[data.find(b"\nUid:") + 5 :].split(None, 2)
+    if len(uids) < 3 or b"\nUid:" not in data:
+        raise KernelFormatError(_STATUS, "Uid")
+    pending = find_number(data, b"\nSigPnd:", _STATUS, base=16) | find_number(data, b"\nShdPnd:", _STATUS, base=16)
+    return Status(
+        parse_number(uids[1], _STATUS, "Uid"),
+        find_kib(data, b"\nRssAnon:", _STATUS, default=0),
+        find_kib(data, b"\nRssFile:", _STATUS, default=0),
+        find_kib(data, b"\nRssShmem:", _STATUS, default=0),
+        find_kib(data, b"\nVmSwap:", _STATUS, default=0),
+        bool(pending & _KILL_BIT),
+        find_number(data, b"\nThreads:", _STATUS),
+        find_number(data, b"\nTgid:", _STATUS),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """Sums over all mappings, in bytes. ``None`` for what kernels before 5.3 do not tell."""
+
+    rss_bytes: int
+    anonymous_bytes: int
+    pss_anon_bytes: int | None
+    pss_shmem_bytes: int | None
+    private_dirty_bytes: int
+    private_clean_bytes: int
+    swap_bytes: int
+    swap_pss_bytes: int
+
+    @property
+    def private_bytes(self) -> int:
+        """Anonymous memory and swap that this process alone holds, that is, what killing it gives back: an
+        estimate.
+
+        The kernel does not give private *anonymous* memory. Private_Dirty is nearly that: it misses private
+        pages that are clean (just swapped in) and adds dirty private pages of shared files. The proportional
+        share bounds it: Pss_Anon = private + Σ page/sharers with at least two sharers each, so private lies
+        between 2·Pss_Anon - Anonymous and Pss_Anon. For swap there is only that bound.
+        """
+        if self.pss_anon_bytes is None:
+            anon = min(self.anonymous_bytes, self.private_dirty_bytes)
+        else:
+            lowest = max(0, 2 * self.pss_anon_bytes - self.anonymous_bytes)
+            anon = min(max(self.private_dirty_bytes, lowest), self.pss_anon_bytes)
+        return anon + max(0, 2 * self.swap_pss_bytes - self.swap_bytes)
+
+    @property
+    def proportional_bytes(self) -> int:
+        """Its share of anonymous memory, shmem and swap: over all processes these add up to what is used,
+        with nothing counted twice.
+
+        Where the kernel does not tell Pss_Anon, all of Anonymous.
+        """
+        anon = self.anonymous_bytes if self.pss_anon_bytes is None else self.pss_anon_bytes
+        return anon + (self.pss_shmem_bytes or 0) + self.swap_pss_bytes
+
+
+_ROLLUP = "/proc/PID/smaps_rollup"
+
+
+def parse_smaps_rollup(data: bytes) -> Rollup:
+    """The :class:`Rollup` of /proc/PID/smaps_rollup (fs/proc/task_mmu.c). Raises KernelFormatError.
+
+    Reading the file walks all page tables: 16-24 ms per GiB. Never of a process that was condemned, whose
+    memory it would pin.
+    """
+    return Rollup(
+        rss_bytes=find_kib(data, b"\nRss:", _ROLLUP),
+        anonymous_bytes=find_kib(data, b"\nAnonymous:", _ROLLUP),
+        pss_anon_bytes=find_kib(data, b"\nPss_Anon:", _ROLLUP) if b"\nPss_Anon:" in data else None,
+        pss_shmem_bytes=find_kib(data, b"\nPss_Shmem:", _ROLLUP) if b"\nPss_Shmem:" in data else None,
+        private_dirty_bytes=find_kib(data, b"\nPrivate_Dirty:", _ROLLUP),
+        private_clean_bytes=find_kib(data, b"\nPrivate_Clean:", _ROLLUP),
+        swap_bytes=find_kib(data, b"\nSwap:", _ROLLUP, default=0),
+        swap_pss_bytes=find_kib(data, b"\nSwapPss:", _ROLLUP, default=0),
+    )
+
+
+def parse_cgroup(data: bytes) -> str:
+    """The path that says most about where a process belongs; empty where there are no cgroups.
+
+    Its cgroup v2, unless that is the root and there is a v1 memory hierarchy (hybrid hosts may leave v2
+    unused): then the path there.
+    """
+    path = parse_cgroup_v2(data)
+    if path in (None, "/"):
+        return parse_cgroup_v1_memory(data) or path or ""
+    return path or ""
+
+
+def parse_cgroup_v2(data: bytes) -> str | None:
+    """The path on the ``0::`` line of /proc/PID/cgroup; None where cgroup2 is not mounted. cgroups(7)."""
+    for line in data.split(b"\n"):
+        if line.startswith(b"0::"):
+            return decode_name(line[3:])
+    return None
+
+
+def parse_cgroup_v1_memory(data: bytes) -> str | None:
+    """The path in the v1 hierarchy that has the memory controller; None where there is none. cgroups(7)."""
+    for line in data.split(b"\n"):
+        fields = line.split(b":", 2)
+        if len(fields) == 3 and b"memory" in fields[1].split(b","):
+            return decode_name(fields[2])
+    return None
+
+
+def decode_name(name: bytes) -> str:
+    """Text of a name that may be any bytes: undecodable ones as ``\\xNN``."""
+    return name.decode("utf-8", "backslashreplace")
+
+
+def list_pids(proc: int | str) -> list[int]:
+    """All pids in a procfs, given by path or descriptor. 1.4 us each."""
+    return [int(name) for name in os.listdir(proc) if name.isdecimal()]
+
+
+def read_pid_file(proc_fd: int, pid: int, name: str, *, denied: bytes | None = None) -> bytes | None:
+    """``PID/name`` below ``proc_fd``, to its end; None when the process is gone, which may show at the open
+    or at the read.
+
+    Where reading is not permitted (EPERM, EACCES) the answer is ``denied`` when it is given; else None for
+    smaps_rollup, which often is not, and OSError for anything else. Other errors raise OSError.
+    """
+    try:
+        fd = os.open(f"{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+        try:
+            return _read_to_end(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        if error.errno in _DENIED and (denied is not None or name == "smaps_rollup"):
+            return denied
+        raise
+
+
+def _read_to_end(fd: int) -> bytes:
+    data = os.read(fd, 8192)
+    if data:
+        while more := os.read(fd, 65536):
+            data += more
+    return data
+
+
+def read_thread_status(proc_fd: int, pid: int) -> Status | None:
+    """The status of the first live thread; None when none lives.
+
+    When a main thread has ended and others go on, /proc/PID/status shows a zombie without memory; the
+    threads tell the truth. A thread that still has its memory comes before one that has left it already.
+    Raises KernelFormatError or OSError.
+    """
+    try:
+        task_fd = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc_fd)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
+    try:
+        return _find_live_thread(task_fd)
+    finally:
+        os.close(task_fd)
+
+
+def _find_live_thread(task_fd: int) -> Status | None:
+    without_memory = None
+    try:
+        tids = list_pids(task_fd)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
+    for tid in tids:
+        data = read_pid_file(task_fd, tid, "status")
+        if not data or _parse_state(data) in (b"Z", b"X"):
+            continue
+        if b"\nRssAnon:" in data:
+            return parse_status(data)
+        without_memory = without_memory or parse_status(data)
+    return without_memory
+
+
+def _parse_state(status: bytes) -> bytes:
+    at = status.find(b"\nState:\t")
+    return status[at + 8 : at + 9] if at >= 0 else b""

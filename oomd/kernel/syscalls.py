@@ -1,0 +1,155 @@
+"""System calls that Python does not offer, or not in the way that a kill needs. The only module that knows
+ctypes.
+
+Two ways into libc: ``PyDLL`` keeps the GIL, ``CDLL`` drops it. Between SIGKILL and process_mrelease every
+microsecond counts, and after a call that dropped the GIL a busy second thread may keep it for 5 ms: so the
+signal is sent with the GIL held. process_mrelease lasts hundreds of milliseconds and must let others run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+_MIPS_BASE = {"o32": 4000, "n64": 5000, "n32": 6000}
+
+
+def number_of(generic: int, machine: str, pointer_bytes: int, multiarch: str = "") -> int:
+    """The number of a system call newer than 5.1 (``generic``, include/uapi/asm-generic/unistd.h) for a
+    process of this machine.
+
+    ``machine`` is uname's, ``multiarch`` the interpreter's triplet, which tells the ABIs of 32-bit processes
+    on 64-bit kernels apart.
+    """
+    if machine == "alpha":
+        return generic + 110
+    if machine.startswith("mips"):
+        narrow = "n32" if multiarch.endswith("abin32") else "o32"
+        return generic + _MIPS_BASE["n64" if pointer_bytes == 8 else narrow]
+    if machine == "x86_64" and multiarch.endswith("x32"):
+        return generic | 0x40000000
+    return generic
+
+
+_MACHINE = os.uname().machine
+_MULTIARCH: str = getattr(sys.implementation, "_multiarch", "")
+_POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
+
+_PIDFD_SEND_SIGNAL = number_of(424, _MACHINE, _POINTER_BYTES, _MULTIARCH)
+_PROCESS_MRELEASE = number_of(448, _MACHINE, _POINTER_BYTES, _MULTIARCH)
+
+_SHIFTED_MCL = _MACHINE == "alpha" or _MACHINE.startswith(("ppc", "sparc"))
+MCL_CURRENT = 0x2000 if _SHIFTED_MCL else 1
+"""Lock what is mapped now; mlockall(2)."""
+MCL_FUTURE = 0x4000 if _SHIFTED_MCL else 2
+"""Lock what will be mapped."""
+MCL_ONFAULT = 0x8000 if _SHIFTED_MCL else 4
+"""Lock pages when they are touched first, instead of touching them all now."""
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
+
+_holding = ctypes.PyDLL(None, use_errno=True)
+_dropping = ctypes.CDLL(None, use_errno=True)
+
+# Subscription makes a new function object each time, so that each signature has its own; looking them up
+# here keeps dlsym and the conversion of types out of the way of a kill.
+_send_signal = _holding["syscall"]
+_send_signal.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
+_send_signal.restype = ctypes.c_long
+
+_mrelease = _dropping["syscall"]
+_mrelease.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_uint)
+_mrelease.restype = ctypes.c_long
+
+_prctl_number = _dropping["prctl"]
+_prctl_number.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+_prctl_number.restype = ctypes.c_int
+
+_prctl_pointer = _dropping["prctl"]
+_prctl_pointer.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+_prctl_pointer.restype = ctypes.c_int
+
+_mlockall = _dropping["mlockall"]
+_mlockall.argtypes = (ctypes.c_int,)
+_mlockall.restype = ctypes.c_int
+
+_get_errno = ctypes.get_errno
+
+
+def _error() -> OSError:
+    code = _get_errno()
+    return OSError(code, os.strerror(code))
+
+
+def pidfd_send_signal(pidfd: int, signal: int) -> None:
+    """Sends a signal to the process behind ``pidfd``, holding the GIL; pidfd_send_signal(2).
+
+    No flags, on purpose: since 6.9 they mean something (1 is PIDFD_SIGNAL_THREAD). Signal 0 only asks
+    whether it may be signalled.
+
+    Raises OSError: ESRCH once the process was reaped (a zombie takes signals), EPERM, EBADF, EINVAL (a
+    process of another PID namespace, an unknown signal), ENOSYS.
+    """
+    if _send_signal(_PIDFD_SEND_SIGNAL, pidfd, signal, None, 0) < 0:
+        raise _error()
+
+
+def process_mrelease(pidfd: int, flags: int = 0) -> None:
+    """Frees the memory of a dying process in the caller's time, with the GIL dropped; process_mrelease(2),
+    5.15 and later.
+
+    May wait long for the lock of the victim's memory. Success may be repeated and does not mean that all
+    came back.
+
+    Raises OSError: ESRCH when the victim has left its memory already (which may still be on its way back),
+    EINVAL when it is not dying, shares its memory with a process that is not dying, dumps core, or ``flags``
+    are unknown (checked first), EAGAIN when a part could not be freed now, EBADF, EINTR, ENOSYS.
+    """
+    if _mrelease(_PROCESS_MRELEASE, pidfd, flags) < 0:
+        raise _error()
+
+
+def prctl_set_child_subreaper() -> None:
+    """Makes orphans among our descendants our children, not init's; PR_SET_CHILD_SUBREAPER(2const). Not
+    inherited by fork.
+    """
+    if _prctl_number(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0:
+        raise _error()
+
+
+def prctl_get_child_subreaper() -> bool:
+    """Whether this process is a child subreaper."""
+    value = ctypes.c_int()
+    if _prctl_pointer(_PR_GET_CHILD_SUBREAPER, ctypes.addressof(value), 0, 0, 0) < 0:
+        raise _error()
+    return bool(value.value)
+
+
+def prctl_set_name(name: bytes) -> None:
+    """Names the calling thread, which for the main thread is the process's ``comm``; the kernel keeps 15
+    bytes.
+    """
+    buffer = ctypes.create_string_buffer(name)
+    if _prctl_pointer(_PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0) < 0:
+        raise _error()
+
+
+def prctl_set_pdeathsig(signal: int) -> None:
+    """Lets the kernel send us ``signal`` when the *thread* that started us ends; PR_SET_PDEATHSIG(2const).
+    Check getppid() afterwards.
+    """
+    if _prctl_number(_PR_SET_PDEATHSIG, signal, 0, 0, 0) < 0:
+        raise _error()
+
+
+def mlockall(flags: int) -> None:
+    """Keeps our memory from being reclaimed or swapped; MCL_* of this module. mlockall(2).
+
+    Raises OSError: EPERM or ENOMEM where CAP_IPC_LOCK is missing and RLIMIT_MEMLOCK is too low.
+    """
+    if _mlockall(flags) < 0:
+        raise _error()

@@ -1,0 +1,234 @@
+"""Walk victims from SIGTERM through grace to SIGKILL, several at once, never blocking.
+
+A kill under way is a value (Credit) in the engine's state; this module holds what cannot be a value: warrants, their
+pidfds, and the reaper's results.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, replace
+
+from oomd.engine import credit as credits
+from oomd.engine.aftermath import learned, refused, settled, why_kill_now, with_credit
+from oomd.kernel.pidfd import open_pidfd
+from oomd.kernel.syscalls import pidfd_send_signal
+from oomd.kill.warrant import GONE, NOT_PERMITTED, Refused
+from oomd.model.decision import KILL, TERM, Decision, KillOutcome
+from oomd.model.snapshot import ProcessId
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from typing import Protocol
+
+    from oomd.kill.warrant import Gate
+    from oomd.model.decision import Candidate, Credit, Detection, ReapResult, Warrant
+    from oomd.model.ruleset import EngineState
+    from oomd.model.snapshot import MemoryStatus, Process
+    from oomd.reap.pool import ReaperThread
+
+    class Watches(Protocol):
+        """Where pidfds are waited for."""
+
+        def watch(self, fd: int, key: Hashable, events: int = ...) -> None:
+            """Wake up when ``fd`` is ready."""
+
+        def unwatch(self, fd: int) -> None:
+            """Forget it."""
+
+
+SIGTERM = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """A victim that was asked to go and is killed now."""
+
+    decision_id: str
+    process: Process
+    why: str
+
+
+class Executor:
+    """Carries decisions out. Every method takes the engine's state and returns the next one."""
+
+    def __init__(self, gate: Gate | None, reaper: ReaperThread | None, watches: Watches) -> None:
+        """Without a gate and a reaper it is a dry run: decisions get their credit, nobody is signalled."""
+        self._gate = gate
+        self._reaper = reaper
+        self._watches = watches
+        self._warrants: dict[ProcessId, Warrant] = {}
+        self._awaited: dict[ProcessId, int] = {}
+        """Pidfds of processes that somebody else killed: we only wait for them."""
+        self._reaping: set[ProcessId] = set()
+        """Handed to the reaper, whose result has not come yet."""
+        self._reaped: dict[ProcessId, ReapResult] = {}
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nobody is ever signalled."""
+        return self._gate is None
+
+    def begin(self, decision_id: str, decision: Decision, state: EngineState, stat_fd: int = -1) -> EngineState:
+        """Send the decision's signal and open its credit. Raises Refused when the victim may not be touched: choose
+        another.
+        """
+        victim = decision.target
+        assert victim is not None
+        if self._gate is None:
+            patience = credits.DRY_RUN_US
+            opened = credits.open_credit(decision_id, victim, decision.ruleset, KILL, decision.status, patience)
+            return with_credit(state, opened)
+        warrant = self._gate.grant(victim.process, stat_fd)
+        phase = decision.action
+        if phase == TERM:
+            self._ask(warrant)
+        self._warrants[warrant.id] = warrant
+        self._watches.watch(warrant.pidfd, ("victim", warrant.id))
+        patience_us = decision.grace_us if phase == TERM else None
+        opened = credits.open_credit(decision_id, victim, decision.ruleset, phase, decision.status, patience_us)
+        if phase == KILL:
+            self._kill(warrant)
+            state = replace(state, history=())  # stall from before this kill must not count for the next one
+        return with_credit(state, opened)
+
+    def await_death(self, decision_id: str, victim: Candidate, status: MemoryStatus, state: EngineState) -> EngineState:
+        """Wait for a process that somebody else killed, with credit and without touching it."""
+        pidfd = open_pidfd(victim.process.id.pid)
+        if pidfd is None:
+            return refused(state, victim.process.id, GONE)
+        self._awaited[victim.process.id] = pidfd
+        self._watches.watch(pidfd, ("victim", victim.process.id))
+        return with_credit(state, credits.open_credit(decision_id, victim, "", KILL, status))
+
+    def escalate(
+        self, detections: tuple[Detection, ...], status: MemoryStatus, state: EngineState
+    ) -> tuple[tuple[Escalation, ...], EngineState]:
+        """SIGKILL for victims whose grace is over, or is cut short."""
+        escalations = []
+        for credit in state.credits:
+            why = why_kill_now(credit, detections, status)
+            warrant = self._warrants.get(credit.process.id)
+            if why and warrant is not None:
+                self._kill(warrant)
+                state = replace(with_credit(state, credits.killed(credit, status.time_us)), history=())
+                escalations.append(Escalation(credit.decision_id, credit.process, why))
+        return tuple(escalations), state
+
+    def note_death(self, process_id: ProcessId, now_us: int, state: EngineState) -> EngineState:
+        """A victim's pidfd became readable: it is dead."""
+        self._unwatch(process_id)
+        for credit in state.credits:
+            if credit.process.id == process_id and credit.phase != credits.DEAD:
+                return with_credit(state, credits.died(credit, now_us))
+        return state
+
+    def note_reaped(self, state: EngineState) -> tuple[tuple[KillOutcome, ...], EngineState]:
+        """Take the reaper's results; a SIGKILL that was not permitted ends that kill, and another victim is chosen."""
+        outcomes: list[KillOutcome] = []
+        for result in self._reaper.take_results() if self._reaper is not None else ():
+            self._reaping.discard(result.id)
+            if _credit_of(result.id, state) is None:
+                continue  # its kill was closed at the deadline; the result comes too late to be told
+            self._reaped[result.id] = result
+            if result.signal_errno == 0 and result.reap_errno == 0:
+                credit = next(credit for credit in state.credits if credit.process.id == result.id)
+                state = with_credit(state, credits.stripped(credit, result.signal_us + result.reap_us))
+            if result.signal_errno not in (0, errno.ESRCH):
+                outcomes.extend(
+                    self._outcome(credit, "not_permitted") for credit in state.credits if credit.process.id == result.id
+                )
+                state = refused(state, result.id, NOT_PERMITTED)
+                self._release(result.id)
+        return tuple(outcomes), state
+
+    def settle(self, status: MemoryStatus, state: EngineState) -> tuple[tuple[KillOutcome, ...], EngineState]:
+        """Close the kills of which nothing more is to be expected."""
+        if self._reaper is not None:
+            self._reaper.tend(status.time_us)
+        outcomes: list[KillOutcome] = []
+        done, state = settled(state, status.time_us, busy=frozenset(self._reaping), dry_run=self.dry_run)
+        for credit in done:
+            outcomes.append(self._outcome(credit, self._status_of(credit)))
+            state = learned(state, credit, status)
+            self._release(credit.process.id)
+        return tuple(outcomes), state
+
+    def close(self) -> None:
+        """Let go of every victim."""
+        for process_id in [*self._warrants, *self._awaited]:
+            self._release(process_id)
+
+    def _ask(self, warrant: Warrant) -> None:
+        try:
+            pidfd_send_signal(warrant.pidfd, SIGTERM)
+        except OSError as error:
+            os.close(warrant.pidfd)
+            raise Refused(NOT_PERMITTED if error.errno == errno.EPERM else GONE) from error
+
+    def _kill(self, warrant: Warrant) -> None:
+        assert self._reaper is not None
+        self._reaping.add(warrant.id)
+        self._reaper.submit(warrant)
+
+    def _status_of(self, credit: Credit) -> str:
+        if self.dry_run:
+            return "dry_run"
+        if not credits.is_stripped(credit):
+            return "timed_out"
+        result = self._reaped.get(credit.process.id)
+        if result is not None and result.signal_errno == errno.ESRCH:
+            return "already_gone"
+        return "killed" if credit.kill_us is not None else "exited"
+
+    def _outcome(self, credit: Credit, status: str) -> KillOutcome:
+        result = self._reaped.get(credit.process.id)
+        signalled = credit.kill_us if credit.kill_us is not None else credit.signal_us
+        if result is not None and result.signal_us:
+            signalled = result.signal_us
+        return KillOutcome(
+            decision_id=credit.decision_id,
+            process=credit.process,
+            status=status,
+            detail="" if credit.ruleset or self.dry_run else "killed by somebody else",
+            signal_to_death_us=None if credit.death_us is None else max(0, credit.death_us - signalled),
+            signal_to_memory_us=None if credit.memory_us is None else max(0, credit.memory_us - signalled),
+            expected_bytes=credit.expected_bytes + credit.expected_swap_bytes,
+            returned_bytes=credit.returned_bytes + credit.returned_swap_bytes,
+            reap_backend=result.backend if result is not None else "",
+            reap_errno=result.reap_errno if result is not None else None,
+            reap_us=result.reap_us if result is not None else None,
+            hindrances=hindrances(credit.process),
+        )
+
+    def _unwatch(self, process_id: ProcessId) -> None:
+        warrant = self._warrants.get(process_id)
+        pidfd = warrant.pidfd if warrant is not None else self._awaited.get(process_id)
+        if pidfd is not None:
+            self._watches.unwatch(pidfd)
+
+    def _release(self, process_id: ProcessId) -> None:
+        self._unwatch(process_id)
+        warrant = self._warrants.pop(process_id, None)
+        pidfd = warrant.pidfd if warrant is not None else self._awaited.pop(process_id, None)
+        if pidfd is not None:
+            os.close(pidfd)
+        self._reaped.pop(process_id, None)
+
+
+def hindrances(process: Process) -> tuple[str, ...]:
+    """What keeps the process from freeing its memory by itself, as far as the snapshot showed."""
+    found = []
+    if process.policy == os.SCHED_IDLE:
+        found.append("SCHED_IDLE")
+    if process.nice > 0:
+        found.append(f"nice {process.nice}")
+    if process.state == "D":
+        found.append("uninterruptible sleep (or frozen)")
+    return tuple(found)
+
+
+def _credit_of(process_id: ProcessId, state: EngineState) -> Credit | None:
+    return next((credit for credit in state.credits if credit.process.id == process_id), None)

@@ -1,0 +1,92 @@
+"""The one gate: nothing is done to another process without a warrant, and only this module makes warrants."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from oomd.kernel.files import KernelFormatError
+from oomd.kernel.pidfd import open_pidfd
+from oomd.kernel.process import parse_stat, read_pid_file
+from oomd.kernel.syscalls import pidfd_send_signal
+from oomd.model.decision import Warrant
+from oomd.model.snapshot import PF_KTHREAD, Process, ProcessId
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.kernel.process import Stat
+    from oomd.kernel.scope import ScopeGuard
+
+GONE = "is gone"
+NOT_PERMITTED = "may not be signalled by us (EPERM)"
+
+
+class GateError(Exception):
+    """No warrant can ever be granted here; the message says why."""
+
+
+class Refused(Exception):  # noqa: N818 - a verdict, not a fault
+    """This process may not be touched; the message says why."""
+
+
+class Gate:
+    """Proves identity and scope against the real procfs of our own PID namespace, whatever tree the readers look at."""
+
+    def __init__(self, guard: ScopeGuard, proc_fd: int, own_pids: frozenset[int]) -> None:
+        """Raises GateError when ``proc_fd`` is not the procfs of our own PID namespace: its pids would be other
+        processes than ours.
+        """
+        self._guard = guard
+        self._proc_fd = proc_fd
+        self.own_pids = own_pids
+        self._device = os.fstat(proc_fd).st_dev
+        try:
+            shown = os.readlink("self", dir_fd=proc_fd)
+        except OSError as error:
+            raise GateError(f"/proc/self cannot be read ({error.strerror}): is procfs mounted?") from error
+        if shown != str(os.getpid()):
+            raise GateError(f"/proc belongs to another PID namespace: it calls this process {shown}, not {os.getpid()}")
+
+    def grant(self, process: Process, stat_fd: int = -1) -> Warrant:
+        """A warrant for this very process, or Refused.
+
+        ``stat_fd`` is a kept descriptor of its stat file, so that nothing is opened by path on the way to a kill. The
+        pidfd is opened first;
+        a stat that can still be read afterwards and shows the same start time proves that the pidfd is of the process
+        that was chosen.
+        """
+        pid = process.id.pid
+        if pid <= 1 or pid in self.own_pids or pid == os.getpid():
+            raise Refused("is pid 1, oomd itself or what started it")
+        pidfd = open_pidfd(pid)
+        if pidfd is None:
+            raise Refused(GONE)
+        try:
+            self._prove(process.id, pidfd, stat_fd)
+        except BaseException:
+            os.close(pidfd)
+            raise
+        return Warrant(process.id, pidfd, process.comm, str(self._guard.scope))
+
+    def _prove(self, process_id: ProcessId, pidfd: int, stat_fd: int) -> None:
+        stat = self._read_stat(process_id.pid, stat_fd)
+        if stat is None or stat.pid != process_id.pid or stat.start_ticks != process_id.start_ticks:
+            raise Refused(GONE)
+        if stat.flags & PF_KTHREAD:
+            raise Refused("is a kernel thread")
+        why = self._guard.prove(process_id)
+        if why:
+            raise Refused(why)
+        try:
+            pidfd_send_signal(pidfd, 0)
+        except OSError as error:
+            raise Refused(NOT_PERMITTED if error.errno == errno.EPERM else GONE) from error
+
+    def _read_stat(self, pid: int, stat_fd: int) -> Stat | None:
+        try:
+            if stat_fd >= 0 and os.fstat(stat_fd).st_dev == self._device:
+                return parse_stat(os.pread(stat_fd, 4096, 0))
+            data = read_pid_file(self._proc_fd, pid, "stat")
+            return None if data is None else parse_stat(data)
+        except (OSError, KernelFormatError):
+            return None

@@ -1,0 +1,292 @@
+"""The journey: wait → observe → detect → select → kill → reap → report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from oomd.engine.aftermath import acted, refused
+from oomd.engine.detection import initial_state, observe, reloaded_state
+from oomd.engine.pacing import Pace, pace
+from oomd.engine.selection import fired, select, where_memory_is
+from oomd.kill.warrant import Refused
+from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision, Detection, KillOutcome
+from oomd.model.report import plain_decision, plain_outcome
+from oomd.model.snapshot import Budget
+from oomd.model.units import SECOND_US, format_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from oomd.kill.executor import Executor
+    from oomd.model.report import Plain
+    from oomd.model.ruleset import EngineState, Rules
+    from oomd.model.snapshot import MemoryStatus
+    from oomd.monitor.process_table import ProcessTable
+    from oomd.monitor.sampler import Sampler
+    from oomd.monitor.sharing import SharingMeter
+    from oomd.monitor.waiter import Waiter
+
+ALERTED_US = 5 * SECOND_US
+"""How long a pressure trigger keeps the loop attentive."""
+MOST_TRIES = 8
+"""Candidates that are tried in one tick when warrants are refused."""
+PATIENCE_US = {TERM: 1 * SECOND_US, KILL: 300_000}
+"""How long a decision waits for the first measurement of a process whose memory may be mostly its relatives'."""
+REPEAT_US = 10 * SECOND_US
+"""How often the same "nobody may be killed" or "resting" is told."""
+
+
+def clock_us() -> int:
+    """CLOCK_MONOTONIC in microseconds."""
+    return time.monotonic_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The loop's collaborators, built by the composition root."""
+
+    waiter: Waiter
+    sampler: Sampler
+    table: ProcessTable
+    sharing: SharingMeter
+    executor: Executor
+    on_event: Callable[[Hashable, bool], None]
+    """Everything that wakes the loop and is not a victim, the reaper or memory pressure: signals, the outside,
+    children.
+    """
+    report: Callable[[Plain], object]
+    on_tick: Callable[[int], None]
+    """Called at the end of every tick with its time: the watchdog is fed by real progress."""
+    limit_bytes: int | None = None
+    """The budget."""
+    read_cgroup_usage: Callable[[], int] | None = None
+    cgroup: str = ""
+    triggers: bool = False
+    """Whether pressure triggers wake the loop."""
+    longest_us: int = 0
+    """The longest wait that the watchdog allows; 0 for any."""
+
+
+class Loop:
+    """Watches, decides, kills. One instance per daemon."""
+
+    def __init__(self, parts: Parts, rules: Rules) -> None:
+        self.parts = parts
+        self.rules = rules
+        self.state: EngineState = initial_state(rules)
+        self.pace = Pace(0, warm=False, interval_us=0)
+        self.stopping = False
+        self.decisions = 0
+        self._alerted_until_us = 0
+        self._waiting_since_us: int | None = None
+        self._told = ("", 0)
+
+    def run(self) -> None:
+        """Tick until somebody sets :attr:`stopping`."""
+        while not self.stopping:
+            self.tick()
+
+    def tick(self) -> None:
+        """One round of the journey."""
+        self._take(self.parts.waiter.wait_ready(self.pace.interval_us))
+        status = self._observe()
+        detections, self.state = observe(self.rules, status, self.state)
+        advanced = self._advance(detections, status)
+        self._prepare(detections, status)
+        if not advanced and self._may_act(detections, status):
+            self._act(self._select(detections, status))
+        self.parts.on_tick(status.time_us)
+
+    def replace_rules(self, rules: Rules) -> None:
+        """A reload: kills under way go on."""
+        self.rules = rules
+        self.state = reloaded_state(self.state, rules)
+
+    def _take(self, events: list[tuple[Hashable, bool]]) -> None:
+        now = clock_us()
+        for key, lost in events:
+            if isinstance(key, tuple) and key[0] == "victim":
+                self.state = self.parts.executor.note_death(key[1], now, self.state)
+                self.parts.table.bury(key[1].pid)
+            elif key == "reaper":
+                outcomes, self.state = self.parts.executor.note_reaped(self.state)
+                self._tell_outcomes(outcomes)
+                self._bury_stripped()
+            else:
+                if key == "pressure" and not lost:
+                    self._alerted_until_us = now + ALERTED_US
+                self.parts.on_event(key, lost)
+
+    def _observe(self) -> MemoryStatus:
+        status = self.parts.sampler.read_status(clock_us(), per_cpu_lists=bool(self.state.credits))
+        if self.parts.limit_bytes is None:
+            return status
+        if self.parts.read_cgroup_usage is not None:
+            usage, source = self.parts.read_cgroup_usage(), self.parts.cgroup
+        else:
+            self._look(status)
+            usage, source = self.parts.table.usage_bytes(), "processes"
+        return replace(status, budget=Budget(self.parts.limit_bytes, usage, source))
+
+    def _advance(self, detections: tuple[Detection, ...], status: MemoryStatus) -> bool:
+        """Kills under way: grace over, memory back, deadline passed. True when somebody was killed just now: what was
+        detected before that does not count for the next one.
+        """
+        if not self.state.credits:
+            return False
+        resting = self.state.resting_until_us
+        escalations, self.state = self.parts.executor.escalate(detections, status, self.state)
+        for escalation in escalations:
+            self._condemn(escalation.process.id.pid)
+            self._tell("escalation", id=escalation.decision_id, pid=escalation.process.id.pid, why=escalation.why)
+        outcomes, self.state = self.parts.executor.settle(status, self.state)
+        self._tell_outcomes(outcomes)
+        if self.state.resting_until_us != resting:
+            self._tell(
+                "note",
+                text=f"kills return almost nothing; the memory is in: {where_memory_is(status)}; resting",
+            )
+        return bool(escalations)
+
+    def _may_act(self, detections: tuple[Detection, ...], status: MemoryStatus) -> bool:
+        """Whether an alarm asks for a victim now: the rules of select() in short, to spare it the look at processes."""
+        alarm = fired(detections)
+        if alarm is None or status.time_us < self.state.resting_until_us:
+            return False
+        return alarm.critical or not self.state.credits
+
+    def _prepare(self, detections: tuple[Detection, ...], status: MemoryStatus) -> None:
+        """Decide how soon to look again; look at processes as soon as it begins to matter."""
+        alerted = status.time_us < self._alerted_until_us
+        self.pace = pace(detections, self.state, triggers=self.parts.triggers, alerted=alerted)
+        if self.parts.longest_us and self.pace.interval_us > self.parts.longest_us:
+            self.pace = replace(self.pace, interval_us=self.parts.longest_us)
+        summed = self.parts.limit_bytes is not None and self.parts.read_cgroup_usage is None
+        if self.pace.warm and not summed and self.parts.table.wants_scan(status.time_us):
+            self.parts.table.scan(status, clock_us)
+        budget = status.budget
+        if self.pace.warm or (budget is not None and 2 * budget.usage_bytes > budget.limit_bytes):
+            self.parts.sharing.ask(self.parts.table.leaders, status.time_us)
+        self.parts.sharing.collect(self.parts.table.rows)
+
+    def _look(self, status: MemoryStatus) -> None:
+        now = clock_us()
+        if self.parts.table.wants_scan(now):
+            self.parts.table.scan(status, clock_us)
+        else:
+            self.parts.table.look(status, clock_us)
+        self.parts.sharing.collect(self.parts.table.rows)
+
+    def _select(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Decision:
+        """The leaders' choice where the growth bound proves that nobody else could be chosen, else everybody's."""
+        table = self.parts.table
+        table.look(status, clock_us)
+        decision = select(self.rules, table.snapshot(status, clock_us()), detections, self.state)
+        if decision.action == NO_ACTION:
+            return decision
+        if decision.target is None or decision.target.score < table.rest_bound_bytes():
+            table.scan(status, clock_us)
+            decision = select(self.rules, table.snapshot(status, clock_us()), detections, self.state)
+        if decision.target is None:
+            everybody = table.snapshot(status, clock_us(), everybody=True)
+            decision = select(self.rules, everybody, detections, self.state)
+        return decision
+
+    def _act(self, decision: Decision) -> None:
+        if decision.action == NO_ACTION:
+            if decision.target is not None:
+                identity = self._next_id()
+                self.state = self.parts.executor.await_death(identity, decision.target, decision.status, self.state)
+            return
+        if decision.action == NOTIFY:
+            self._tell_seldom(decision)
+            return
+        if self._must_wait(decision):
+            return
+        for _ in range(MOST_TRIES):
+            if decision.target is None or decision.action not in (TERM, KILL) or self._try(decision):
+                return
+            decision = self._select(decision.detections, decision.status)
+
+    def _try(self, decision: Decision) -> bool:
+        """Carry it out. False when the victim may not be touched or is gone: it is left out, and another is chosen."""
+        assert decision.target is not None
+        identity = self._next_id()
+        victim = decision.target.process.id
+        row = self.parts.table.rows.get(victim.pid)
+        stat_fd = row.stat_fd if row is not None and row.start_ticks == victim.start_ticks else -1
+        try:
+            self.state = self.parts.executor.begin(identity, decision, self.state, stat_fd)
+        except Refused as verdict:
+            self.state = refused(self.state, victim, str(verdict))
+            self._tell("refused", id=identity, pid=victim.pid, comm=decision.target.process.comm, why=str(verdict))
+            return False
+        if decision.action == KILL and not self.parts.executor.dry_run:
+            self._condemn(victim.pid)
+        self._rest(decision)
+        self._tell("decision", id=identity, dry_run=self.parts.executor.dry_run, **plain_decision(decision))
+        return True
+
+    def _must_wait(self, decision: Decision) -> bool:
+        """Wait a little for the first measurement of leaders that may share their memory; shorter than a wrong kill
+        lasts.
+        """
+        now = decision.status.time_us
+        leaders = self.parts.table.leaders
+        self.parts.sharing.ask(leaders, now)
+        if not self.parts.sharing.awaits(leaders):
+            self._waiting_since_us = None
+            return False
+        if self._waiting_since_us is None:
+            self._waiting_since_us = now
+        return now - self._waiting_since_us < PATIENCE_US[decision.action]
+
+    def _rest(self, decision: Decision) -> None:
+        for ruleset in self.rules.rulesets:
+            if ruleset.name == decision.ruleset and ruleset.pause_us:
+                names = tuple(each.name for each in self.rules.rulesets)
+                until = decision.status.time_us + ruleset.pause_us
+                self.state = acted(self.state, ruleset.name, names, until)
+
+    def _condemn(self, pid: int) -> None:
+        """From SIGKILL on nobody looks at the victim: readers hold its memory."""
+        row = self.parts.table.rows.get(pid)
+        if row is not None:
+            self.parts.sharing.condemn(row.id)
+        self.parts.table.condemn(pid)
+
+    def _bury_stripped(self) -> None:
+        """What the reaper has stripped owns nothing any more, dead or not."""
+        for credit in self.state.credits:
+            if credit.reaped_us is not None:
+                self.parts.table.bury(credit.process.id.pid)
+
+    def _next_id(self) -> str:
+        self.decisions += 1
+        return f"{self.decisions}"
+
+    def _tell_outcomes(self, outcomes: tuple[KillOutcome, ...]) -> None:
+        for outcome in outcomes:
+            self.parts.table.bury(outcome.process.id.pid)
+            self._tell("outcome", id=outcome.decision_id, **plain_outcome(outcome))
+
+    def _tell_seldom(self, decision: Decision) -> None:
+        text, until = self._told
+        if decision.reason != text or decision.status.time_us >= until:
+            self._told = (decision.reason, decision.status.time_us + REPEAT_US)
+            self._tell(
+                "decision",
+                id=self._next_id(),
+                dry_run=self.parts.executor.dry_run,
+                **plain_decision(decision),
+            )
+
+    def _tell(self, event: str, **content: object) -> None:
+        self.parts.report({"event": event, "time": time.time(), **content})
+
+
+def describe_headroom(status: MemoryStatus) -> str:
+    """Available memory against its base, in words."""
+    return f"{format_size(status.available_bytes)} of {format_size(status.base_bytes)} available"

@@ -1,0 +1,162 @@
+"""What was seen, what was decided, and what came of it: values with all their reasons, not calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oomd.model.snapshot import MemoryStatus, Process, ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One detector's answer. ``text`` says it to people, the rest to programs."""
+
+    detector: str
+    holds: bool
+    text: str
+    value: float | None = None
+    """Bytes for amounts, a fraction for shares; None when it could not be told."""
+    limit: float | None = None
+    window_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One ruleset's answer at one tick."""
+
+    ruleset: str
+    fired: bool
+    """The alarm holds, after credit."""
+    critical: bool
+    """It holds at the level at which no grace is given, after the credit of victims that were really killed."""
+    since_us: int | None
+    """When it began to hold (CLOCK_MONOTONIC); None when it does not."""
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A process that may be killed, and what that would give back."""
+
+    process: Process
+    freeable_bytes: int
+    measured: str
+    """Where ``freeable_bytes`` comes from: ``private`` (smaps_rollup) or ``size`` (RssAnon + VmSwap)."""
+    preference: str
+    """``prefer``, ``normal`` or ``avoid``."""
+    score: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A process that may not be killed, and why."""
+
+    process: Process
+    why: str
+
+
+NO_ACTION = "none"
+NOTIFY = "notify"
+TERM = "term"
+KILL = "kill"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do now, with all its reasons."""
+
+    action: str
+    """``none``, ``notify``, ``term`` or ``kill``; the wire contract names more for rulesets with a ladder."""
+    reason: str
+    status: MemoryStatus
+    ruleset: str = ""
+    detections: tuple[Detection, ...] = ()
+    target: Candidate | None = None
+    ranking: tuple[Candidate, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+    grace_us: int = 0
+    """How long the victim has between SIGTERM and SIGKILL; only with ``term``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warrant:
+    """Proof that this process may be touched. Only the gate (oomd.kill.warrant) makes one; every effect takes one."""
+
+    id: ProcessId
+    pidfd: int
+    comm: str
+    scope: str
+    """The scope that holds it, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """A kill under way, and the bytes that it is expected to give back: they count as available until they came or the
+    deadline passed.
+    """
+
+    decision_id: str
+    process: Process
+    ruleset: str
+    phase: str
+    """``term`` (asked to go), ``kill`` (killed), ``dead`` (gone; its memory may still lie on per-CPU lists)."""
+    expected_bytes: int
+    """Memory that its end gives back."""
+    expected_swap_bytes: int
+    """Swap that its end gives back."""
+    signal_us: int
+    """When the first signal was sent."""
+    deadline_us: int
+    """``term``: end of the grace. ``kill`` and ``dead``: when the bytes no longer count."""
+    available_at_signal_bytes: int
+    kill_us: int | None = None
+    """When SIGKILL was sent."""
+    death_us: int | None = None
+    reaped_us: int | None = None
+    """When process_mrelease had stripped it; its death may come much later where it gets no CPU."""
+    memory_us: int | None = None
+    """When nine tenths of the expected bytes were seen to be back."""
+    lowest_bytes: int = 0
+    """Lowest available memory (per-CPU lists included) since the signal: the base of what came back."""
+    lowest_swap_bytes: int = 0
+    returned_bytes: int = 0
+    returned_swap_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReapResult:
+    """What the reaper thread says of one victim: the last signal and the memory back are one motion."""
+
+    id: ProcessId
+    signal_errno: int
+    """0, or the errno of pidfd_send_signal(SIGKILL)."""
+    signal_us: int
+    """When the signal call returned (CLOCK_MONOTONIC)."""
+    backend: str
+    reap_errno: int
+    """0, or the errno of the last process_mrelease; ESRCH is no failure: the victim was quicker."""
+    reap_us: int
+    """How long the reap took."""
+    realtime: bool = False
+    """Whether the motion ran under a real-time class, or with the victim demoted instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class KillOutcome:
+    """What came of a decision."""
+
+    decision_id: str
+    process: Process
+    status: str
+    """``killed``, ``exited`` (went by itself or at SIGTERM), ``already_gone``, ``not_permitted``, ``refused``,
+    ``timed_out`` or ``dry_run``.
+    """
+    detail: str = ""
+    signal_to_death_us: int | None = None
+    signal_to_memory_us: int | None = None
+    expected_bytes: int = 0
+    returned_bytes: int = 0
+    reap_backend: str = ""
+    reap_errno: int | None = None
+    reap_us: int | None = None
+    hindrances: tuple[str, ...] = ()

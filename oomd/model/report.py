@@ -1,0 +1,138 @@
+"""The wire form of decisions and outcomes: plain dicts, lists, numbers and text, ready for marshal and JSON.
+
+Bytes and microseconds; readers ignore keys that they do not know. ``oomd explain --json``, replays and every reported
+decision share this form.
+"""
+
+from __future__ import annotations
+
+from oomd.model.decision import Candidate, Decision, Detection, KillOutcome, Rejection
+from oomd.model.snapshot import MemoryStatus, Process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Plain = dict[str, Any]
+
+VERSION = 1
+TOP = 10
+"""How many ranked candidates a report names."""
+MOST_REJECTED = 20
+"""How many rejected processes a report names, largest first: a datagram has an end."""
+
+
+def plain_status(status: MemoryStatus) -> Plain:
+    """The MemoryStatus with what was derived from it."""
+    budget = status.budget
+    return {
+        "time_us": status.time_us,
+        "mem_total_bytes": status.mem_total_bytes,
+        "mem_free_bytes": status.mem_free_bytes,
+        "mem_available_bytes": status.mem_available_bytes,
+        "anon_bytes": status.anon_bytes,
+        "shmem_bytes": status.shmem_bytes,
+        "slab_unreclaimable_bytes": status.slab_unreclaimable_bytes,
+        "swap_total_bytes": status.swap_total_bytes,
+        "swap_free_bytes": status.swap_free_bytes,
+        "psi_some_us": status.psi_some_us,
+        "psi_full_us": status.psi_full_us,
+        "arc_bytes": status.arc_bytes,
+        "available_bytes": status.available_bytes,
+        "base_bytes": status.base_bytes,
+        "budget": None
+        if budget is None
+        else {"limit_bytes": budget.limit_bytes, "usage_bytes": budget.usage_bytes, "source": budget.source},
+    }
+
+
+def plain_detection(detection: Detection) -> Plain:
+    """One ruleset's answer."""
+    return {
+        "ruleset": detection.ruleset,
+        "fired": detection.fired,
+        "critical": detection.critical,
+        "since_us": detection.since_us,
+        "evidence": [
+            {
+                "detector": evidence.detector,
+                "holds": evidence.holds,
+                "text": evidence.text,
+                "value": evidence.value,
+                "limit": evidence.limit,
+                "window_us": evidence.window_us,
+            }
+            for evidence in detection.evidence
+        ],
+    }
+
+
+def plain_candidate(candidate: Candidate) -> Plain:
+    """A ranked process."""
+    process = candidate.process
+    return {
+        **_plain_process(process),
+        "score": candidate.score,
+        "freeable_bytes": candidate.freeable_bytes,
+        "measured": candidate.measured,
+        "measured_age_us": process.private_age_us if candidate.measured == "private" else None,
+        "rss_anon_bytes": process.rss_anon_bytes,
+        "swap_bytes": process.swap_bytes,
+        "oom_score_adj": process.oom_score_adj,
+        "uid": process.uid,
+        "preference": candidate.preference,
+    }
+
+
+def plain_rejection(rejection: Rejection) -> Plain:
+    """A process that may not be killed, and why."""
+    return {**_plain_process(rejection.process), "why": rejection.why}
+
+
+def plain_decision(decision: Decision) -> Plain:
+    """The contract of ``oomd explain --json`` and of every decision event."""
+    target = decision.target
+    rejected = sorted(decision.rejected, key=lambda rejection: -rejection.process.size_bytes)
+    return {
+        "version": VERSION,
+        "status": plain_status(decision.status),
+        "detections": [plain_detection(detection) for detection in decision.detections],
+        "decision": {
+            "action": decision.action,
+            "ruleset": decision.ruleset or None,
+            "reason": decision.reason,
+            "target": None if target is None else {"kind": "process", **_plain_process(target.process)},
+        },
+        "pids": [] if target is None else [target.process.id.pid],
+        "ranking": [plain_candidate(candidate) for candidate in decision.ranking[:TOP]],
+        "rejected": [plain_rejection(rejection) for rejection in rejected[:MOST_REJECTED]],
+    }
+
+
+def plain_outcome(outcome: KillOutcome) -> Plain:
+    """What came of a decision."""
+    return {
+        "version": VERSION,
+        **_plain_process(outcome.process),
+        "status": outcome.status,
+        "detail": outcome.detail,
+        "signal_to_death_us": outcome.signal_to_death_us,
+        "signal_to_memory_us": outcome.signal_to_memory_us,
+        "expected_bytes": outcome.expected_bytes,
+        "returned_bytes": outcome.returned_bytes,
+        "reap": {
+            "backend": outcome.reap_backend,
+            "errno": outcome.reap_errno,
+            "duration_us": outcome.reap_us,
+        },
+        "hindrances": list(outcome.hindrances),
+    }
+
+
+def _plain_process(process: Process) -> Plain:
+    return {
+        "pid": process.id.pid,
+        "start_ticks": process.id.start_ticks,
+        "cgroup": process.cgroup,
+        "comm": process.comm,
+    }

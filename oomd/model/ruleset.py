@@ -1,0 +1,150 @@
+"""Rules as values: when, whom, what then. The engine knows nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from oomd.model.decision import Candidate, Credit, Evidence
+from oomd.model.snapshot import MemoryStatus, ProcessId, Snapshot
+from oomd.model.units import SECOND_US
+
+TYPE_CHECKING = False  # spelled so instead of imported: `typing` costs the killer 0.7 MiB
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Detector(Protocol):
+        """A rule that says "now", with its evidence. A frozen dataclass whose fields are its options."""
+
+        @property
+        def name(self) -> str:
+            """Its key in the configuration."""
+
+        @property
+        def window_us(self) -> int:
+            """How much history it looks at; 0 for none."""
+
+        def detect(self, view: View, *, firing: bool) -> Evidence:
+            """Whether it holds. ``firing`` says that its ruleset held at the last tick: hysteresis may let go a little
+            later.
+            """
+
+        def words(self) -> str:
+            """The rule as a sentence for people."""
+
+    class Policy(Protocol):
+        """Orders candidates. A frozen dataclass whose fields are its options."""
+
+        @property
+        def name(self) -> str:
+            """Its key in the configuration."""
+
+        def rank(self, candidates: tuple[Candidate, ...], snapshot: Snapshot) -> tuple[Candidate, ...]:
+            """The same candidates with their scores, best victim first."""
+
+        def words(self) -> str:
+            """The order as a sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class PressureSample:
+    """The memory pressure counters at one instant, microseconds of stall since boot."""
+
+    time_us: int
+    some_us: int
+    full_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What detectors see: the status, what counts as available after credit, and the recent pressure."""
+
+    status: MemoryStatus
+    available_bytes: int
+    swap_free_bytes: int
+    history: tuple[PressureSample, ...] = ()
+    """Oldest first, the present one last; empty where PSI is off. It begins anew after every kill, so that old stall is
+    not counted twice.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """OR of AND-groups of detectors, a policy, and what happens then."""
+
+    name: str
+    when: tuple[tuple[Detector, ...], ...]
+    """The alarm: any group, all of whose detectors hold. The victim is asked to go (SIGTERM)."""
+    critical: tuple[tuple[Detector, ...], ...] = ()
+    """The level at which there is no time to ask (SIGKILL at once, also for victims that were asked)."""
+    policy: Policy | None = None
+    for_us: int = 0
+    """How long the alarm must hold before anything is done; the critical level never waits."""
+    grace_us: int = 5 * SECOND_US
+    """Between SIGTERM and SIGKILL; 0 kills at once."""
+    pause_us: int = 0
+    """How long this ruleset rests after it acted; the critical level never rests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Processes by their name (``comm``): shell-style patterns, where ``*``, ``?`` and ``[…]`` work, compared on the
+    kernel's 15 bytes.
+    """
+
+    patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """Who is never taken, taken first, taken last."""
+
+    protect: Names = Names()
+    prefer: Names = Names()
+    avoid: Names = Names()
+
+
+@dataclass(frozen=True, slots=True)
+class RulesetState:
+    """What a ruleset remembers from tick to tick."""
+
+    since_us: int | None = None
+    critical_since_us: int | None = None
+    paused_until_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A process that could not be killed (not permitted, out of scope, stuck), left out of the choice until it ends."""
+
+    id: ProcessId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """All that the engine remembers between ticks; bounded."""
+
+    rulesets: tuple[RulesetState, ...] = ()
+    history: tuple[PressureSample, ...] = ()
+    credits: tuple[Credit, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    futile_kills: int = 0
+    """Kills in a row that returned almost nothing."""
+    resting_until_us: int = 0
+    """Backing off after futile kills: nothing is done before."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReapOptions:
+    """``reap:`` of the configuration."""
+
+    backend: str = "auto"
+    """``auto``, ``mrelease`` or ``none``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The part of the configuration that the engine reads; replaced as a whole by a reload."""
+
+    rulesets: tuple[Ruleset, ...]
+    preferences: Preferences = field(default_factory=Preferences)

@@ -1,0 +1,162 @@
+"""What the machine looked like at one instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PF_KTHREAD = 0x00200000
+"""Flag of kernel threads in field 9 of proc_pid_stat(5); include/linux/sched.h. The same in every PID namespace, unlike
+"child of pid 2".
+"""
+
+PF_EXITING = 0x00000004
+"""Flag of a task that is on its way out; include/linux/sched.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """A process for ever: the pid alone may be handed out again, the pair may not within one boot.
+
+    ``start_ticks`` is field 22 of proc_pid_stat(5), clock ticks since boot.
+    """
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit that stands in the place of the machine's memory (``oomd exec --budget``, ``--scope cgroup:``).
+
+    ``usage_bytes`` is anonymous memory, shared memory and swap; never file cache, which the kernel drops by itself.
+    """
+
+    limit_bytes: int
+    usage_bytes: int
+    source: str
+    """``processes`` (summed, corrected for copy-on-write) or the path of the cgroup whose memory.stat was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStatus:
+    """meminfo, memory pressure and counters at one instant; read at every tick. Bytes and microseconds.
+
+    Names follow proc_meminfo(5): ``mem_available_bytes`` is MemAvailable and so on.
+    """
+
+    time_us: int
+    """CLOCK_MONOTONIC."""
+    mem_total_bytes: int
+    mem_free_bytes: int
+    mem_available_bytes: int
+    anon_bytes: int
+    """AnonPages."""
+    shmem_bytes: int
+    slab_unreclaimable_bytes: int
+    swap_total_bytes: int
+    swap_free_bytes: int
+    psi_some_us: int | None = None
+    """``total=`` of the ``some`` line of /proc/pressure/memory: stall since boot, current at every read. None where PSI
+    is off.
+    """
+    psi_full_us: int | None = None
+    pcp_bytes: int = 0
+    """Pages on per-CPU free lists, which neither MemFree nor MemAvailable counts (kernel ≥ 6.7 leaves an exiting
+    process's pages
+    there). Read only while a kill is under way."""
+    arc_bytes: int = 0
+    """What ZFS could give back: the size of its cache above its minimum."""
+    budget: Budget | None = None
+
+    @property
+    def available_bytes(self) -> int:
+        """What can still be used: of the budget where there is one, else MemAvailable and what ZFS would give back."""
+        if self.budget is not None:
+            return self.budget.limit_bytes - self.budget.usage_bytes
+        return self.mem_available_bytes + self.arc_bytes
+
+    @property
+    def base_bytes(self) -> int:
+        """What shares are taken of: the budget, or MemAvailable + AnonPages (memory pinned by tmpfs cannot be won by
+        killing).
+        """
+        if self.budget is not None:
+            return self.budget.limit_bytes
+        return self.mem_available_bytes + self.arc_bytes + self.anon_bytes
+
+    @property
+    def has_swap(self) -> bool:
+        """Whether swap delays the end; a budget counts swap as usage, so there it never does."""
+        return self.budget is None and self.swap_total_bytes > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One thread group as the kernel shows it. Names are text with undecodable bytes as ``\\xNN``."""
+
+    id: ProcessId
+    ppid: int
+    comm: str
+    state: str
+    """One letter of proc_pid_stat(5): R, S, D, Z, T …"""
+    flags: int
+    """PF_* of include/linux/sched.h."""
+    num_threads: int
+    uid: int
+    """Effective user id."""
+    oom_score_adj: int
+    rss_anon_bytes: int
+    """RssAnon of proc_pid_status(5)."""
+    rss_shmem_bytes: int
+    swap_bytes: int
+    """VmSwap."""
+    nice: int = 0
+    policy: int = 0
+    """Scheduling policy as in sched(7): 0 OTHER, 1 FIFO, 2 RR, 3 BATCH, 5 IDLE."""
+    kill_pending: bool = False
+    """SIGKILL is pending for it: somebody has killed it already."""
+    cgroup: str = ""
+    """Path of its cgroup v2, or of its v1 memory cgroup where the host is hybrid; empty when not read."""
+    out_of_scope: str = ""
+    """Why it lies outside the scope of this oomd; empty when it lies inside."""
+    private_bytes: int | None = None
+    """What smaps_rollup said only this process holds of its anonymous memory and swap, carried forward by what it grew
+    since.
+    """
+    private_age_us: int = 0
+    """How long ago smaps_rollup was read; only with ``private_bytes``."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Anonymous memory and swap, shared by copy-on-write or not."""
+        return self.rss_anon_bytes + self.swap_bytes
+
+    @property
+    def is_kernel_thread(self) -> bool:
+        """Kernel threads own no memory and take no signals."""
+        return bool(self.flags & PF_KTHREAD)
+
+    @property
+    def is_dying(self) -> bool:
+        """On its way out already: exiting, or SIGKILL pending."""
+        return bool(self.flags & PF_EXITING) or self.kill_pending or self.state == "X"
+
+    @property
+    def is_dead(self) -> bool:
+        """A zombie none of whose threads live; a leader that is dead while its threads live is not dead."""
+        return self.state == "Z" and self.num_threads <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that a decision looks at: the status and the processes worth looking at."""
+
+    status: MemoryStatus
+    processes: tuple[Process, ...]
+    own_pids: frozenset[int] = frozenset()
+    """oomd's own processes and their ancestors."""
+    tree_roots: frozenset[int] = frozenset()
+    """Roots of tree scopes: taken last."""
+    complete: bool = True
+    """False when only the leaders were re-read under the growth bound, which proves that nobody else could be chosen.
+    """

@@ -1,0 +1,36 @@
+"""A limit on an amount of memory: bytes, a share of a base, or the smaller or larger of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """``min(5%, 1GiB)``, ``5%`` or ``1GiB``.
+
+    ``share`` is a fraction (0.05 for 5 %) of a base that only the moment of use knows, ``size_bytes`` an absolute
+    amount. With
+    both, ``combine`` says which of the two results counts: ``"min"`` or ``"max"``.
+    """
+
+    share: float | None = None
+    size_bytes: int | None = None
+    combine: str = "min"
+
+    def resolve_bytes(self, base_bytes: int) -> int:
+        """The limit in bytes for this base."""
+        amounts = []
+        if self.share is not None:
+            amounts.append(int(base_bytes * self.share))
+        if self.size_bytes is not None:
+            amounts.append(self.size_bytes)
+        return max(amounts) if self.combine == "max" else min(amounts)
+
+    def halved(self) -> Threshold:
+        """The limit at half the way to zero."""
+        return Threshold(
+            share=None if self.share is None else self.share / 2,
+            size_bytes=None if self.size_bytes is None else self.size_bytes // 2,
+            combine=self.combine,
+        )

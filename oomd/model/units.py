@@ -1,0 +1,135 @@
+"""Sizes, shares and durations: parse and print ``64MiB``, ``5%``, ``1.5s``.
+
+Amounts of memory are plain ``int`` bytes and times plain ``int`` microseconds everywhere else; the suffix of a name
+(``_bytes``, ``_us``)
+carries the unit.
+"""
+
+from __future__ import annotations
+
+from oomd.model.threshold import Threshold
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+SECOND_US = 1_000_000
+MILLISECOND_US = 1_000
+
+_SIZES = {
+    "": 1,
+    "B": 1,
+    "KiB": KIB,
+    "MiB": MIB,
+    "GiB": GIB,
+    "TiB": 1024 * GIB,
+    "K": KIB,
+    "M": MIB,
+    "G": GIB,
+    "T": 1024 * GIB,
+}
+_DURATIONS = {
+    "us": 1,
+    "ms": MILLISECOND_US,
+    "s": SECOND_US,
+    "m": 60 * SECOND_US,
+    "min": 60 * SECOND_US,
+    "h": 3600 * SECOND_US,
+}
+
+
+class UnitError(ValueError):
+    """The text is not a value of the wanted unit; the message says what would be."""
+
+
+def _split(text: str) -> tuple[float, str]:
+    text = text.strip()
+    end = 0
+    while end < len(text) and (text[end] in "0123456789." and text[end].isascii()):
+        end += 1
+    number, unit = text[:end], text[end:].strip()
+    if not number or number.count(".") > 1 or number == ".":
+        raise UnitError(f"{text!r} does not begin with a number")
+    return float(number), unit
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``512``, ``64MiB``, ``1.5GiB``. ``K``, ``M``, ``G``, ``T`` are binary units, as systemd reads them."""
+    number, unit = _split(text)
+    if unit not in _SIZES:
+        raise UnitError(f"unknown unit {unit!r} in {text!r}: a size looks like 64MiB or 1GiB")
+    return int(number * _SIZES[unit])
+
+
+def parse_share(text: str) -> float:
+    """The fraction of ``5%``: 0.05. Between 0 % and 100 %."""
+    number, unit = _split(text)
+    if unit != "%":
+        raise UnitError(f"{text!r} is not a share: it looks like 5%")
+    if number > 100:
+        raise UnitError(f"{text!r} is above 100%")
+    return number / 100
+
+
+def parse_duration(text: str) -> int:
+    """Microseconds of ``1.5s``, ``200ms``, ``10m``. A unit is needed: ``10`` alone could mean anything."""
+    number, unit = _split(text)
+    if unit not in _DURATIONS:
+        raise UnitError(f"unknown unit {unit!r} in {text!r}: a duration looks like 1.5s or 200ms")
+    return int(number * _DURATIONS[unit])
+
+
+def parse_threshold(text: str) -> Threshold:
+    """A :class:`Threshold` of ``5%``, ``1GiB``, ``min(5%, 1GiB)`` or ``max(…)``."""
+    text = text.strip()
+    for combine in ("min", "max"):
+        if text.startswith(combine + "(") and text.endswith(")"):
+            parts = [part.strip() for part in text[len(combine) + 1 : -1].split(",")]
+            shares = [parse_share(part) for part in parts if part.endswith("%")]
+            sizes = [parse_size(part) for part in parts if not part.endswith("%")]
+            if len(shares) != 1 or len(sizes) != 1:
+                raise UnitError(f"{text!r} needs one share and one size, as in {combine}(5%, 1GiB)")
+            return Threshold(share=shares[0], size_bytes=sizes[0], combine=combine)
+    if text.endswith("%"):
+        return Threshold(share=parse_share(text))
+    return Threshold(size_bytes=parse_size(text))
+
+
+def format_size(size_bytes: int) -> str:
+    """``1.5 GiB``, ``340 MiB``, ``12 KiB``: three figures are enough for people."""
+    sign, amount = ("-" if size_bytes < 0 else ""), abs(size_bytes)
+    for unit, name in ((1024 * GIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if amount >= unit:
+            value = amount / unit
+            return f"{sign}{value:.1f} {name}" if value < 10 else f"{sign}{value:.0f} {name}"
+    return f"{sign}{amount} B"
+
+
+def format_share(share: float) -> str:
+    """``5%``, ``2.5%``."""
+    return f"{share * 100:.4g}%"
+
+
+def format_duration(duration_us: int) -> str:
+    """``1.5s``, ``12ms``, ``350us``."""
+    if duration_us >= SECOND_US:
+        return f"{duration_us / SECOND_US:.4g}s"
+    if duration_us >= MILLISECOND_US:
+        return f"{duration_us / MILLISECOND_US:.3g}ms"
+    return f"{duration_us}us"
+
+
+def format_threshold(threshold: Threshold) -> str:
+    """The text that :func:`parse_threshold` reads back."""
+    parts = []
+    if threshold.share is not None:
+        parts.append(format_share(threshold.share))
+    if threshold.size_bytes is not None:
+        parts.append(_exact_size(threshold.size_bytes))
+    return parts[0] if len(parts) == 1 else f"{threshold.combine}({', '.join(parts)})"
+
+
+def _exact_size(size_bytes: int) -> str:
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size_bytes and size_bytes % unit == 0:
+            return f"{size_bytes // unit}{name}"
+    return f"{size_bytes}B"

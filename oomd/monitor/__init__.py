@@ -1,0 +1,1 @@
+"""Observe: one epoll, the sampler, the process table."""

@@ -1,0 +1,292 @@
+"""The process table: a full scan when it begins to matter, kept descriptors for the leaders, and a proof that nobody
+else could be chosen.
+
+Between two scans no process can have grown by more than g = min(ΔA, ΔF) pages, where A counts pages allocated
+(pgalloc_* of /proc/vmstat) and
+F page faults (huge ones as 512). Growth that re-read leaders explain comes off g. So while (largest of the rest) + g
+stays below the chosen
+victim, looking at the leaders alone gives the answer of a full scan. New processes are found by the last pid that
+/proc/loadavg tells.
+"""
+
+from __future__ import annotations
+
+from oomd.kernel.loadavg import parse_last_pid
+from oomd.kernel.process import list_pids
+from oomd.kernel.vmstat import growth_pages, parse_vmstat
+from oomd.model.snapshot import MemoryStatus, Snapshot
+from oomd.monitor.rows import Row, read_row
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomd.kernel.files import KernelFile
+    from oomd.kernel.scope import ScopeGuard
+    from oomd.kernel.vmstat import Vmstat
+
+LEADERS = 48
+"""Processes with kept descriptors: 6 KiB of kernel memory for each of two files, 0.6 MiB in all."""
+
+MOST_NEW_PIDS = 2000
+"""More new pids than this since the last look are read faster by listing /proc."""
+
+STAT_SLACK_BYTES = 4 << 20
+"""Field 24 of stat is counted in per-CPU batches and may lie by some hundred pages; status is exact."""
+
+REFRESH_US = 5_000_000
+"""A scan older than this is refreshed while memory is short."""
+
+BUDGET_REFRESH_US = 1_000_000
+"""The same where the sum of all is what counts."""
+
+OVERHEAD = 20
+"""Scanning takes at most one part in so many of the time while memory is short."""
+
+
+class ProcessTable:
+    """All processes behind one procfs, as far as the decision needs them."""
+
+    def __init__(
+        self,
+        proc_fd: int,
+        guard: ScopeGuard,
+        own_pids: frozenset[int],
+        *,
+        vmstat: KernelFile | None,
+        loadavg: KernelFile | None,
+        page_bytes: int,
+        fault_pages: int = 1,
+        account_all: bool = False,
+    ) -> None:
+        """Without ``vmstat`` or ``loadavg`` (recorded trees may lack them) every look is a full scan. ``fault_pages``:
+        the most pages that one fault may bring (kernel/vmstat.py). ``account_all`` reads the exact size of every
+        process in scope, for a budget that is their sum.
+        """
+        self._proc_fd = proc_fd
+        self._guard = guard
+        self.own_pids = own_pids
+        """oomd's own processes and their ancestors, never taken."""
+        self.last_pids: frozenset[int] = frozenset(guard.roots)
+        """Taken last."""
+        self._vmstat = vmstat
+        self._loadavg = loadavg
+        self._page_bytes = page_bytes
+        self._fault_pages = fault_pages
+        self._account_all = account_all
+        self._rows: dict[int, Row] = {}
+        self._leaders: list[Row] = []
+        self._condemned: dict[int, int] = {}
+        """Killed and not known to be dead: nobody reads them any more. What they last used, by pid."""
+        self._rest_bytes = 0
+        self._base: Vmstat | None = None
+        self._last_pid = 0
+        self._scanned_us: int | None = None
+        self._scan_cost_us = 0
+        self._explained_bytes = 0
+
+    @property
+    def leaders(self) -> list[Row]:
+        """The largest processes that could be taken, largest first as of the last scan."""
+        return self._leaders
+
+    @property
+    def rows(self) -> dict[int, Row]:
+        """Every process of the last scan and those found since, by pid."""
+        return self._rows
+
+    def scan(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
+        """Read every process; what vanishes meanwhile is skipped."""
+        begin_us = clock_us()
+        self._base = None if self._vmstat is None else parse_vmstat(self._vmstat.read())
+        self._last_pid = 0 if self._loadavg is None else parse_last_pid(self._loadavg.read())
+        known, self._rows = self._rows, {}
+        for pid in list_pids(self._proc_fd):
+            row = None if pid in self._condemned else self._fresh_row(pid, known)
+            if row is not None:
+                self._rows[pid] = row
+        for row in known.values():
+            if self._rows.get(row.pid) is not row:
+                row.drop()
+        self._guard.note_members(self._rows)
+        swapping = status.swap_free_bytes < status.swap_total_bytes
+        self._measure(everyone=swapping or self._account_all or not self._guard.scope.is_machine)
+        self._choose_leaders()
+        self._scanned_us = begin_us
+        self._explained_bytes = 0
+        self._scan_cost_us = clock_us() - begin_us
+
+    def wants_scan(self, now_us: int) -> bool:
+        """Whether the picture is too old, or so much was allocated that the leaders may be others by now."""
+        if self._scanned_us is None:
+            return True
+        age = now_us - self._scanned_us
+        if age < OVERHEAD * self._scan_cost_us:
+            return False
+        best = self._leaders[0].size_bytes if self._leaders else 0
+        return (
+            age >= (BUDGET_REFRESH_US if self._account_all else REFRESH_US)
+            or self.rest_bound_bytes() > (best + self._rest_bytes) // 2
+        )
+
+    def look(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
+        """Bring the leaders up to date and find newcomers; a full scan where there was none or too much is new."""
+        if self._scanned_us is None or not self._find_newcomers():
+            self.scan(status, clock_us)
+            return
+        explained = 0
+        for row in list(self._leaders):
+            alive = row.reread() if row.is_kept else row.read_status(self._proc_fd)
+            if alive:
+                explained += max(0, row.size_bytes - row.base_size_bytes)
+            else:
+                self.forget(row.pid)
+        self._explained_bytes = explained
+        self._leaders.sort(key=_by_size)
+
+    def rest_bound_bytes(self) -> int:
+        """The most that any process other than the leaders can own by now; infinite (the largest int) where that cannot
+        be told.
+        """
+        if self._base is None or self._vmstat is None or not self._base.pgalloc:
+            return 1 << 62
+        now = parse_vmstat(self._vmstat.read())
+        grown = growth_pages(self._base, now, fault_pages=self._fault_pages) * self._page_bytes
+        return self._rest_bytes + max(0, grown - self._explained_bytes)
+
+    def usage_bytes(self) -> int:
+        """Anonymous memory, shared memory and swap of everything in scope."""
+        return sum(self._condemned.values()) + sum(
+            row.usage_bytes()
+            for row in self._rows.values()
+            if row.exact and not row.out_of_scope and row.pid not in self.own_pids and not row.is_kernel_thread
+        )
+
+    def snapshot(self, status: MemoryStatus, now_us: int, *, everybody: bool = False) -> Snapshot:
+        """The leaders (or everybody) as values."""
+        rows = sorted(self._rows.values(), key=_by_size) if everybody else self._leaders
+        for row in rows if everybody else ():
+            if not row.exact and not row.is_kernel_thread:
+                row.read_status(self._proc_fd)
+                row.read_details(self._proc_fd)
+        return Snapshot(
+            status=status,
+            processes=tuple(row.value(now_us) for row in rows),
+            own_pids=self.own_pids,
+            tree_roots=self.last_pids,
+            complete=everybody,
+        )
+
+    def forget(self, pid: int) -> None:
+        """Drop what is kept of a process that is condemned or gone."""
+        row = self._rows.pop(pid, None)
+        if row is not None:
+            row.drop()
+            if row in self._leaders:
+                self._leaders.remove(row)
+
+    def condemn(self, pid: int) -> None:
+        """Stop reading a process that was killed; what it used counts until :meth:`bury`."""
+        row = self._rows.get(pid)
+        self._condemned[pid] = row.usage_bytes() if row is not None and row.exact else 0
+        self.forget(pid)
+
+    def bury(self, pid: int) -> None:
+        """It is dead, or given up."""
+        self._condemned.pop(pid, None)
+
+    def close(self) -> None:
+        """Close every kept descriptor."""
+        for row in self._rows.values():
+            row.drop()
+
+    def _fresh_row(self, pid: int, known: dict[int, Row]) -> Row | None:
+        row = read_row(self._proc_fd, pid, self._page_bytes)
+        if row is None:
+            return None
+        old = known.get(pid)
+        if old is None or old.start_ticks != row.start_ticks:
+            return row
+        for name in ("comm", "ppid", "state", "flags", "threads", "nice", "policy", "rss_bytes"):
+            setattr(old, name, getattr(row, name))
+        old.exact = False
+        return old
+
+    def _measure(self, *, everyone: bool) -> None:
+        """Read the exact sizes: of everyone, or only as far down by resident size as a leader could stand."""
+        exact: list[int] = []
+        for row in sorted(self._rows.values(), key=_by_rss):
+            hidden = row.state == "Z" and row.threads > 1  # a dead leader shows 0 while its threads hold memory
+            if row.is_kernel_thread or (row.state == "Z" and not hidden):
+                continue
+            full = len(exact) >= LEADERS and row.rss_bytes + STAT_SLACK_BYTES < min(exact)
+            if full and not everyone and not hidden:
+                continue
+            if row.read_status(self._proc_fd):
+                exact.append(row.size_bytes)
+                exact.sort(reverse=True)
+                del exact[LEADERS:]
+
+    def _choose_leaders(self) -> None:
+        former = self._leaders
+        able = []
+        for row in sorted(self._rows.values(), key=_by_size):
+            row.base_size_bytes = row.size_bytes
+            if row.is_kernel_thread or row.size_bytes == 0:
+                continue
+            able.append(row)
+        self._leaders, self._rest_bytes = [], 0
+        for row in able:
+            if len(self._leaders) >= LEADERS:
+                self._rest_bytes = row.size_bytes
+                break
+            row.out_of_scope = self._guard.why_outside_tree(row.pid, row.start_ticks)
+            if row.pid in self.own_pids or row.out_of_scope or not (row.exact or row.read_status(self._proc_fd)):
+                continue
+            row.read_details(self._proc_fd)
+            row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
+            if row.out_of_scope:
+                continue
+            row.keep(self._proc_fd)
+            self._leaders.append(row)
+        for row in former:
+            if row not in self._leaders:
+                row.drop()
+
+    def _find_newcomers(self) -> bool:
+        """Rows for pids handed out since the last look. False when there are too many, or the counter wrapped: scan
+        instead.
+        """
+        if self._loadavg is None:
+            return False
+        last = parse_last_pid(self._loadavg.read())
+        if last < self._last_pid or last - self._last_pid > MOST_NEW_PIDS or len(self._leaders) > 4 * LEADERS:
+            return False
+        for pid in range(self._last_pid + 1, last + 1):
+            row = (
+                None if pid in self._rows or pid in self._condemned else read_row(self._proc_fd, pid, self._page_bytes)
+            )
+            if row is not None and row.read_status(self._proc_fd):
+                self._add_newcomer(row)
+        self._last_pid = last
+        return True
+
+    def _add_newcomer(self, row: Row) -> None:
+        self._guard.note_member(row)
+        row.read_details(self._proc_fd)
+        row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
+        parent = self._rows.get(row.ppid)
+        if parent is not None and parent.exact:
+            row.shared_guess_bytes = min(row.size_bytes, parent.size_bytes)
+        self._rows[row.pid] = row
+        if not row.out_of_scope and row.pid not in self.own_pids and row.size_bytes:
+            row.base_size_bytes = 0
+            self._leaders.append(row)
+
+
+def _by_size(row: Row) -> tuple[int, int]:
+    return -row.size_bytes, row.pid
+
+
+def _by_rss(row: Row) -> tuple[int, int]:
+    return -row.rss_bytes, row.pid

@@ -1,0 +1,238 @@
+"""One row of the process table: what was read of a process, and the descriptors kept open for it."""
+
+from __future__ import annotations
+
+import os
+
+from oomd.kernel.files import KernelFormatError
+from oomd.kernel.process import (
+    decode_name,
+    parse_cgroup,
+    parse_smaps_rollup,
+    parse_stat,
+    parse_status,
+    read_pid_file,
+    read_thread_status,
+)
+from oomd.model.snapshot import PF_KTHREAD, Process, ProcessId
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.kernel.process import Rollup, Stat, Status
+
+PRIVATE_MAX_AGE_US = 30_000_000
+"""A measurement of private memory older than this says nothing about now."""
+
+
+class Row:
+    """A process as the table knows it; mutable, one per process."""
+
+    __slots__ = (
+        "anon_bytes",
+        "base_size_bytes",
+        "cgroup",
+        "comm",
+        "exact",
+        "flags",
+        "kill_pending",
+        "measured_private_bytes",
+        "measured_proportional_bytes",
+        "measured_size_bytes",
+        "measured_us",
+        "nice",
+        "oom_score_adj",
+        "out_of_scope",
+        "pid",
+        "policy",
+        "ppid",
+        "rss_bytes",
+        "shared_guess_bytes",
+        "shmem_bytes",
+        "start_ticks",
+        "stat_fd",
+        "state",
+        "status_fd",
+        "swap_bytes",
+        "threads",
+        "uid",
+    )
+
+    def __init__(self, stat: Stat, page_bytes: int) -> None:
+        self.pid = stat.pid
+        self.start_ticks = stat.start_ticks
+        self.comm = decode_name(stat.comm)
+        self.uid = -1
+        self.anon_bytes = 0
+        self.shmem_bytes = 0
+        self.swap_bytes = 0
+        self.kill_pending = False
+        self.exact = False
+        """Whether status was read; until then ``rss_bytes`` is the upper bound of its anonymous memory."""
+        self.base_size_bytes = 0
+        """Its size at the last full scan, from which growth is counted."""
+        self.oom_score_adj = 0
+        self.cgroup = ""
+        self.out_of_scope = ""
+        self.stat_fd = -1
+        self.status_fd = -1
+        self.measured_us: int | None = None
+        self.measured_size_bytes = 0
+        self.measured_private_bytes = 0
+        self.measured_proportional_bytes = 0
+        self.shared_guess_bytes = 0
+        """Of a child just forked: what it shares with its parent, until smaps_rollup tells."""
+        self.update_stat(stat, page_bytes)
+
+    @property
+    def id(self) -> ProcessId:
+        return ProcessId(self.pid, self.start_ticks)
+
+    @property
+    def size_bytes(self) -> int:
+        """Anonymous memory and swap; an upper bound while only stat was read."""
+        return self.anon_bytes + self.swap_bytes if self.exact else self.rss_bytes
+
+    @property
+    def is_kernel_thread(self) -> bool:
+        return bool(self.flags & PF_KTHREAD)
+
+    @property
+    def is_kept(self) -> bool:
+        return self.status_fd >= 0
+
+    def update_stat(self, stat: Stat, page_bytes: int) -> None:
+        """Take what stat says now (the row's identity does not change)."""
+        self.comm = decode_name(stat.comm)
+        self.ppid = stat.ppid
+        self.state = stat.state
+        self.flags = stat.flags
+        self.threads = stat.num_threads
+        self.nice = stat.nice
+        self.policy = stat.policy
+        self.rss_bytes = stat.rss_pages * page_bytes
+
+    def update_status(self, status: Status) -> None:
+        """Take what status says now."""
+        self.uid = status.uid
+        self.anon_bytes = status.rss_anon_bytes
+        self.shmem_bytes = status.rss_shmem_bytes
+        self.swap_bytes = status.swap_bytes
+        self.kill_pending = status.kill_pending
+        self.exact = True
+
+    def read_status(self, proc_fd: int) -> bool:
+        """Read status (through the live threads where the leader is dead). False when the process is gone."""
+        if self.state == "Z" and self.threads > 1:
+            status = read_thread_status(proc_fd, self.pid)
+        else:
+            data = read_pid_file(proc_fd, self.pid, "status")
+            status = None if data is None else parse_status(data)
+        if status is None:
+            return False
+        self.update_status(status)
+        return True
+
+    def reread(self) -> bool:
+        """Read status again through the kept descriptor, opening nothing. False when the process is gone."""
+        try:
+            data = os.pread(self.status_fd, 4096, 0)
+        except ProcessLookupError:
+            return False
+        if not data:
+            return False
+        status = parse_status(data)
+        if status.rss_anon_bytes or status.swap_bytes or self.threads == 1:
+            self.update_status(status)
+        return True
+
+    def read_details(self, proc_fd: int) -> None:
+        """What only leaders need: oom_score_adj and the cgroup."""
+        data = read_pid_file(proc_fd, self.pid, "oom_score_adj")
+        if data is not None:
+            self.oom_score_adj = int(data)
+        data = read_pid_file(proc_fd, self.pid, "cgroup")
+        if data is not None:
+            self.cgroup = decode_name(parse_cgroup(data).encode("utf-8", "surrogateescape"))
+
+    def keep(self, proc_fd: int) -> None:
+        """Open stat and status for good: later reads open nothing and never meet another process of the same pid."""
+        if self.is_kept:
+            return
+        try:
+            self.stat_fd = os.open(f"{self.pid}/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+            self.status_fd = os.open(f"{self.pid}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+            # Read after both were opened: if this is still our process, no other one stood there in between.
+            if parse_stat(os.pread(self.stat_fd, 4096, 0)).start_ticks != self.start_ticks:
+                self.drop()
+        except (OSError, KernelFormatError):
+            self.drop()
+
+    def drop(self) -> None:
+        """Close what was kept: a victim's memory must not be held by its readers."""
+        for fd in (self.stat_fd, self.status_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.stat_fd = self.status_fd = -1
+
+    def measured(self, rollup: Rollup, now_us: int) -> None:
+        """Take what smaps_rollup said."""
+        self.measured_us = now_us
+        self.measured_size_bytes = rollup.anonymous_bytes + rollup.swap_bytes
+        self.measured_private_bytes = rollup.private_bytes
+        self.measured_proportional_bytes = rollup.proportional_bytes
+        self.shared_guess_bytes = 0
+
+    def usage_bytes(self) -> int:
+        """What it adds to the use of a budget: anonymous, shared memory and swap, each page counted once where that is
+        known.
+        """
+        now = self.anon_bytes + self.swap_bytes + self.shmem_bytes
+        if self.measured_us is None:
+            return max(0, now - self.shared_guess_bytes)
+        return max(
+            0,
+            self.measured_proportional_bytes + self.anon_bytes + self.swap_bytes - self.measured_size_bytes,
+        )
+
+    def value(self, now_us: int) -> Process:
+        """The row as a plain value."""
+        private = None
+        age = 0
+        if self.measured_us is not None and now_us - self.measured_us <= PRIVATE_MAX_AGE_US:
+            age = max(0, now_us - self.measured_us)
+            private = max(0, self.measured_private_bytes + self.anon_bytes + self.swap_bytes - self.measured_size_bytes)
+        return Process(
+            id=self.id,
+            ppid=self.ppid,
+            comm=self.comm,
+            state=self.state,
+            flags=self.flags,
+            num_threads=self.threads,
+            uid=self.uid,
+            oom_score_adj=self.oom_score_adj,
+            rss_anon_bytes=self.anon_bytes,
+            rss_shmem_bytes=self.shmem_bytes,
+            swap_bytes=self.swap_bytes,
+            nice=self.nice,
+            policy=self.policy,
+            kill_pending=self.kill_pending,
+            cgroup=self.cgroup,
+            out_of_scope=self.out_of_scope,
+            private_bytes=private,
+            private_age_us=age,
+        )
+
+
+def read_row(proc_fd: int, pid: int, page_bytes: int) -> Row | None:
+    """A new row with stat read; None when there is no such process."""
+    data = read_pid_file(proc_fd, pid, "stat")
+    return None if data is None else Row(parse_stat(data), page_bytes)
+
+
+def read_rollup(proc_fd: int, pid: int) -> Rollup | None:
+    """smaps_rollup now; None when the process is gone or not ours to look into."""
+    try:
+        data = read_pid_file(proc_fd, pid, "smaps_rollup")
+    except PermissionError:
+        return None
+    return parse_smaps_rollup(data) if data else None

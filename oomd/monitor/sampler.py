@@ -1,0 +1,63 @@
+"""Observe: a few kernel files, kept open and read again at every tick."""
+
+from __future__ import annotations
+
+from oomd.kernel.arc import parse_arcstats
+from oomd.kernel.files import KernelFile
+from oomd.kernel.meminfo import parse_meminfo
+from oomd.kernel.psi import parse_totals
+from oomd.kernel.zoneinfo import parse_pcp_pages
+from oomd.model.snapshot import MemoryStatus
+
+
+class Sampler:
+    """Reads :class:`MemoryStatus`. Needs meminfo; lives without pressure (PSI off), zoneinfo and ZFS."""
+
+    def __init__(self, proc_dir: str, page_bytes: int) -> None:
+        self._meminfo = KernelFile(f"{proc_dir}/meminfo", single_record=True)
+        self._pressure = _optional(f"{proc_dir}/pressure/memory", single_record=True)
+        self._zoneinfo = _optional(f"{proc_dir}/zoneinfo")
+        self._arcstats = _optional(f"{proc_dir}/spl/kstat/zfs/arcstats")
+        self._page_bytes = page_bytes
+
+    @property
+    def has_pressure(self) -> bool:
+        """Whether memory pressure can be read."""
+        return self._pressure is not None
+
+    def read_status(self, now_us: int, *, per_cpu_lists: bool = False) -> MemoryStatus:
+        """The machine now. ``per_cpu_lists`` also counts pages on per-CPU lists: wanted while a kill is under way."""
+        some = full = None
+        if self._pressure is not None:
+            try:
+                some, full = parse_totals(self._pressure.read())
+            except OSError:  # PSI compiled in, but switched off (psi=0): EOPNOTSUPP at read
+                self._pressure = None
+        meminfo = parse_meminfo(self._meminfo.read())
+        pcp = arc = 0
+        if per_cpu_lists and self._zoneinfo is not None:
+            pcp = parse_pcp_pages(self._zoneinfo.read()) * self._page_bytes
+        if self._arcstats is not None:
+            arc = parse_arcstats(self._arcstats.read())
+        return MemoryStatus(
+            time_us=now_us,
+            mem_total_bytes=meminfo.mem_total_bytes,
+            mem_free_bytes=meminfo.mem_free_bytes,
+            mem_available_bytes=meminfo.mem_available_bytes,
+            anon_bytes=meminfo.anon_pages_bytes,
+            shmem_bytes=meminfo.shmem_bytes,
+            slab_unreclaimable_bytes=meminfo.slab_unreclaimable_bytes,
+            swap_total_bytes=meminfo.swap_total_bytes,
+            swap_free_bytes=meminfo.swap_free_bytes,
+            psi_some_us=some,
+            psi_full_us=full,
+            pcp_bytes=pcp,
+            arc_bytes=arc,
+        )
+
+
+def _optional(path: str, *, single_record: bool = False) -> KernelFile | None:
+    try:
+        return KernelFile(path, single_record=single_record)
+    except OSError:
+        return None

@@ -1,0 +1,120 @@
+"""How much of a leader's memory is really its own: smaps_rollup, read in the background.
+
+Reading it walks page tables (16–24 ms per GiB) and holds the process's mmap lock for reading, so it never happens on
+the way to a kill and never
+for a condemned process: its memory would stay as long as somebody reads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import Empty, SimpleQueue
+
+from oomd.kernel.files import KernelFormatError
+from oomd.monitor.rows import Row, read_rollup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.kernel.process import Rollup
+    from oomd.model.snapshot import ProcessId
+
+WORTH_BYTES = 16 << 20
+"""Below this the difference decides nothing."""
+
+MOST = 8
+"""Leaders that are measured."""
+
+MOST_REMEMBERED = 1024
+"""Condemned or unreadable processes that are remembered, oldest dropped first."""
+
+FRESH_US = 2_000_000
+"""A measurement younger than this is not repeated."""
+
+OVERHEAD = 20
+"""Measuring takes at most one part in so many of the time."""
+
+
+class SharingMeter:
+    """One thread that measures; requests and results pass through queues, so the loop never waits for it."""
+
+    def __init__(self, proc_fd: int) -> None:
+        self._proc_fd = proc_fd
+        self._asked: SimpleQueue[ProcessId | None] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[ProcessId, Rollup | None, int, int]] = SimpleQueue()
+        self._pending: set[ProcessId] = set()
+        self._condemned: dict[ProcessId, None] = {}
+        self._rest_until_us = 0
+        self._thread = threading.Thread(target=self._run, name="sharing", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the reading in hand."""
+        self._asked.put(None)
+
+    def ask(self, leaders: list[Row], now_us: int) -> None:
+        """Have the foremost leaders measured that were not of late; never more often than the overhead allows, but a
+        first time at once.
+        """
+        for row in leaders[:MOST]:
+            process_id = row.id
+            if row.size_bytes < WORTH_BYTES or process_id in self._pending or process_id in self._condemned:
+                continue
+            if row.measured_us is not None and (now_us - row.measured_us < FRESH_US or now_us < self._rest_until_us):
+                continue
+            self._pending.add(process_id)
+            self._asked.put(process_id)
+
+    def collect(self, rows: dict[int, Row]) -> None:
+        """Put what was measured since into the rows."""
+        while True:
+            try:
+                process_id, rollup, begin_us, end_us = self._answers.get_nowait()
+            except Empty:
+                return
+            self._pending.discard(process_id)
+            self._rest_until_us = max(self._rest_until_us, end_us + OVERHEAD * (end_us - begin_us))
+            row = rows.get(process_id.pid)
+            if rollup is None:
+                self.condemn(process_id)  # gone, or not ours to look into: never asked again
+            elif row is not None and row.start_ticks == process_id.start_ticks:
+                row.measured(rollup, end_us)
+
+    def awaits(self, leaders: list[Row]) -> bool:
+        """Whether a foremost leader is being measured for the first time whose size may be mostly its relatives'."""
+        return any(
+            row.id in self._pending and row.measured_us is None and has_twin(row, leaders) for row in leaders[:3]
+        )
+
+    def condemn(self, process_id: ProcessId) -> None:
+        """Never look at this process again."""
+        if len(self._condemned) >= MOST_REMEMBERED:
+            del self._condemned[next(iter(self._condemned))]
+        self._condemned[process_id] = None
+
+    def _run(self) -> None:
+        while (process_id := self._asked.get()) is not None:
+            begin_us = time.monotonic_ns() // 1000
+            rollup = None
+            if process_id not in self._condemned:
+                try:
+                    rollup = read_rollup(self._proc_fd, process_id.pid)
+                except (OSError, KernelFormatError):
+                    rollup = None  # gone meanwhile, or a kernel that shows less: RssAnon + VmSwap stands
+            self._answers.put((process_id, rollup, begin_us, time.monotonic_ns() // 1000))
+
+
+def has_twin(row: Row, leaders: list[Row]) -> bool:
+    """Whether a parent, child or sibling of about its size stands beside it: then fork may have made one memory look
+    like several.
+    """
+    for other in leaders:
+        if other is row:
+            continue
+        kin = other.pid == row.ppid or other.ppid == row.pid or (other.ppid == row.ppid and other.comm == row.comm)
+        if kin and 2 * min(other.size_bytes, row.size_bytes) > max(other.size_bytes, row.size_bytes):
+            return True
+    return False

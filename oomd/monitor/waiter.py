@@ -1,0 +1,59 @@
+"""Wait: one epoll for everything that can wake the loop, and the time until something is due."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+LOST = select.EPOLLERR | select.EPOLLHUP
+READABLE = select.EPOLLIN
+PRESSURE = select.EPOLLPRI
+
+
+class Waiter:
+    """Descriptors by key. The keys of those that became ready come back; the descriptors stay their owners'."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._keys: dict[int, Hashable] = {}
+
+    def watch(self, fd: int, key: Hashable, events: int = READABLE) -> None:
+        """Wake up when ``fd`` is ready and answer with ``key``."""
+        self._epoll.register(fd, events)
+        self._keys[fd] = key
+
+    def unwatch(self, fd: int) -> None:
+        """Forget ``fd``, before it is closed."""
+        if self._keys.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def wait_ready(self, timeout_us: int) -> list[tuple[Hashable, bool]]:
+        """What became ready within ``timeout_us``, as (key, lost); lost says that the other end is gone."""
+        events = self._epoll.poll(timeout_us / 1_000_000, 64)
+        return [(self._keys[fd], bool(mask & LOST)) for fd, mask in events if fd in self._keys]
+
+
+class SignalPipe:
+    """Signals as readable bytes: the interpreter's wake-up descriptor, so that no handler runs at a bad moment."""
+
+    def __init__(self, signals: Iterable[int]) -> None:
+        self.fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        for number in signals:
+            signal.signal(number, _ignore)
+
+    def read_signals(self) -> bytes:
+        """The numbers of the signals that arrived, one byte each."""
+        try:
+            return os.read(self.fd, 256)
+        except BlockingIOError:
+            return b""
+
+
+def _ignore(number: int, frame: object) -> None:
+    """A handler must exist for the wake-up byte to be written; it has nothing to do."""

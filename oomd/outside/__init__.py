@@ -1,0 +1,1 @@
+"""The other process: everything that may block, fork, allocate or be attacked."""

@@ -1,0 +1,70 @@
+"""journald, with fields that programs can ask for. The only module that knows systemd-python."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from oomd.outside.text import describe_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomd.model.report import Plain
+
+SOCKET = "/run/systemd/journal/socket"
+MESSAGE_IDS = {
+    "start": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e01",
+    "decision": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e02",
+    "escalation": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e03",
+    "outcome": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e04",
+    "reload": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e05",
+    "degraded": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e06",
+}
+"""What ``journalctl MESSAGE_ID=…`` asks for."""
+_PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4}
+_INFO = 6
+
+
+class JournalMissing(Exception):  # noqa: N818 - a state, not a fault
+    """journald cannot be used here; the message says why."""
+
+
+def open_journal() -> Callable[[Plain], None]:
+    """A sink that sends to journald. Raises JournalMissing."""
+    if not os.path.exists(SOCKET):
+        raise JournalMissing("journald does not run here")
+    try:
+        from systemd import journal  # never `import systemd`: a folder of that name would do
+    except ImportError as error:
+        raise JournalMissing("systemd-python is not installed") from error
+
+    def send(event: Plain) -> None:
+        journal.send("\n".join(describe_event(event)), **fields_of(event))
+
+    return send
+
+
+def fields_of(event: Plain) -> dict[str, str]:
+    """The journal fields of an event, as text."""
+    fields = {
+        "PRIORITY": str(_PRIORITIES.get(event["event"], _INFO)),
+        "SYSLOG_IDENTIFIER": "oomd",
+        "OOMD_EVENT": event["event"],
+    }
+    if event["event"] in MESSAGE_IDS:
+        fields["MESSAGE_ID"] = MESSAGE_IDS[event["event"]]
+    if "id" in event:
+        fields["OOMD_DECISION_ID"] = str(event["id"])
+    decision = event.get("decision") or {}
+    for name in ("action", "ruleset", "reason"):
+        if decision.get(name):
+            fields[f"OOMD_{name.upper()}"] = str(decision[name])
+    victim = decision.get("target") or event
+    for name in ("pid", "comm", "cgroup"):
+        if victim.get(name):
+            fields[f"OOMD_VICTIM_{name.upper()}"] = str(victim[name])
+    for name in ("status", "expected_bytes", "returned_bytes", "signal_to_death_us", "signal_to_memory_us"):
+        if isinstance(event.get(name), (int, str)):
+            fields[f"OOMD_{name.upper()}"] = str(event[name])
+    return fields

@@ -1,0 +1,75 @@
+"""The killer's end of the link: bounded datagrams, never waited for."""
+
+from __future__ import annotations
+
+import errno
+import marshal
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.model.report import Plain
+
+MOST_BYTES = 256 * 1024
+_TOO_LONG_KEYS = ("ranking", "rejected", "detections")
+
+
+class Link:
+    """Sends events, receives commands; drops and counts what does not fit."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.dropped = 0
+        self.closed = False
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._fd
+
+    def send(self, event: Plain) -> bool:
+        """Send one event; False when it was dropped."""
+        if not self.closed:
+            sent = self._write(marshal.dumps(event))
+            if sent == errno.EMSGSIZE:
+                short = {key: [] if key in _TOO_LONG_KEYS else value for key, value in event.items()}
+                sent = self._write(marshal.dumps(short))
+            if sent == 0:
+                return True
+        self.dropped += 1
+        return False
+
+    def receive(self) -> Plain | None:
+        """One command, or None; :attr:`closed` tells that the other end is gone."""
+        try:
+            data = os.read(self._fd, MOST_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if not data:
+            self.closed = True
+            return None
+        try:
+            message = marshal.loads(data)  # noqa: S302 - from the outside process that we started
+        except (ValueError, EOFError, TypeError):
+            return None
+        return message if isinstance(message, dict) else None
+
+    def reopen(self, fd: int) -> None:
+        """Go on with a new outside process."""
+        self._fd = fd
+        self.closed = False
+
+    def close(self) -> None:
+        """Close the descriptor; counts of what is dropped go on."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self.closed = True
+
+    def _write(self, data: bytes) -> int:
+        try:
+            os.write(self._fd, data)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0

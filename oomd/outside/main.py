@@ -1,0 +1,122 @@
+"""The outside process: ``python -m oomd.outside.main OPTIONS`` with one JSON argument.
+
+Reading the link and writing the sink are two threads with a bounded queue between them: a sink that blocks (a pipe that
+nobody reads, a hung
+journald) fills the queue, events are dropped and counted, and the killer never notices.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from oomd.config.compiled import to_plain
+from oomd.config.loader import load_config
+from oomd.model.config import Config
+from oomd.outside.sinks import choose_sink
+
+if TYPE_CHECKING:
+    from oomd.model.report import Plain
+    from oomd.outside.sinks import Sink
+
+MOST_QUEUED = 256
+MOST_BYTES = 256 * 1024
+FLUSH_S = 2.0
+"""How long the last events may take when the killer has ended."""
+QUIET_KINDS = frozenset({"start", "stop"})
+
+
+class Reporter:
+    """Writes events in a thread of its own."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._queue: queue.Queue[Plain | None] = queue.Queue(MOST_QUEUED)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def put(self, event: Plain) -> None:
+        """Queue it, or drop and count it."""
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self._dropped += 1
+
+    def finish(self) -> None:
+        """Write what is queued, as long as that takes no longer than :data:`FLUSH_S`."""
+        try:
+            self._queue.put(None, timeout=FLUSH_S)
+        except queue.Full:
+            return
+        self._thread.join(FLUSH_S)
+
+    def _run(self) -> None:
+        while (event := self._queue.get()) is not None:
+            self._write(event)
+            if self._dropped and self._queue.empty():
+                lost, self._dropped = self._dropped, 0
+                self._write({"event": "note", "time": time.time(), "text": f"{lost} reports were dropped"})
+
+    def _write(self, event: Plain) -> None:
+        try:
+            self._sink(event)
+        except OSError:
+            self._dropped += 1  # the sink is gone or full: the next event may fare better
+
+
+def reload_answer(options: dict[str, Any]) -> Plain:
+    """What the killer is told when it asks for the configuration anew."""
+    loaded = load_config(options["config_path"], overrides=options["overrides"])
+    if isinstance(loaded, Config):
+        return {"command": "config", "plain": to_plain(loaded)}
+    return {"command": "reload_failed", "problems": [str(problem) for problem in sorted(loaded)]}
+
+
+def serve(link_fd: int, options: dict[str, Any], reporter: Reporter) -> None:
+    """Take events until the killer is gone."""
+    while True:
+        try:
+            data = os.read(link_fd, MOST_BYTES)
+        except OSError:
+            return
+        if not data:
+            return
+        event: Plain = marshal.loads(data)  # noqa: S302 - from the killer, over a socket pair that nobody else has
+        if event["event"] == "reload_request":
+            _answer(link_fd, reload_answer(options))
+        elif not (options["quiet"] and event["event"] in QUIET_KINDS):
+            reporter.put(event)
+
+
+def _answer(link_fd: int, answer: Plain) -> None:
+    data = marshal.dumps(answer)
+    if len(data) > MOST_BYTES // 2:
+        problem = f"the configuration is too large for a reload ({len(data)} bytes); restart instead"
+        data = marshal.dumps({"command": "reload_failed", "problems": [problem]})
+    try:
+        os.write(link_fd, data)
+    except OSError:
+        return  # the killer is gone: the next read tells
+
+
+def main() -> None:
+    """Serve the killer that started us; signals are the killer's business, the end of the link is our end."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    options = json.loads(sys.argv[1])
+    reporter = Reporter(choose_sink(options["format"]))
+    serve(options["link_fd"], options, reporter)
+    reporter.finish()
+    os._exit(0)  # a sink that hangs must not keep us
+
+
+if __name__ == "__main__":
+    main()

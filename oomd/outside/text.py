@@ -1,0 +1,121 @@
+"""Events as lines for people: one event, few short lines."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING
+
+from oomd.model.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from oomd.model.report import Plain
+
+REJECTED_SHOWN = 3
+RANKED_SHOWN = 3
+
+
+def describe_event(event: Plain) -> list[str]:
+    """The lines of one event, the first with its time."""
+    describe = _KINDS.get(event["event"], _describe_other)
+    lines = describe(event)
+    stamp = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+    return [f"{stamp} {line}" if number == 0 else f"         {line}" for number, line in enumerate(lines)]
+
+
+def _describe_start(event: Plain) -> list[str]:
+    report = event["report"]
+    swap = ", ".join(
+        f"{device['name']} ({device['kind']}, {format_size(device['size_bytes'])})" for device in report["swap"]
+    )
+    mode = "dry run: nobody is signalled" if event.get("dry_run") else f"reaper {report['reaper']}"
+    shield = [word for word, there in (("locked", report["locked"]), ("shielded", report["shielded"])) if there]
+    if report["realtime"]:
+        shield.append("real-time")
+    return [
+        f"oomd watches {event['scope']} (pid {event['pid']}, {mode})",
+        f"kernel {report['kernel']}, cgroup {report['cgroup']}, pressure {'on' if report['psi'] else 'off'}, swap: {swap or 'none'}",
+        f"itself: {', '.join(shield) or 'not protected'}",
+        *(f"lost: {text}" for text in report["lost"]),
+    ]
+
+
+def _describe_decision(event: Plain) -> list[str]:
+    decision = event["decision"]
+    target = decision["target"]
+    dry = "would send " if event.get("dry_run") else ""
+    if target is None:
+        return [f"#{event['id']} {decision['action']}: {decision['reason']}"]
+    signal = "SIGTERM" if decision["action"] == "term" else "SIGKILL"
+    lines = [f"#{event['id']} {dry}{signal} to {target['comm']} ({target['pid']}): {decision['reason']}"]
+    lines += [
+        f"next {place}: {_name(each)} {format_size(each['freeable_bytes'])}"
+        for place, each in enumerate(event["ranking"][1 : RANKED_SHOWN + 1], 2)
+    ]
+    lines += [f"spared: {_name(each)} {each['why']}" for each in event["rejected"][:REJECTED_SHOWN]]
+    return lines
+
+
+def _describe_outcome(event: Plain) -> list[str]:
+    reap = event["reap"]
+    words = [f"#{event['id']} {_name(event)} {event['status'].replace('_', ' ')}"]
+    if event["detail"]:
+        words.append(event["detail"])
+    if event["signal_to_death_us"] is not None:
+        words.append(f"dead after {format_duration(event['signal_to_death_us'])}")
+    back = f"{format_size(event['returned_bytes'])} of {format_size(event['expected_bytes'])} back"
+    if event["signal_to_memory_us"] is not None:
+        back += f" after {format_duration(event['signal_to_memory_us'])}"
+    words.append(back)
+    if reap["backend"]:
+        words.append(_reap_words(reap))
+    if event["hindrances"]:
+        words.append(f"hindered by {', '.join(event['hindrances'])}")
+    return [", ".join(words)]
+
+
+def _reap_words(reap: Plain) -> str:
+    if reap["backend"] == "none":
+        return "not reaped"
+    if reap["errno"] == 0:
+        return f"reaped by {reap['backend']} in {format_duration(reap['duration_us'])}"
+    if reap["errno"] == errno.ESRCH:
+        return f"it was quicker than {reap['backend']}"
+    return f"{reap['backend']} failed: {os.strerror(reap['errno'])}"
+
+
+def _describe_escalation(event: Plain) -> list[str]:
+    return [f"#{event['id']} SIGKILL to {event['pid']}: {event['why']}"]
+
+
+def _describe_refused(event: Plain) -> list[str]:
+    return [f"#{event['id']} {event['comm']} ({event['pid']}) {event['why']}: next candidate"]
+
+
+def _describe_reload(event: Plain) -> list[str]:
+    return [event["text"], *event["problems"]]
+
+
+def _describe_stop(event: Plain) -> list[str]:
+    counters = ", ".join(f"{name} {value}" for name, value in event["counters"].items())
+    return [f"{event['text']} ({counters})"]
+
+
+def _describe_other(event: Plain) -> list[str]:
+    return [f"{event['event']}: {event.get('text', '')}"]
+
+
+def _name(event: Plain) -> str:
+    return f"{event['comm']} ({event['pid']})"
+
+
+_KINDS = {
+    "start": _describe_start,
+    "decision": _describe_decision,
+    "outcome": _describe_outcome,
+    "escalation": _describe_escalation,
+    "refused": _describe_refused,
+    "reload": _describe_reload,
+    "stop": _describe_stop,
+}

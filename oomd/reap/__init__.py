@@ -1,0 +1,1 @@
+"""The last signal and the memory back."""

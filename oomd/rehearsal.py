@@ -1,0 +1,39 @@
+"""One dry run of the whole way to a kill before READY: everything is imported, compiled and touched once, so that
+nothing is read from disk in an OOM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from oomd.engine.credit import DEAD, died, open_credit, progressed
+from oomd.engine.detection import initial_state, observe
+from oomd.engine.selection import select, where_memory_is
+from oomd.loop import clock_us
+from oomd.model.decision import KILL, Detection, KillOutcome
+from oomd.model.report import plain_decision, plain_outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.loop import Loop
+    from oomd.model.decision import Decision
+
+
+def rehearse(loop: Loop) -> Decision:
+    """Decide as though the first ruleset had fired, and go through the motions of the report; nobody is touched."""
+    status = loop.parts.sampler.read_status(clock_us(), per_cpu_lists=True)
+    loop.parts.table.scan(status, clock_us)
+    loop.parts.table.look(status, clock_us)
+    detections, _ = observe(loop.rules, status, initial_state(loop.rules))
+    forced = (
+        Detection(loop.rules.rulesets[0].name, fired=True, critical=True, since_us=status.time_us),
+        *detections[1:],
+    )
+    decision = select(loop.rules, loop.parts.table.snapshot(status, clock_us()), forced, loop.state)
+    plain_decision(decision)
+    where_memory_is(status)
+    if decision.target is not None:
+        credit = died(open_credit("0", decision.target, decision.ruleset, KILL, status), status.time_us)
+        progressed((replace(credit, phase=DEAD),), status)
+        plain_outcome(KillOutcome("0", decision.target.process, "dry_run"))
+    return decision
