@@ -84,6 +84,7 @@ class Daemon:
         self._proc_fd = os.open(options.proc_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._waiter = Waiter()
         self._signals = SignalPipe((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD))
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # `exec` blocked them until somebody could listen
         self._capabilities = own_capabilities(self._proc_fd)
         self._own_pids = own_and_ancestors(self._proc_fd) | {options.outside_pid}
         self._guard = ScopeGuard(self._scope, self._proc_fd)

@@ -100,6 +100,11 @@ class Status:
     """SIGKILL waits for the thread or for the process."""
     num_threads: int
     tgid: int
+    ppid: int = 0
+    state: str = ""
+    """One letter, as in proc_pid_stat(5)."""
+    name: bytes = b""
+    """At most 15 bytes, as the process set them."""
 
 
 _STATUS = "/proc/PID/status"
@@ -125,6 +130,9 @@ def parse_status(data: bytes) -> Status:
         bool(pending & _KILL_BIT),
         find_number(data, b"\nThreads:", _STATUS),
         find_number(data, b"\nTgid:", _STATUS),
+        find_number(data, b"\nPPid:", _STATUS, default=0),
+        _parse_state(data).decode("ascii", "replace"),
+        _parse_name(data),
     )
 
 
@@ -293,6 +301,12 @@ def _find_live_thread(task_fd: int) -> Status | None:
             return parse_status(data)
         without_memory = without_memory or parse_status(data)
     return without_memory
+
+
+def _parse_name(status: bytes) -> bytes:
+    # proc_task_name() escapes newlines and backslashes here, and only those; stat does not.
+    name = status[6 : status.find(b"\n")] if status.startswith(b"Name:\t") else b""
+    return name if b"\\" not in name else name.replace(b"\\n", b"\n").replace(b"\\\\", b"\\")
 
 
 def _parse_state(status: bytes) -> bytes:

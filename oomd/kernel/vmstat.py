@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from oomd.kernel.files import PAGE_BYTES, parse_number
+from oomd.kernel.files import PAGE_BYTES, find_number, parse_number
 
 _FILE = "/proc/vmstat"
 TRANSPARENT_HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage"
@@ -42,8 +42,6 @@ class Vmstat:
 _COUNTERS = (
     (b"\nworkingset_refault_anon ", "workingset_refault_anon"),
     (b"\nworkingset_refault_file ", "workingset_refault_file"),
-    # Before 5.9 there was one counter, without a suffix, and it counted file pages only.
-    (b"\nworkingset_refault ", "workingset_refault_file"),
     (b"\npswpin ", "pswpin"),
     (b"\npswpout ", "pswpout"),
     (b"\npgfault ", "pgfault"),
@@ -77,6 +75,9 @@ def parse_vmstat(data: bytes) -> Vmstat:
         at = data.find(b"\n", start)
         text = data[start:at] if at >= 0 else b""
         counts[name] = counts.get(name, 0) + parse_number(text, _FILE, name)
+    if not counts["workingset_refault_file"]:
+        # Before 5.9 there was one counter, without a suffix, and it counted file pages only.
+        counts["workingset_refault_file"] = find_number(data, b"\nworkingset_refault ", _FILE, default=0)
     return Vmstat(**counts)
 
 

@@ -138,8 +138,11 @@ class Process:
 
     @property
     def is_dying(self) -> bool:
-        """On its way out already: exiting, or SIGKILL pending."""
-        return bool(self.flags & PF_EXITING) or self.kill_pending or self.state == "X"
+        """On its way out already: exiting, or SIGKILL pending. A leader that has exited while its threads live on is
+        not.
+        """
+        exiting = bool(self.flags & PF_EXITING) and not (self.state == "Z" and self.num_threads > 1)
+        return exiting or self.kill_pending or self.state == "X"
 
     @property
     def is_dead(self) -> bool:

@@ -16,6 +16,7 @@ from oomd.kernel.process import list_pids
 from oomd.kernel.vmstat import growth_pages, parse_vmstat
 from oomd.model.snapshot import MemoryStatus, Snapshot
 from oomd.monitor.rows import Row, read_row
+from oomd.monitor.usage import note_fork, sum_usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +112,9 @@ class ProcessTable:
         self._guard.note_members(self._rows)
         swapping = status.swap_free_bytes < status.swap_total_bytes
         self._measure(everyone=swapping or self._account_all or not self._guard.scope.is_machine)
+        if known:
+            for pid in self._rows.keys() - known.keys():
+                note_fork(self._rows[pid], self._rows.get(self._rows[pid].ppid))
         self._choose_leaders()
         self._scanned_us = begin_us
         self._explained_bytes = 0
@@ -136,8 +140,7 @@ class ProcessTable:
             return
         explained = 0
         for row in list(self._leaders):
-            alive = row.reread() if row.is_kept else row.read_status(self._proc_fd)
-            if alive:
+            if row.reread(self._proc_fd):
                 explained += max(0, row.size_bytes - row.base_size_bytes)
             else:
                 self.forget(row.pid)
@@ -156,8 +159,8 @@ class ProcessTable:
 
     def usage_bytes(self) -> int:
         """Anonymous memory, shared memory and swap of everything in scope."""
-        return sum(self._condemned.values()) + sum(
-            row.usage_bytes()
+        return sum(self._condemned.values()) + sum_usage(
+            row
             for row in self._rows.values()
             if row.exact and not row.out_of_scope and row.pid not in self.own_pids and not row.is_kernel_thread
         )
@@ -188,7 +191,7 @@ class ProcessTable:
     def condemn(self, pid: int) -> None:
         """Stop reading a process that was killed; what it used counts until :meth:`bury`."""
         row = self._rows.get(pid)
-        self._condemned[pid] = row.usage_bytes() if row is not None and row.exact else 0
+        self._condemned[pid] = row.private_estimate_bytes() if row is not None and row.exact else 0
         self.forget(pid)
 
     def bury(self, pid: int) -> None:
@@ -207,16 +210,14 @@ class ProcessTable:
         old = known.get(pid)
         if old is None or old.start_ticks != row.start_ticks:
             return row
-        for name in ("comm", "ppid", "state", "flags", "threads", "nice", "policy", "rss_bytes"):
-            setattr(old, name, getattr(row, name))
-        old.exact = False
+        old.update_from(row)
         return old
 
     def _measure(self, *, everyone: bool) -> None:
         """Read the exact sizes: of everyone, or only as far down by resident size as a leader could stand."""
         exact: list[int] = []
         for row in sorted(self._rows.values(), key=_by_rss):
-            hidden = row.state == "Z" and row.threads > 1  # a dead leader shows 0 while its threads hold memory
+            hidden = row.has_dead_leader
             if row.is_kernel_thread or (row.state == "Z" and not hidden):
                 continue
             full = len(exact) >= LEADERS and row.rss_bytes + STAT_SLACK_BYTES < min(exact)
@@ -275,9 +276,7 @@ class ProcessTable:
         self._guard.note_member(row)
         row.read_details(self._proc_fd)
         row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
-        parent = self._rows.get(row.ppid)
-        if parent is not None and parent.exact:
-            row.shared_guess_bytes = min(row.size_bytes, parent.size_bytes)
+        note_fork(row, self._rows.get(row.ppid))
         self._rows[row.pid] = row
         if not row.out_of_scope and row.pid not in self.own_pids and row.size_bytes:
             row.base_size_bytes = 0

@@ -28,6 +28,7 @@ class Row:
     """A process as the table knows it; mutable, one per process."""
 
     __slots__ = (
+        "_name",
         "anon_bytes",
         "base_size_bytes",
         "cgroup",
@@ -36,7 +37,6 @@ class Row:
         "flags",
         "kill_pending",
         "measured_private_bytes",
-        "measured_proportional_bytes",
         "measured_size_bytes",
         "measured_us",
         "nice",
@@ -60,6 +60,7 @@ class Row:
     def __init__(self, stat: Stat, page_bytes: int) -> None:
         self.pid = stat.pid
         self.start_ticks = stat.start_ticks
+        self._name = stat.comm
         self.comm = decode_name(stat.comm)
         self.uid = -1
         self.anon_bytes = 0
@@ -78,9 +79,8 @@ class Row:
         self.measured_us: int | None = None
         self.measured_size_bytes = 0
         self.measured_private_bytes = 0
-        self.measured_proportional_bytes = 0
         self.shared_guess_bytes = 0
-        """Of a child just forked: what it shares with its parent, until smaps_rollup tells."""
+        """What a fork made it share, until smaps_rollup tells."""
         self.update_stat(stat, page_bytes)
 
     @property
@@ -97,12 +97,19 @@ class Row:
         return bool(self.flags & PF_KTHREAD)
 
     @property
+    def has_dead_leader(self) -> bool:
+        """Its main thread has exited and others live: statm and status of the process show nothing."""
+        return self.state == "Z" and self.threads > 1
+
+    @property
     def is_kept(self) -> bool:
         return self.status_fd >= 0
 
     def update_stat(self, stat: Stat, page_bytes: int) -> None:
         """Take what stat says now (the row's identity does not change)."""
-        self.comm = decode_name(stat.comm)
+        if stat.comm != self._name:
+            self._name = stat.comm
+            self.comm = decode_name(stat.comm)
         self.ppid = stat.ppid
         self.state = stat.state
         self.flags = stat.flags
@@ -110,6 +117,12 @@ class Row:
         self.nice = stat.nice
         self.policy = stat.policy
         self.rss_bytes = stat.rss_pages * page_bytes
+
+    def update_from(self, fresh: Row) -> None:
+        """Take over what another reading of stat made of the same process; its size is to be read again."""
+        for name in ("_name", "comm", "ppid", "state", "flags", "threads", "nice", "policy", "rss_bytes"):
+            setattr(self, name, getattr(fresh, name))
+        self.exact = False
 
     def update_status(self, status: Status) -> None:
         """Take what status says now."""
@@ -119,21 +132,29 @@ class Row:
         self.swap_bytes = status.swap_bytes
         self.kill_pending = status.kill_pending
         self.exact = True
+        if status.name != self._name and not self.has_dead_leader:  # else it is a thread's name
+            self._name = status.name
+            self.comm = decode_name(status.name)
 
     def read_status(self, proc_fd: int) -> bool:
         """Read status (through the live threads where the leader is dead). False when the process is gone."""
-        if self.state == "Z" and self.threads > 1:
+        if self.has_dead_leader:
             status = read_thread_status(proc_fd, self.pid)
         else:
             data = read_pid_file(proc_fd, self.pid, "status")
             status = None if data is None else parse_status(data)
-        if status is None:
+        if status is None or status.tgid != self.pid:  # threads have folders too, which listings do not show
             return False
         self.update_status(status)
         return True
 
-    def reread(self) -> bool:
-        """Read status again through the kept descriptor, opening nothing. False when the process is gone."""
+    def reread(self, proc_fd: int) -> bool:
+        """Read status again, through the kept descriptor, opening nothing. False when the process is gone.
+
+        A leader that died while its threads live shows no memory; only then its threads are opened.
+        """
+        if not self.is_kept:
+            return self.read_status(proc_fd)
         try:
             data = os.pread(self.status_fd, 4096, 0)
         except ProcessLookupError:
@@ -141,8 +162,10 @@ class Row:
         if not data:
             return False
         status = parse_status(data)
-        if status.rss_anon_bytes or status.swap_bytes or self.threads == 1:
-            self.update_status(status)
+        self.state, self.threads, self.ppid = status.state, status.num_threads, status.ppid
+        if self.has_dead_leader:
+            return self.read_status(proc_fd)
+        self.update_status(status)
         return True
 
     def read_details(self, proc_fd: int) -> None:
@@ -179,20 +202,14 @@ class Row:
         self.measured_us = now_us
         self.measured_size_bytes = rollup.anonymous_bytes + rollup.swap_bytes
         self.measured_private_bytes = rollup.private_bytes
-        self.measured_proportional_bytes = rollup.proportional_bytes
         self.shared_guess_bytes = 0
 
-    def usage_bytes(self) -> int:
-        """What it adds to the use of a budget: anonymous, shared memory and swap, each page counted once where that is
-        known.
-        """
-        now = self.anon_bytes + self.swap_bytes + self.shmem_bytes
+    def private_estimate_bytes(self) -> int:
+        """What only it holds: as measured and grown since, or its size without what a fork made it share."""
         if self.measured_us is None:
-            return max(0, now - self.shared_guess_bytes)
-        return max(
-            0,
-            self.measured_proportional_bytes + self.anon_bytes + self.swap_bytes - self.measured_size_bytes,
-        )
+            return max(0, self.size_bytes - self.shared_guess_bytes)
+        grown = self.anon_bytes + self.swap_bytes - self.measured_size_bytes
+        return max(0, min(self.size_bytes, self.measured_private_bytes + grown))
 
     def value(self, now_us: int) -> Process:
         """The row as a plain value."""
@@ -200,7 +217,7 @@ class Row:
         age = 0
         if self.measured_us is not None and now_us - self.measured_us <= PRIVATE_MAX_AGE_US:
             age = max(0, now_us - self.measured_us)
-            private = max(0, self.measured_private_bytes + self.anon_bytes + self.swap_bytes - self.measured_size_bytes)
+            private = self.private_estimate_bytes()
         return Process(
             id=self.id,
             ppid=self.ppid,

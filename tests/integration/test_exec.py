@@ -1,0 +1,216 @@
+"""``oomd exec`` around real processes: the right one dies, everybody else lives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.harness import ACTORS, guarded
+
+pytestmark = pytest.mark.integration
+
+
+def short_grace(folder: Path) -> str:
+    """A configuration with little patience."""
+    path = folder / "oomd.yaml"
+    path.write_text("level: {grace: 600ms}\n", encoding="utf-8")
+    return str(path)
+
+
+def outcome_of(events: list[dict[str, Any]], comm: str) -> dict[str, Any]:
+    """The outcome of the one kill of this name."""
+    outcomes = [event for event in events if event["event"] == "outcome" and event["comm"] == comm]
+    assert len(outcomes) == 1
+    return outcomes[0]
+
+
+def test_leaker_dies_bystander_lives() -> None:
+    """The leaker is killed once, its memory is told to be back, and the larger part of nobody else's is touched."""
+    with guarded("320MiB", "beside", "hold,bystander,64", "leak,leaker,400") as run:
+        assert run.wait_words("alive") == "alive bystander"
+        assert run.wait_end() == 0
+        assert run.victims() == ["leaker"]
+        outcome = outcome_of(run.events, "leaker")
+        assert outcome["returned_bytes"] > 0.9 * outcome["expected_bytes"]
+        assert outcome["signal_to_memory_us"] is not None
+
+
+def test_decision_carries_the_contract() -> None:
+    """Every decision has the keys of the JSON contract, evidence, the ranked others, and the memory before."""
+    with guarded("320MiB", "beside", "hold,bystander,64", "leak,leaker,400") as run:
+        event = run.wait_event("decision")
+        assert event["version"] == 1
+        assert event["status"]["budget"]["limit_bytes"] == 320 << 20
+        assert event["decision"]["target"]["kind"] == "process"
+        assert event["pids"] == [event["decision"]["target"]["pid"]]
+        assert [each["comm"] for each in event["ranking"][:2]] == ["leaker", "bystander"]
+        assert event["ranking"][0]["freeable_bytes"] > event["ranking"][1]["freeable_bytes"]
+        level = next(each for each in event["detections"] if each["ruleset"] == "level")
+        assert level["fired"]
+        assert any(piece["detector"] == "memory_available" and piece["holds"] for piece in level["evidence"])
+        outcome = run.wait_event("outcome")
+        assert outcome["id"] == event["id"]
+
+
+def test_ignored_term_is_followed_by_kill(tmp_path: Path) -> None:
+    """F1: a victim that ignores SIGTERM while memory hovers between the levels is killed when its grace is over."""
+    # It stops growing between the two limits (16 and 8 MiB of 320): only the end of its grace can bring SIGKILL.
+    run_with = guarded("320MiB", "stubborn", "leaker", "304", config=short_grace(tmp_path))
+    with run_with as run:
+        decision = run.wait_event("decision")
+        assert decision["decision"]["action"] == "term"
+        escalation = run.wait_event("escalation")
+        assert escalation["id"] == decision["id"]
+        assert outcome_of([run.wait_event("outcome")], "leaker")["status"] == "killed"
+        assert run.wait_end() == 128 + signal.SIGKILL
+
+
+def test_victim_that_leaves_by_itself() -> None:
+    """A victim that ends at SIGTERM is never sent SIGKILL, and its outcome says that it went."""
+    with guarded("320MiB", "beside", "hold,bystander,16", "polite,leaker,400,2") as run:
+        assert run.wait_words("ended leaker") == "ended leaker 7"
+        assert run.wait_event("outcome")["status"] == "exited"
+        run.wait_end()
+        assert run.of("escalation") == []
+        assert run.victims() == ["leaker"]
+
+
+def test_crowd_with_a_hundred_exits_a_second() -> None:
+    """F8: 300 processes, a hundred exits a second while it searches: still one right kill."""
+    with guarded("512MiB", "crowd", "300", "900") as run:
+        assert run.wait_words("ended leaker") in {"ended leaker -15", "ended leaker -9"}
+        alive, total = run.wait_words("alive").split()[1::2]
+        run.wait_end()
+        assert run.victims() == ["leaker"]
+        assert alive == total
+
+
+def test_zombie_leader_with_live_threads() -> None:
+    """F15: a process whose main thread is gone shows no memory in its status, and is found and killed all the same."""
+    with guarded("256MiB", "beside", "hold,bystander,32", "dead_leader,300") as run:
+        decision = run.wait_event("decision")
+        assert decision["decision"]["target"]["comm"] == "deadleader"
+        run.wait_words("alive bystander")
+        run.wait_end()
+        assert run.victims() == ["deadleader"]
+
+
+def test_preforked_server_lives_beside_a_smaller_leaker() -> None:
+    """F17: four idle children show 3 GiB of their server's memory each; the 500 MiB leaker gives back more."""
+    with guarded("3700MiB", "preforked", "3072", "4", "900") as run:
+        assert run.wait_words("alive") == "alive server"
+        run.wait_end()
+        assert run.victims() == ["leaker"]
+        leader = run.of("decision")[0]["ranking"][0]
+        assert leader["comm"] == "leaker"
+        server = next(each for each in run.of("decision")[0]["ranking"] if each["comm"] == "server")
+        assert server["measured"] == "private"
+        assert server["freeable_bytes"] < 500 << 20
+
+
+def test_hostile_names() -> None:
+    """Names with parentheses, newlines and bytes that are no text neither hide a leaker nor kill another."""
+    with guarded("256MiB", "hostile", "300") as run:
+        decision = run.wait_event("decision")
+        assert decision["decision"]["target"]["comm"] == "a) R 1\\xff"
+        assert run.wait_words("alive") == "alive other"
+        run.wait_end()
+        assert len(run.victims()) == 1
+
+
+def test_two_hogs_at_once() -> None:
+    """F2: a second hog that goes on while the first one's memory comes back is killed too, and nobody else."""
+    roles = ("hold,bystander,32", "leak,first,600,8,0.02", "leak,second,600,8,0.02")
+    with guarded("512MiB", "beside", *roles) as run:
+        run.wait_event("outcome")
+        run.wait_end()
+        assert set(run.victims()) <= {"first", "second"}
+        assert "bystander" in run.wait_words("alive")
+
+
+def test_orphan_is_found() -> None:
+    """A leaker whose parents are gone stays within the tree: orphans become the subreaper's."""
+    with guarded("256MiB", "orphan", "400") as run:
+        decision = run.wait_event("decision")
+        assert decision["decision"]["target"]["comm"] == "orphan"
+        run.wait_event("outcome")
+
+
+@pytest.mark.parametrize("status", ["0", "3", "-15", "-9"])
+def test_exit_status_is_passed_through(status: str) -> None:
+    """The command's status is ours, a signal as 128 + its number, as shells have it."""
+    with guarded("1GiB", "status", status) as run:
+        assert run.wait_end() == (int(status) if int(status) >= 0 else 128 - int(status))
+        assert run.of("decision") == []
+
+
+def test_signal_is_handed_on() -> None:
+    """SIGTERM to oomd exec reaches the command, whose end is ours."""
+    with guarded("1GiB", "hold", "bystander", "8") as run:
+        run.wait_words("holding")
+        run.process.send_signal(signal.SIGTERM)
+        assert run.wait_end() == 128 + signal.SIGTERM
+
+
+def test_dry_run_touches_nobody(tmp_path: Path) -> None:
+    """A dry run decides and reports as ever, and the leaker reaches its own limit."""
+    path = tmp_path / "oomd.yaml"
+    path.write_text("dry_run: true\n", encoding="utf-8")
+    with guarded("128MiB", "leak", "leaker", "160", config=str(path)) as run:
+        assert run.wait_event("decision")["dry_run"] is True
+        run.wait_words("full leaker")
+        assert run.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["--budget", "4", "--"], 2, "no COMMAND"),
+        (["--budget", "4XB", "--", "true"], 2, "--budget: unknown unit 'XB'"),
+        (["--budget", "1GiB", "--", "/no/such/program"], 127, "not found"),
+        (["--budget", "1GiB", "--", "/etc"], 126, "ermission denied"),
+        (["--budget", "1GiB", "--config", "/no/such/file", "--", "true"], 2, "/no/such/file: No such file"),
+    ],
+)
+def test_mistakes_are_told(arguments: list[str], status: int, text: str) -> None:
+    """Wrong input ends with a clear message and a status of its own; the command never runs."""
+    command = [sys.executable, "-m", "oomd", "exec", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == status
+    assert text in done.stderr
+
+
+def test_scope_of_the_environment_narrows() -> None:
+    """OOMD_SCOPE is an intersection: with a tree that is not the command's, nobody is in scope and nobody dies."""
+    stranger = subprocess.Popen(["sleep", "60"])
+    try:
+        with guarded("128MiB", "leak", "leaker", "200", env={"OOMD_SCOPE": f"tree:{stranger.pid}"}) as run:
+            run.wait_words("full leaker")
+            assert run.victims() == []
+            assert run.process.poll() is None
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_nothing_of_ours_is_left() -> None:
+    """After the command nothing that was started remains: no killer, no outside process."""
+    with guarded("1GiB", "status", "0") as run:
+        children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children")
+        started = children.read_text(encoding="ascii").split() if children.exists() else []
+        run.wait_end()
+    assert not [pid for pid in started if os.path.exists(f"/proc/{pid}") and ACTORS in _cmdline(pid)]
+
+
+def _cmdline(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
