@@ -39,9 +39,11 @@ def parse_swaps(data: bytes) -> tuple[SwapDevice, ...]:
 
 
 def _parse_line(line: bytes) -> SwapDevice:
-    # Spaces within the name are written as \040, so that white space only parts the columns.
+    # Spaces, tabs and newlines within the name are written as \040 and so on; other white space is not, so
+    # that split() would part it.
+    name, _, rest = line.replace(b"\t", b" ").partition(b" ")
     try:
-        name, kind, size, used, priority = line.split()
+        kind, size, used, priority = rest.split()
         return SwapDevice(
             name=decode_name(unescape_octal(name)),
             type=decode_name(kind),

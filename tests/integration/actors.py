@@ -17,6 +17,7 @@ import time
 MIB = 1 << 20
 LONGEST_S = 60
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 BLOCKS: list[mmap.mmap] = []
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -41,8 +42,7 @@ def idle() -> None:
 
 def name(comm: str) -> None:
     """Be called this."""
-    with open("/proc/self/comm", "wb") as file:
-        file.write(os.fsencode(comm)[:15])
+    LIBC.prctl(PR_SET_NAME, os.fsencode(comm))
 
 
 def start(*words: str) -> subprocess.Popen[bytes]:
@@ -87,7 +87,7 @@ def polite(comm: str, most_mib: str, step_mib: str = "8") -> None:
 
 
 def beside(*scripts: str) -> None:
-    """Several actors side by side (each argument is one, its words joined by commas); ends when the first one has died."""
+    """Several actors side by side, each argument one with its words joined by commas; ends when the first has died."""
     cast = [start(*script.split(",")) for script in scripts]
     for actor in cast:
         actor_watch = threading.Thread(target=_tell_end, args=(actor,), daemon=True)
@@ -96,15 +96,20 @@ def beside(*scripts: str) -> None:
     while all(actor.poll() is None for actor in cast_by_pid.values()):
         time.sleep(0.02)
     time.sleep(1.0)  # a second victim would die now
-    say("alive", *sorted(" ".join(map(str, actor.args)).split()[3] for actor in cast if actor.poll() is None))
+    say("alive", *sorted(_name_of(actor) for actor in cast if actor.poll() is None))
     for actor in cast:
         actor.kill()
         actor.wait()
 
 
+def _name_of(actor: subprocess.Popen[bytes]) -> str:
+    assert isinstance(actor.args, list)
+    return str(actor.args[3])
+
+
 def _tell_end(actor: subprocess.Popen[bytes]) -> None:
     status = actor.wait()
-    say("ended", " ".join(map(str, actor.args)).split()[3], status)
+    say("ended", _name_of(actor), status)
 
 
 def crowd(number: str, most_mib: str) -> None:
@@ -175,6 +180,14 @@ def preforked(server_mib: str, children: str, most_mib: str) -> None:
             actor.wait()
 
 
+def as_nobody(role: str, *words: str) -> None:
+    """Another role, as a user without rights."""
+    os.setgid(65534)
+    os.setuid(65534)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    ROLES[role](*words)
+
+
 def orphan(most_mib: str) -> None:
     """A leaker whose parent is gone."""
     if os.fork() == 0:
@@ -207,7 +220,21 @@ def hostile(most_mib: str) -> None:
 
 ROLES = {
     role.__name__: role
-    for role in (hold, leak, stubborn, polite, beside, crowd, dead_leader, family, preforked, orphan, status, hostile)
+    for role in (
+        as_nobody,
+        hold,
+        leak,
+        stubborn,
+        polite,
+        beside,
+        crowd,
+        dead_leader,
+        family,
+        preforked,
+        orphan,
+        status,
+        hostile,
+    )
 }
 
 

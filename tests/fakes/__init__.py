@@ -1,0 +1,1 @@
+"""Trees of files in the kernel's formats, which the real readers can be pointed at."""

@@ -1,0 +1,1 @@
+"""Tests of the kernel layer: captured files, real reads of this machine, and arbitrary bytes."""

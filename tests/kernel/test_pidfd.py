@@ -1,0 +1,92 @@
+"""pidfds of real children."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from oomd.kernel.pidfd import is_readable, open_pidfd
+from tests.kernel.children import DEAD_LEADER, HOLD_32_MIB, child, go_on, said
+
+
+def test_life_of_a_process() -> None:
+    """F11: alive it is not readable, dead it is, also after it was reaped; afterwards the pid opens no more."""
+    with child(HOLD_32_MIB) as process:
+        said(process)
+        pidfd = open_pidfd(process.pid)
+        assert pidfd is not None
+        try:
+            assert not os.get_inheritable(pidfd)
+            assert not is_readable(pidfd)
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            assert is_readable(pidfd)
+            zombie = open_pidfd(process.pid)
+            assert zombie is not None
+            os.close(zombie)
+            process.wait()
+            assert is_readable(pidfd)
+            assert open_pidfd(process.pid) is None
+        finally:
+            os.close(pidfd)
+
+
+def test_dead_leader() -> None:
+    """F15: a process whose main thread ended is not dead while another thread lives."""
+    with child(DEAD_LEADER) as process:
+        said(process)
+        pidfd = open_pidfd(process.pid)
+        assert pidfd is not None
+        try:
+            assert not is_readable(pidfd)
+            go_on(process)
+            process.wait()
+            assert is_readable(pidfd)
+        finally:
+            os.close(pidfd)
+
+
+def test_thread_that_leads_no_process() -> None:
+    """The id of a thread is no process: None, as for ids that cannot be."""
+    waiting, ended = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        waiting.set()
+        ended.wait()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        waiting.wait()
+        assert thread.native_id is not None
+        assert open_pidfd(thread.native_id) is None
+        assert open_pidfd(0) is None
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_closed_descriptor() -> None:
+    """A descriptor that is not open is EBADF, never "dead"."""
+    pidfd = open_pidfd(os.getpid())
+    assert pidfd is not None
+    os.close(pidfd)
+    with pytest.raises(OSError, match="descriptor"):
+        is_readable(pidfd)
+
+
+def test_other_errors() -> None:
+    """F19: an error that does not mean absence is not hidden: here, no descriptor is left."""
+    code = """
+import os, resource
+from oomd.kernel.pidfd import open_pidfd
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+try:
+    open_pidfd(os.getpid())
+except OSError as error:
+    print(error.errno, flush=True)
+"""
+    with child(code) as process:
+        assert said(process) == b"24"

@@ -1,0 +1,245 @@
+"""System calls, on children that the test itself started."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import select
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oomd.kernel import syscalls
+from oomd.kernel.features import read_capabilities
+from oomd.kernel.files import find_kib
+from oomd.kernel.pidfd import is_readable, open_pidfd
+from oomd.kernel.syscalls import number_of, pidfd_send_signal, process_mrelease
+from tests.kernel.children import HOLD_32_MIB, Child, child, said
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def victim() -> Iterator[tuple[Child, int]]:
+    """A child that holds 32 MiB, and its pidfd."""
+    with child(HOLD_32_MIB) as process:
+        said(process)
+        pidfd = open_pidfd(process.pid)
+        assert pidfd is not None
+        try:
+            yield process, pidfd
+        finally:
+            os.close(pidfd)
+
+
+def error_of(call: object, *arguments: int) -> int | None:
+    """The errno that a call raises, if the words of the error fit it; 0 when it succeeds."""
+    assert callable(call)
+    try:
+        call(*arguments)
+    except OSError as error:
+        return error.errno if error.strerror == os.strerror(error.errno or 0) else None
+    return 0
+
+
+# --- process_mrelease: mm/mrelease_test.c of the kernel's selftests, and its manual page
+
+
+def test_mrelease_of_what_is_no_pidfd() -> None:
+    """Descriptor -1 and one of a regular file are EBADF."""
+    assert error_of(process_mrelease, -1) == errno.EBADF
+    with Path(__file__).open("rb") as file:
+        assert error_of(process_mrelease, file.fileno()) == errno.EBADF
+
+
+def test_mrelease_with_unknown_flags() -> None:
+    """Unknown flags are EINVAL, before anything else is looked at."""
+    assert error_of(process_mrelease, -1, 0x80000000) == errno.EINVAL
+
+
+def test_mrelease_of_the_living() -> None:
+    """A process that is not dying is EINVAL, and nothing happens to it."""
+    with victim() as (process, pidfd):
+        assert error_of(process_mrelease, pidfd) == errno.EINVAL
+        assert process.poll() is None
+
+
+def test_mrelease_of_the_dying() -> None:
+    """After SIGKILL it succeeds, or the victim was quicker (ESRCH); after its end, and after it was reaped,
+    it is ESRCH.
+    """
+    with victim() as (process, pidfd):
+        pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert error_of(process_mrelease, pidfd) in (0, errno.ESRCH)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert is_readable(pidfd)
+        assert error_of(process_mrelease, pidfd) == errno.ESRCH
+        assert process.wait() == -signal.SIGKILL
+        assert error_of(process_mrelease, pidfd) == errno.ESRCH
+
+
+# --- pidfd_send_signal
+
+
+def test_signals() -> None:
+    """F11: a signal reaches the process, a zombie takes it without effect, and after reaping it is ESRCH,
+    whoever has the pid.
+    """
+    with victim() as (process, pidfd):
+        pidfd_send_signal(pidfd, 0)
+        pidfd_send_signal(pidfd, signal.SIGTERM)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert process.wait() == -signal.SIGTERM
+        with pytest.raises(ProcessLookupError):
+            pidfd_send_signal(pidfd, 0)
+
+
+def test_signal_errors() -> None:
+    """Descriptor -1 is EBADF, an unknown signal EINVAL, and the error says so in words."""
+    assert error_of(pidfd_send_signal, -1, 0) == errno.EBADF
+    with victim() as (process, pidfd):
+        assert error_of(pidfd_send_signal, pidfd, 1000) == errno.EINVAL
+        assert process.poll() is None
+
+
+def test_signal_that_is_not_permitted() -> None:
+    """A user's process may not ask after the first process: PermissionError (signal 0, nothing is sent)."""
+    pidfd = open_pidfd(1)
+    assert pidfd is not None
+    user = os.geteuid()
+    code = "import os; from oomd.kernel.syscalls import pidfd_send_signal\n"
+    code += "from oomd.kernel.pidfd import open_pidfd\n"
+    code += "pidfd = open_pidfd(1)\n"
+    code += "if os.getuid() == 0: os.setresuid(65534, 65534, 65534)\n"
+    code += "try:\n pidfd_send_signal(pidfd, 0)\nexcept PermissionError:\n print('denied', flush=True)\n"
+    os.close(pidfd)
+    with child(code) as process:
+        assert said(process) == b"denied"
+    assert os.geteuid() == user
+
+
+def test_the_signal_holds_the_gil_and_the_release_drops_it() -> None:
+    """Between kill and release no other thread may run; during the release, which may last, all others may."""
+    python_api = 0x4  # FUNCFLAG_PYTHONAPI of Modules/_ctypes/ctypes.h
+    assert type(syscalls._send_signal)._flags_ & python_api
+    assert not type(syscalls._mrelease)._flags_ & python_api
+    assert isinstance(syscalls._holding, ctypes.PyDLL)
+    assert syscalls._mrelease is not syscalls._send_signal
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize(
+    ("machine", "pointer_bytes", "multiarch", "number"),
+    [
+        ("x86_64", 8, "x86_64-linux-gnu", 448),
+        ("x86_64", 4, "i386-linux-gnu", 448),
+        ("x86_64", 4, "x86_64-linux-gnux32", 448 | 0x40000000),
+        ("i686", 4, "i386-linux-gnu", 448),
+        ("aarch64", 8, "aarch64-linux-gnu", 448),
+        ("armv7l", 4, "arm-linux-gnueabihf", 448),
+        ("riscv64", 8, "riscv64-linux-gnu", 448),
+        ("ppc64le", 8, "powerpc64le-linux-gnu", 448),
+        ("s390x", 8, "s390x-linux-gnu", 448),
+        ("loongarch64", 8, "loongarch64-linux-gnu", 448),
+        ("alpha", 8, "alpha-linux-gnu", 558),
+        ("mips", 4, "mips-linux-gnu", 4448),
+        ("mips64", 4, "mipsel-linux-gnu", 4448),
+        ("mips64", 4, "mips64el-linux-gnuabin32", 6448),
+        ("mips64", 8, "mips64el-linux-gnuabi64", 5448),
+    ],
+)
+def test_numbers(machine: str, pointer_bytes: int, multiarch: str, number: int) -> None:
+    """Every ABI gets the number of its own table."""
+    assert number_of(448, machine, pointer_bytes, multiarch) == number
+
+
+# --- prctl and mlockall, each in a child of its own
+
+
+def answers(code: str) -> bytes:
+    """The first line that a child prints which knows our system calls."""
+    with child(f"import os, signal\nfrom oomd.kernel.syscalls import *\n{code}") as process:
+        return said(process)
+
+
+def test_subreaper() -> None:
+    """Orphans become children of a subreaper."""
+    code = """
+before = prctl_get_child_subreaper()
+prctl_set_child_subreaper()
+if not os.fork():
+    if not os.fork():
+        signal.pause()
+    os._exit(0)
+os.wait()
+orphan = int(open(f"/proc/self/task/{os.getpid()}/children").read().split()[0])
+os.kill(orphan, signal.SIGKILL)
+print(before, prctl_get_child_subreaper(), os.wait()[0] == orphan, flush=True)
+"""
+    assert answers(code) == b"False True True"
+
+
+def test_name() -> None:
+    """The name is the bytes that were given, cut to 15 of them."""
+    code = r"""
+prctl_set_name(b"a)\n\xff 0123456789abcdef")
+print(open("/proc/self/comm", "rb").read(), flush=True)
+"""
+    assert answers(code) == rb"b'a)\n\xff 0123456789\n'"
+
+
+def test_death_signal() -> None:
+    """A process that asked for it is killed when the one that started it ends."""
+    code = """
+if not os.fork():
+    prctl_set_pdeathsig(signal.SIGKILL)
+    print(os.getpid(), flush=True)
+    signal.pause()
+signal.pause()
+"""
+    with child(f"import os, signal\nfrom oomd.kernel.syscalls import *\n{code}") as process:
+        pidfd = open_pidfd(int(said(process)))
+        assert pidfd is not None
+        try:
+            assert not is_readable(pidfd)
+            process.kill()
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            assert poll.poll(10_000)
+        finally:
+            os.close(pidfd)
+
+
+def test_lock() -> None:
+    """With the capability the memory is locked as it is touched; without it the kernel's error comes
+    through.
+    """
+    code = """
+try:
+    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)
+except OSError as error:
+    print(error.errno, flush=True)
+print(flush=True); input()
+"""
+    allowed = "CAP_IPC_LOCK" in read_capabilities(Path("/proc/self/status").read_bytes())
+    with child(f"from oomd.kernel.syscalls import *\n{code}") as process:
+        answer = said(process)
+        if allowed:
+            status = Path(f"/proc/{process.pid}/status").read_bytes()
+            assert answer == b""
+            assert find_kib(status, b"\nVmLck:", "status") > 0
+        else:
+            assert int(answer or 0) in (0, errno.EPERM, errno.ENOMEM)
+
+
+def test_lock_with_unknown_flags() -> None:
+    """Flags that do not exist are EINVAL, and nothing is locked."""
+    assert error_of(syscalls.mlockall, 1 << 20) == errno.EINVAL
