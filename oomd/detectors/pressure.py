@@ -30,6 +30,7 @@ class MemoryPressure:
     kind: str = "full"
     """``full``: everything that could run stalled. ``some``: at least one task did."""
     name = "pressure"
+    choices = {"kind": ("full", "some")}
 
     @property
     def window_us(self) -> int:

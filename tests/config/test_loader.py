@@ -1,0 +1,288 @@
+"""Configurations, right and wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomd.config.compiled import from_plain, to_plain
+from oomd.config.loader import default_config, load_config
+from oomd.config.schema import DEFAULT_PROTECT, KEYS
+from oomd.model.config import Config
+from oomd.model.scope import parse_scope
+from oomd.model.threshold import Threshold
+from oomd.model.units import GIB, MIB
+
+if TYPE_CHECKING:
+    from oomd.model.ruleset import Ruleset
+
+EXAMPLES = Path(__file__).parents[2] / "configs"
+
+
+def write(folder: Path, text: str | bytes) -> str:
+    """A configuration file."""
+    path = folder / "oomd.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def loaded(folder: Path, text: str, **overrides: str) -> Config:
+    """A configuration that is right."""
+    config = load_config(write(folder, text), overrides=overrides)
+    assert isinstance(config, Config), [str(problem) for problem in config]
+    return config
+
+
+def problems(folder: Path, text: str | bytes) -> list[str]:
+    """What is wrong, with places but without the folder."""
+    found = load_config(write(folder, text))
+    assert isinstance(found, list)
+    return [str(problem).removeprefix(f"{folder}/") for problem in found]
+
+
+def ruleset(config: Config, name: str) -> Ruleset:
+    """The ruleset of this name."""
+    return next(each for each in config.rules.rulesets if each.name == name)
+
+
+def test_no_file_is_the_default() -> None:
+    """Without a file there are two rulesets, the whole machine, and the embedded list of protected names."""
+    config = default_config()
+    assert [each.name for each in config.rules.rulesets] == ["level", "stall"]
+    assert str(config.scope) == "machine"
+    assert config.budget_bytes is None
+    assert config.rules.preferences.protect.patterns == DEFAULT_PROTECT
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "level:\n", "level: {}\nprotect: [default]\n"])
+def test_empty_means_default(tmp_path: Path, text: str) -> None:
+    """An empty file, and empty keys, change nothing."""
+    assert loaded(tmp_path, text) == default_config()
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    """Each key arrives where it belongs."""
+    text = """
+scope: uid:1000
+budget: 2GiB
+dry_run: yes
+level: {term: 64MiB, kill: 1%, swap: 20%, grace: 1.5s}
+stall: {term: 30%, kill: 60%, over: 4s, available: 1GiB, grace: 0s}
+protect: [default, mydb]
+prefer: [chrom*]
+avoid: [editor]
+reap: {backend: none}
+log: {format: json}
+runtime_dir: /tmp/x
+"""
+    config = loaded(tmp_path, text)
+    assert config.scope == parse_scope("uid:1000")
+    assert config.budget_bytes == 2 * GIB
+    assert config.dry_run
+    level, stall = config.rules.rulesets
+    assert [detector.words() for detector in level.when[0]] == [
+        "available memory is below 64MiB",
+        "free swap is below 20% (or there is none)",
+    ]
+    assert level.critical[0][0].words() == "available memory is below 1%"
+    assert (level.grace_us, stall.grace_us) == (1_500_000, 0)
+    assert stall.when[0][0].words() == "memory pressure (full) is 30% or more over 4s"
+    assert stall.critical[0][0].words() == "memory pressure (full) is 60% or more over 4s"
+    assert config.rules.preferences.protect.patterns == (*DEFAULT_PROTECT, "mydb")
+    assert config.rules.preferences.prefer.patterns == ("chrom*",)
+    assert config.rules.preferences.avoid.patterns == ("editor",)
+    assert (config.reap.backend, config.log.format, config.runtime_dir) == ("none", "json", "/tmp/x")
+
+
+def test_kill_is_half_of_term_unless_given(tmp_path: Path) -> None:
+    """Halving term halves both of its parts."""
+    config = loaded(tmp_path, "level: {term: 'min(8%, 300MiB)'}")
+    assert getattr(ruleset(config, "level").critical[0][0], "below") == Threshold(0.04, 150 * MIB)  # noqa: B009
+
+
+def test_off_drops_a_ruleset(tmp_path: Path) -> None:
+    """`off` is the word, not YAML's boolean."""
+    assert [each.name for each in loaded(tmp_path, "level: off").rules.rulesets] == ["stall"]
+    assert [each.name for each in loaded(tmp_path, "stall: off").rules.rulesets] == ["level"]
+
+
+def test_long_form_says_the_same_as_the_short(tmp_path: Path) -> None:
+    """The rulesets written out in the example are the embedded default."""
+    text = (EXAMPLES / "oomd.yaml").read_text(encoding="utf-8")
+    begin = text.index("#rulesets:")
+    block = text[begin : text.index("\n\n", begin)]
+    config = loaded(tmp_path, re.sub(r"(?m)^#", "", block))
+    assert config.rules.rulesets == default_config().rules.rulesets
+
+
+def test_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
+    """Uncommenting the example (its short form) yields exactly the defaults, and no key of the schema is missing from it."""
+    text = (EXAMPLES / "oomd.yaml").read_text(encoding="utf-8")
+    begin = text.index("#rulesets:")
+    short = text[:begin] + text[text.index("\n\n", begin) :]
+    config = loaded(
+        tmp_path, re.sub(r"(?m)^#(?=[a-z ] ?)(?! )", "", re.sub(r"(?m)^# .*$", "", re.sub(r"(?m)^#  ", "  ", short)))
+    )
+    assert config == default_config()
+    for key in KEYS:
+        assert f"#{key.name}:" in text
+        for inner in key.keys:
+            assert re.search(rf"(?m)^#  {inner.name}: ", text), inner.name
+
+
+def test_example_loads_as_it_is() -> None:
+    """Every file in configs/ loads."""
+    for path in EXAMPLES.glob("*.yaml"):
+        assert isinstance(load_config(str(path)), Config), path
+
+
+def test_compiled_configuration_is_the_same(tmp_path: Path) -> None:
+    """What the killer receives over marshal is what the loader made."""
+    import marshal
+
+    config = loaded(tmp_path, "budget: 1GiB\nscope: uid:5,cgroup:/a\nprefer: [x]\nstall: {over: 3s}")
+    assert from_plain(marshal.loads(marshal.dumps(to_plain(config)))) == config
+    with pytest.raises(ValueError, match="not a compiled configuration"):
+        from_plain([1])
+    with pytest.raises(ValueError, match="unknown part 'Nothing'"):
+        from_plain(("Nothing", {}))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("levle: {}", ["oomd.yaml:1:1: levle: unknown key (did you mean 'level'?)"]),
+        ("level:\n  trem: 5%", ["oomd.yaml:2:3: level.trem: unknown key (did you mean 'term'?)"]),
+        ("level: {}\nlevel: {}", ["oomd.yaml:2:1: level: is given twice, first in line 1"]),
+        ("level: {term: 5}", []),
+        ("level: {term: 5 parsecs}", ["oomd.yaml:1:15: level.term: unknown unit 'parsecs' in '5 parsecs': a size looks like 64MiB or 1GiB"]),
+        ("level: {term: 120%}", ["oomd.yaml:1:15: level.term: '120%' is above 100%"]),
+        ("level: {grace: 5}", ["oomd.yaml:1:16: level.grace: unknown unit '' in '5': a duration looks like 1.5s or 200ms"]),
+        ("stall: {over: 1:30}", ["oomd.yaml:1:15: stall.over: unknown unit ':30' in '1:30': a duration looks like 1.5s or 200ms"]),
+        ("stall: {term: 0.4}", ["oomd.yaml:1:15: stall.term: '0.4' is not a share: it looks like 5%"]),
+        ("stall: {over: 100ms}", ["oomd.yaml:1:8: stall.over: should be between 500ms and 10s"]),
+        ("stall: {term: 80%}", ["oomd.yaml:1:8: stall.kill: is below stall.term: nobody would ever be asked to go"]),
+        ("level: {term: 5%, kill: 6%}", ["oomd.yaml:1:8: level.kill: is above level.term: nobody would ever be asked to go"]),
+        ("level: [1]", ["oomd.yaml:1:8: level: should be a mapping (key: value), is a list"]),
+        ("level: on", ["oomd.yaml:1:8: level: should be a mapping (key: value), is 'on'"]),
+        ("level: off\nstall: off", ["oomd.yaml:2:8: stall: level and stall are both off: nothing would ever be done"]),
+        ("dry_run: maybe", ["oomd.yaml:1:10: dry_run: 'maybe' is neither true nor false"]),
+        ("dry_run:", ["oomd.yaml:1:9: dry_run: is empty"]),
+        ("scope: tree:abc", ["oomd.yaml:1:8: scope: 'tree:abc' is no scope: machine, tree:PID, cgroup:/PATH or uid:UID"]),
+        ("budget: 0", ["oomd.yaml:1:9: budget: must be more than nothing"]),
+        ("budget: [1GiB]", ["oomd.yaml:1:9: budget: should be a single value, is a list"]),
+        ("protect: sshd", ["oomd.yaml:1:10: protect: should be a list, is 'sshd'"]),
+        ("protect: [[a]]", ["oomd.yaml:1:11: protect[0]: should be a name, is a list"]),
+        ("protect: ['']", ["oomd.yaml:1:11: protect[0]: is empty"]),
+        ("avoid: [/usr/bin/x]", ["oomd.yaml:1:9: avoid[0]: '/usr/bin/x' is a path; names are compared with the kernel's comm, without folders"]),
+        ("protect: [x]\nprefer: [x]", ["oomd.yaml:2:10: prefer: 'x' is on the list protect too"]),
+        ("avoid: [x]\nprefer: [x]", ["oomd.yaml:2:10: prefer: 'x' is on the list avoid too"]),
+        ("reap: {backend: mreleese}", ["oomd.yaml:1:17: reap.backend: 'mreleese' is not one of auto, mrelease, none (did you mean 'mrelease'?)"]),
+        ("? [a, b]\n: 1", ["oomd.yaml:1:3: a key must be a plain word"]),
+        ("<<: {level: off}", ["oomd.yaml:1:1: <<: unknown key"]),
+        ("- level", ["oomd.yaml:1:1: should be a mapping (key: value), is a list"]),
+        ("level: {", ["oomd.yaml:1:9: is not YAML: expected the node content, but found '<stream end>'"]),
+        ("a: 1\n---\nb: 2", ["oomd.yaml:2:1: is not YAML: but found another document"]),
+        (b"level: \xff", ["oomd.yaml:1:8: is not UTF-8 text"]),
+        (b"level: \x01", ["oomd.yaml:1:1: is not YAML: special characters are not allowed at character 7"]),
+        ("rulesets: []", ["oomd.yaml:1:11: rulesets: is empty: nothing would ever be done"]),
+        ("level: {}\nrulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}}]", ["oomd.yaml:1:8: level: has no effect beside rulesets, which replace it; remove one of them"]),
+        ("rulesets: [{when: {all: [{swap_free: {below: 1%}}]}}]", ["oomd.yaml:1:12: rulesets[0]: needs 'name'"]),
+        ("rulesets: [{name: a}]", ["oomd.yaml:1:12: rulesets[0]: needs 'when'"]),
+        ("rulesets: [{name: a, when: {all: []}}]", ["oomd.yaml:1:34: rulesets[0].when.all: has no detector: an empty group would always hold"]),
+        ("rulesets: [{name: a, when: {any: []}}]", ["oomd.yaml:1:34: rulesets[0].when.any: has no group: it would never hold"]),
+        ("rulesets: [{name: a, when: {}}]", ["oomd.yaml:1:28: rulesets[0].when: needs either 'any' (a list of groups) or 'all' (a list of detectors)"]),
+        ("rulesets: [{name: a, when: {all: [{swapfree: {below: 1%}}]}}]", ["oomd.yaml:1:34: rulesets[0].when.all: has no detector: an empty group would always hold", "oomd.yaml:1:36: rulesets[0].when.all[0].swapfree: unknown key (did you mean 'swap_free'?)"]),
+        ("rulesets: [{name: a, when: {all: [{swap_free: {}}]}}]", ["oomd.yaml:1:47: rulesets[0].when.all[0].swap_free: needs 'below'"]),
+        ("rulesets: [{name: a, when: {all: [{pressure: {above: 1%, kind: fool}}]}}]", ["oomd.yaml:1:64: rulesets[0].when.all[0].pressure.kind: 'fool' is not one of full, some"]),
+        ("rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}, then: [{term: {}}]}]", ["oomd.yaml:1:69: rulesets[0].then: should be [{term: {grace: 5s}}, {kill: {}}] or [{kill: {}}]"]),
+        ("rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}, choose: {policy: biggest}}]", ["oomd.yaml:1:80: rulesets[0].choose.policy: 'biggest' is no policy; there is: freeable"]),
+    ],
+)  # fmt: skip
+def test_mistakes_have_their_place(tmp_path: Path, text: str | bytes, expected: list[str]) -> None:
+    """Each mistake is told with file, line, column and path; where a number without a unit is right, nothing is."""
+    if not expected:
+        assert isinstance(load_config(write(tmp_path, text)), Config)
+        return
+    assert problems(tmp_path, text) == expected
+
+
+def test_all_mistakes_at_once_in_their_order(tmp_path: Path) -> None:
+    """One run tells everything, sorted by place."""
+    text = "levl: 1\nstall: {term: 1X, kil: 3%}\nprotect: x\n"
+    assert [problem.split(": ")[0] for problem in problems(tmp_path, text)] == [
+        "oomd.yaml:1:1",
+        "oomd.yaml:2:15",
+        "oomd.yaml:2:19",
+        "oomd.yaml:3:10",
+    ]
+
+
+def test_two_rulesets_of_one_name(tmp_path: Path) -> None:
+    """Reports would not tell them apart."""
+    rule = "{name: a, when: {all: [{swap_free: {below: 1%}}]}}"
+    assert "another ruleset has the name 'a'" in problems(tmp_path, f"rulesets: [{rule}, {rule}]")[0]
+
+
+def test_several_detectors_in_one_item(tmp_path: Path) -> None:
+    """An AND-group is a list; two keys in one item are a slip of the hyphen."""
+    text = "rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}, memory_available: {below: 1%}}]}}]"
+    assert "names several detectors" in problems(tmp_path, text)[0]
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    """A missing file, a directory and a giant are told, not raised."""
+    for path, text in ((tmp_path / "missing", "No such file"), (tmp_path, "Is a directory")):
+        found = load_config(str(path))
+        assert isinstance(found, list)
+        assert text in str(found[0])
+    assert "larger than 1 MiB" in problems(tmp_path, "#" * (1 << 20) + "#")[0]
+    assert "nested too deeply" in problems(tmp_path, "a: " + "[" * 20000)[0]
+
+
+def test_overrides_win_and_name_their_option(tmp_path: Path) -> None:
+    """The command line stands above the file; its mistakes name the option."""
+    config = loaded(tmp_path, "budget: 1GiB", budget="3GiB", **{"log.format": "json"}, dry_run="true")
+    assert (config.budget_bytes, config.log.format, config.dry_run) == (3 * GIB, "json", True)
+    found = load_config(None, overrides={"budget": "lots", "log.format": "yaml", "runtime_dir": "/x"})
+    assert isinstance(found, list)
+    assert [str(problem).split(":")[0] for problem in found] == ["--budget", "--log-format"]
+
+
+@given(st.text() | st.binary())
+def test_no_text_is_ever_raised(tmp_path_factory: pytest.TempPathFactory, text: str | bytes) -> None:
+    """Whatever the file holds, there is a configuration or a list of problems with places."""
+    found = load_config(
+        write(
+            tmp_path_factory.getbasetemp(), text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+        )
+    )
+    assert isinstance(found, Config) or all(problem.message for problem in found)
+
+
+@given(
+    st.recursive(
+        st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [*(key.name for key in KEYS), "term", "kill", "when", "all", "any", "name", "pressure"]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_any_structure_is_judged(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
+    """Known keys in the wrong places never raise either."""
+    found = load_config(write(tmp_path_factory.getbasetemp(), yaml.safe_dump(content)))
+    assert isinstance(found, Config) or found

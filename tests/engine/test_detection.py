@@ -1,0 +1,136 @@
+"""Rulesets over time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomd.config.loader import default_config
+from oomd.engine.aftermath import acted, with_credit
+from oomd.engine.credit import KILL, TERM, open_credit
+from oomd.engine.detection import SAMPLES_PER_WINDOW, initial_state, longest_window_us, observe, reloaded_state
+from oomd.engine.selection import select
+from oomd.model.decision import Detection
+from oomd.model.ruleset import EngineState, Rules
+from oomd.model.snapshot import MemoryStatus
+from oomd.model.units import GIB, MIB, SECOND_US
+from tests.fakes.builders import candidate, process, snapshot, status
+
+RULES = default_config().rules
+LEVEL = Rules((RULES.rulesets[0],))
+
+
+def low(seconds: float, available_mib: int = 300) -> MemoryStatus:
+    """The machine with this much available, its base unchanged."""
+    return status(
+        time_us=int(seconds * SECOND_US),
+        mem_available_bytes=available_mib * MIB,
+        anon_bytes=8 * GIB - available_mib * MIB,
+    )
+
+
+def seen(rules: Rules, *machine: MemoryStatus, state: EngineState | None = None) -> tuple[Detection, EngineState]:
+    """The first ruleset's answer to the last of these, and the state."""
+    state = state or initial_state(rules)
+    detections: tuple[Detection, ...] = ()
+    for now in machine:
+        detections, state = observe(rules, now, state)
+    return detections[0], state
+
+
+def test_level_and_critical() -> None:
+    """Below 5 % of 8 GiB it fires, below half of that it is critical, above it is quiet."""
+    assert not seen(LEVEL, low(1, 500))[0].fired
+    detection, _ = seen(LEVEL, low(1, 400))
+    assert (detection.fired, detection.critical, detection.since_us) == (True, False, SECOND_US)
+    assert seen(LEVEL, low(1, 200))[0].critical
+    assert [piece.holds for piece in detection.evidence] == [True, True]
+
+
+def test_free_swap_delays_the_level() -> None:
+    """With swap free the level alone does not fire."""
+    now = replace(low(1, 100), swap_total_bytes=GIB, swap_free_bytes=GIB // 2)
+    assert not seen(LEVEL, now)[0].fired
+
+
+def test_for_is_waited_for_but_not_at_the_critical_level() -> None:
+    """An alarm must hold as long as ``for`` says; the critical level never waits."""
+    rules = Rules((replace(LEVEL.rulesets[0], for_us=2 * SECOND_US),))
+    assert not seen(rules, low(1), low(2.9))[0].fired
+    assert seen(rules, low(1), low(3.1))[0].fired
+    assert not seen(rules, low(1), low(2, 600), low(3.1))[0].fired
+    assert seen(rules, low(1, 100))[0].fired
+
+
+def test_pause_rests_but_not_at_the_critical_level() -> None:
+    """After it acted a ruleset rests; the critical level does not."""
+    state = acted(initial_state(LEVEL), "level", ("level",), 9 * SECOND_US)
+    assert not seen(LEVEL, low(8), state=state)[0].fired
+    assert seen(LEVEL, low(9), state=state)[0].fired
+    assert seen(LEVEL, low(8, 100), state=state)[0].fired
+
+
+def test_credit_silences_the_alarm() -> None:
+    """F16: while a killed victim's memory is on its way the alarm is silent; a promise silences it too, but not the critical level."""
+    killed = with_credit(initial_state(LEVEL), open_credit("1", candidate(7, 500), "level", KILL, low(1)))
+    assert not seen(LEVEL, low(1.1), state=killed)[0].fired
+    assert not seen(LEVEL, low(1.1, 100), state=killed)[0].fired
+    asked = with_credit(initial_state(LEVEL), open_credit("1", candidate(7, 500), "level", TERM, low(1), 5 * SECOND_US))
+    assert not seen(LEVEL, low(1.1), state=asked)[0].fired
+    assert seen(LEVEL, low(1.1, 100), state=asked)[0].critical
+
+
+def test_history_is_bounded_and_covers_the_window() -> None:
+    """Whatever the tick rate, some 40 samples cover the longest window, the newest last."""
+    state = initial_state(RULES)
+    window = longest_window_us(RULES)
+    assert window == 2 * SECOND_US
+    for tick in range(2000):
+        _, state = observe(RULES, status(time_us=tick * 10_000, psi_some_us=tick, psi_full_us=tick), state)
+    assert len(state.history) <= 2 * SAMPLES_PER_WINDOW
+    assert state.history[-1].time_us == 1999 * 10_000
+    assert window <= state.history[-1].time_us - state.history[0].time_us < window * 1.1
+
+
+def test_without_psi_nothing_is_remembered() -> None:
+    """Where PSI is off the level works and the stall is silent."""
+    now = replace(low(1), psi_full_us=None, psi_some_us=None)
+    detections, state = observe(RULES, now, initial_state(RULES))
+    assert [detection.fired for detection in detections] == [True, False]
+    assert state.history == ()
+
+
+def test_reload_keeps_kills_under_way() -> None:
+    """New rules begin without memory, and know whose memory is still to come."""
+    credit = open_credit("1", candidate(7), "level", KILL, low(1))
+    _, state = seen(RULES, low(1), state=with_credit(initial_state(RULES), credit))
+    state = reloaded_state(state, LEVEL)
+    assert len(state.rulesets) == 1
+    assert state.rulesets[0].since_us is None
+    assert [kept.decision_id for kept in state.credits] == ["1"]
+
+
+def test_futile_kills_are_forgotten_when_the_alarm_ends() -> None:
+    """The count is of one shortage."""
+    state = replace(initial_state(LEVEL), futile_kills=1)
+    assert seen(LEVEL, low(1), state=state)[1].futile_kills == 1
+    assert seen(LEVEL, low(1, 4000), state=state)[1].futile_kills == 0
+
+
+@given(st.integers(0, 8192), st.integers(0, 8192), st.integers(0, 2000), st.integers(0, 2000))
+def test_more_memory_never_makes_a_kill(one: int, other: int, stall_ms: int, more_stall_ms: int) -> None:
+    """From a fresh state, a machine with more available memory and less stall is never answered more harshly."""
+    poor, rich = sorted((one, other))
+    calm, stalled = sorted((stall_ms, more_stall_ms))
+    order = {"none": 0, "term": 1, "kill": 2}
+    answers = []
+    for available, stall in ((rich, calm), (poor, stalled)):
+        first = replace(low(1, available), psi_full_us=0)
+        last = replace(low(3, available), psi_full_us=stall * 1000, psi_some_us=stall * 1000)
+        state = initial_state(RULES)
+        for now in (first, last):
+            detections, state = observe(RULES, now, state)
+        answers.append(order[select(RULES, snapshot(process(), status=last), detections, initial_state(RULES)).action])
+    assert answers[0] <= answers[1]

@@ -1,0 +1,120 @@
+"""Decisions with their reasons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from oomd.config.loader import default_config
+from oomd.engine.credit import KILL, TERM, open_credit
+from oomd.engine.selection import fired, select, where_memory_is
+from oomd.model.report import plain_decision, plain_outcome
+from oomd.model.decision import KillOutcome
+from oomd.model.ruleset import EngineState, Refusal, RulesetState
+from oomd.model.units import GIB, MIB
+from tests.fakes.builders import alarm, candidate, process, snapshot, status
+
+RULES = default_config().rules
+FRESH = EngineState(rulesets=(RulesetState(), RulesetState()))
+QUIET = replace(alarm(), fired=False)
+
+
+def test_nothing_fired_ranks_all_the_same() -> None:
+    """Without an alarm nobody dies, and explain still shows who would be first."""
+    decision = select(RULES, snapshot(process(5, 10), process(6, 20)), (QUIET,), FRESH)
+    assert (decision.action, decision.target) == ("none", None)
+    assert [each.process.id.pid for each in decision.ranking] == [6, 5]
+
+
+def test_alarm_asks_and_critical_kills() -> None:
+    """An alarm brings SIGTERM with the ruleset's grace, the critical level SIGKILL."""
+    asked = select(RULES, snapshot(process(6, 20)), (alarm(),), FRESH)
+    assert (asked.action, asked.grace_us) == ("term", 5_000_000)
+    killed = select(RULES, snapshot(process(6, 20)), (alarm(critical=True),), FRESH)
+    assert (killed.action, killed.grace_us) == ("kill", 0)
+    assert killed.target is not None
+    assert killed.target.process.id.pid == 6
+    assert "critical" in killed.reason
+
+
+def test_ruleset_without_grace_kills_at_once() -> None:
+    """A ladder of one step."""
+    rules = replace(RULES, rulesets=(replace(RULES.rulesets[0], grace_us=0), RULES.rulesets[1]))
+    assert select(rules, snapshot(process(6, 20)), (alarm(),), FRESH).action == "kill"
+
+
+def test_critical_alarm_comes_first() -> None:
+    """Of several alarms the critical one decides."""
+    detections = (alarm(), alarm(ruleset="stall", critical=True))
+    chosen = fired(detections)
+    assert chosen is not None
+    assert chosen.ruleset == "stall"
+    assert fired((QUIET,)) is None
+
+
+def test_one_kill_at_a_time_unless_critical() -> None:
+    """F16: while one victim's memory is coming back nobody else is asked; at the critical level the next one is killed."""
+    state = replace(FRESH, credits=(open_credit("1", candidate(7, 50), "level", TERM, status(), 5_000_000),))
+    machine = snapshot(process(7, 50), process(8, 40))
+    waiting = select(RULES, machine, (alarm(),), state)
+    assert (waiting.action, waiting.reason) == ("none", "waiting for what p7 (7) gives back")
+    second = select(RULES, machine, (alarm(critical=True),), state)
+    assert second.target is not None
+    assert second.target.process.id.pid == 8
+
+
+def test_process_that_is_dying_by_another_hand_is_waited_for() -> None:
+    """A big process that somebody else has killed gives its memory back soon: nobody else dies; a small one is not waited for."""
+    big = replace(process(7, 500), kill_pending=True)
+    waiting = select(RULES, snapshot(big, process(8, 400)), (alarm(critical=True),), FRESH)
+    assert waiting.action == "none"
+    assert waiting.target is not None
+    assert waiting.target.process.id.pid == 7
+    small = replace(process(7, 5), kill_pending=True)
+    assert select(RULES, snapshot(small, process(8, 400)), (alarm(critical=True),), FRESH).action == "kill"
+    known = replace(FRESH, refusals=(Refusal(big.id, "was killed and does not die"),))
+    assert select(RULES, snapshot(big, process(8, 400)), (alarm(critical=True),), known).action == "kill"
+    ours = replace(FRESH, credits=(open_credit("1", candidate(7), "level", KILL, status()),))
+    assert select(RULES, snapshot(big, process(8, 400)), (alarm(critical=True),), ours).action == "kill"
+
+
+def test_nobody_left_is_told() -> None:
+    """With nobody who may be killed the decision says so, and why each is spared."""
+    decision = select(RULES, snapshot(process(1), process(9, comm="sshd")), (alarm(critical=True),), FRESH)
+    assert decision.action == "notify"
+    assert [rejection.why for rejection in decision.rejected] == ["pid 1 is never killed", "is protected by its name"]
+
+
+def test_rest_after_futile_kills() -> None:
+    """While it rests nothing is done, and it says for how long."""
+    state = replace(FRESH, resting_until_us=status().time_us + 7_000_000)
+    decision = select(RULES, snapshot(process()), (alarm(critical=True),), state)
+    assert decision.action == "none"
+    assert "resting for 7s more" in decision.reason
+
+
+def test_where_the_memory_is() -> None:
+    """Where killing does not help, it says what holds the memory, largest first."""
+    full = status(shmem_bytes=6 * GIB, slab_unreclaimable_bytes=GIB, anon_bytes=300 * MIB)
+    assert (
+        where_memory_is(full) == "6.0 GiB shared memory and tmpfs, 1.0 GiB unreclaimable slab, 300 MiB anonymous memory"
+    )
+    assert where_memory_is(status(anon_bytes=0)) == "nowhere that oomd can see"
+
+
+def test_wire_form_has_every_key_of_the_contract() -> None:
+    """explain and every decision event: the keys that readers rely on, bounded lists, plain values only."""
+    machine = snapshot(
+        *(process(pid, pid) for pid in range(2, 60)), *(process(pid, 900, comm="sshd") for pid in range(100, 160))
+    )
+    plain = plain_decision(select(RULES, machine, (alarm(),), FRESH))
+    assert set(plain) == {"version", "status", "detections", "decision", "pids", "ranking", "rejected"}
+    assert set(plain["decision"]) == {"action", "ruleset", "reason", "target"}
+    assert {"kind", "pid", "cgroup", "comm"} <= set(plain["decision"]["target"])
+    assert {"pid", "cgroup", "comm", "score", "freeable_bytes", "preference"} <= set(plain["ranking"][0])
+    assert {"pid", "cgroup", "comm", "why"} <= set(plain["rejected"][0])
+    assert (len(plain["ranking"]), len(plain["rejected"])) == (10, 20)
+    assert plain["pids"] == [59]
+    outcome = plain_outcome(KillOutcome("1", process(), "killed"))
+    assert {"status", "signal_to_death_us", "signal_to_memory_us", "returned_bytes", "reap", "hindrances"} <= set(
+        outcome
+    )
