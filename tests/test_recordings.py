@@ -1,6 +1,8 @@
-"""Two recordings of real machines in memory trouble, run through the default rulesets: one that is lost unless something dies, one that is not.
+"""Two recordings of real machines in memory trouble, run through the default rulesets: one that is lost unless
+something dies, one that is not.
 
-Each value in the columns *some* and *full* is milliseconds of stall since the line before. The recordings do not say what the machine had: taken as
+Each value in the columns *some* and *full* is milliseconds of stall since the line before. The recordings do not say
+what the machine had: taken as
 8 GiB of memory and of swap, of which 1 GiB is neither available nor anonymous.
 """
 
@@ -57,7 +59,9 @@ def alarms(name: str) -> list[tuple[float, Detection]]:
 
 
 def test_overload_is_acted_on_in_time() -> None:
-    """F3, F5: full stall begins at 6.7 s with 6 GB of swap free; within 3 s somebody is asked to go, eight seconds before avg10 reads 40."""
+    """F3, F5: full stall begins at 6.7 s with 6 GB of swap free; within 3 s somebody is asked to go, eight seconds
+    before avg10 reads 40.
+    """
     first, detection = alarms("overload.txt")[0]
     assert detection.ruleset == "stall"
     assert 6.7 < first <= 9.7
@@ -69,6 +73,8 @@ def test_overload_becomes_critical() -> None:
 
 
 def test_load_shift_is_left_alone() -> None:
-    """F6: an idle program is swapped out for another: available memory is below 200 MiB in half of the samples, and nobody may die."""
+    """F6: an idle program is swapped out for another: available memory is below 200 MiB in half of the samples, and
+    nobody may die.
+    """
     assert alarms("loadshift.txt") == []
     assert sum(status.mem_available_bytes < 200 * MIB for status in statuses("loadshift.txt")) > 200

@@ -60,7 +60,9 @@ def leaker() -> None:
 
 
 def hog() -> None:
-    """Holds much, ignores SIGTERM, and runs only when nobody else wants to: after a plain SIGKILL its memory would stay."""
+    """Holds much, ignores SIGTERM, and runs only when nobody else wants to: after a plain SIGKILL its memory would
+    stay.
+    """
     memory = Memory()
     memory.take(HOG_BYTES)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,6 @@
-"""``oomd check``: every problem of a configuration at once; else what is in force, in words, and whom each pattern hits now."""
+"""``oomd check``: every problem of a configuration at once; else what is in force, in words, and whom each pattern hits
+now.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def describe(config: Config, path: str | None, hits: list[Plain]) -> list[str]:
     lines = [
         f"configuration: {describe_file(path)}",
         f"scope: {config.scope}    budget: {budget}    dry run: {'yes' if config.dry_run else 'no'}",
-        f"reap: {config.reap.backend}    log: {config.log.format}    runtime directory: {config.runtime_dir or 'default'}",
+        f"reap: {config.reap.backend}    log: {config.log.format}    runtime_dir: {config.runtime_dir or 'default'}",
         *in_words(config),
     ]
     for name in ("protect", "prefer", "avoid"):
@@ -82,7 +84,8 @@ def pattern_hits(config: Config) -> list[Plain]:
     hits = []
     for name in ("protect", "prefer", "avoid"):
         for pattern in getattr(config.rules.preferences, name).patterns:
-            # psutil shows names longer than the kernel's 15 bytes by looking at the command line; the killer compares the kernel's.
+            # psutil shows names longer than the kernel's 15 bytes by looking at the command line; the killer compares
+            # the kernel's.
             found = [(pid, comm[:15]) for pid, comm in live if matches_pattern(pattern, comm[:15])]
             hits.append(
                 {

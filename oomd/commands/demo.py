@@ -38,9 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - the demo has no options
     """Play the demo. 0 when the right ones died and the bystander lived."""
-    print(
-        f"A budget of {format_size(BUDGET_BYTES)} for a few processes of our own; your machine's memory is not touched.\n"
-    )
+    print(f"A budget of {format_size(BUDGET_BYTES)} for a few processes of our own; nobody else is touched.\n")
     guarded = [sys.executable, "-m", "oomd.commands.actors", "stage"]
     budget = f"{BUDGET_BYTES // MIB}MiB"
     command = [sys.executable, "-m", "oomd", "exec", "--budget", budget, "--log-format", "json", "--", *guarded]

@@ -62,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         narrowed_by_environment(config.scope)
     except ScopeError as error:
         return complain(str(error))
-    # What arrives from now on waits until the killer's handlers stand: the mask outlives exec, the command gets a clean one.
+    # What arrives from now on waits until the killer's handlers stand: the mask outlives exec, the command gets a clean
+    # one.
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     prctl_set_child_subreaper()  # orphans of the command become ours: nothing escapes the tree
     try:

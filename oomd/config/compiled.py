@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 from oomd import detectors, policies
 from oomd.model.config import Config, LogOptions
 from oomd.model.ruleset import Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
 from oomd.model.threshold import Threshold
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _TYPES: dict[str, Callable[..., object]] = {
     each.__name__: each
@@ -33,7 +34,7 @@ _TYPES: dict[str, Callable[..., object]] = {
 }
 
 
-def to_plain(value: object) -> object:
+def to_plain(value: object) -> Any:
     """Dataclasses as (name, {field: value}), tuples as lists, the rest as it is: ready for marshal."""
     if is_dataclass(value) and not isinstance(value, type):
         content = {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}

@@ -28,7 +28,7 @@ class MemoryAvailable:
         """Compares what is available after credit."""
         limit = self.below.resolve_bytes(view.status.base_bytes)
         holds = view.available_bytes < (limit * LET_GO if firing else limit)
-        text = f"{format_size(view.available_bytes)} available, limit {format_size(limit)} ({format_threshold(self.below)})"
+        text = f"{format_size(view.available_bytes)} available, {_limit(limit, self.below)}"
         return Evidence(self.name, holds, text, value=view.available_bytes, limit=limit)
 
     def words(self) -> str:
@@ -50,9 +50,13 @@ class SwapFree:
             return Evidence(self.name, holds=True, text="no swap")
         limit = self.below.resolve_bytes(view.status.swap_total_bytes)
         holds = view.swap_free_bytes < (limit * LET_GO if firing else limit)
-        text = f"{format_size(view.swap_free_bytes)} of swap free, limit {format_size(limit)} ({format_threshold(self.below)})"
+        text = f"{format_size(view.swap_free_bytes)} of swap free, {_limit(limit, self.below)}"
         return Evidence(self.name, holds, text, value=view.swap_free_bytes, limit=limit)
 
     def words(self) -> str:
         """The rule as a sentence."""
         return f"free swap is below {format_threshold(self.below)} (or there is none)"
+
+
+def _limit(limit_bytes: int, threshold: Threshold) -> str:
+    return f"limit {format_size(limit_bytes)} ({format_threshold(threshold)})"

@@ -172,7 +172,8 @@ def _sums_processes(status: MemoryStatus) -> bool:
 def _counts(credit: Credit, status: MemoryStatus) -> bool:
     if not is_stripped(credit):
         return status.time_us < credit.deadline_us
-    # The machine's counters, per-CPU lists included, are right as soon as the pages are free; only a cgroup's lag a little.
+    # The machine's counters, per-CPU lists included, are right as soon as the pages are free; only a cgroup's lag a
+    # little.
     freed_us = credit.reaped_us if credit.reaped_us is not None else credit.death_us
     lags = freed_us is not None and status.time_us < freed_us + MEMCG_SETTLE_US
     return lags and status.budget is not None and not _sums_processes(status)

@@ -185,6 +185,7 @@ class Executor:
 
     def _outcome(self, credit: Credit, status: str) -> KillOutcome:
         result = self._reaped.get(credit.process.id)
+        warrant = self._warrants.get(credit.process.id)
         signalled = credit.kill_us if credit.kill_us is not None else credit.signal_us
         if result is not None and result.signal_us:
             signalled = result.signal_us
@@ -200,7 +201,7 @@ class Executor:
             reap_backend=result.backend if result is not None else "",
             reap_errno=result.reap_errno if result is not None else None,
             reap_us=result.reap_us if result is not None else None,
-            hindrances=hindrances(credit.process),
+            hindrances=warrant.hindrances if warrant is not None else (),
         )
 
     def _unwatch(self, process_id: ProcessId) -> None:
@@ -216,18 +217,6 @@ class Executor:
         if pidfd is not None:
             os.close(pidfd)
         self._reaped.pop(process_id, None)
-
-
-def hindrances(process: Process) -> tuple[str, ...]:
-    """What keeps the process from freeing its memory by itself, as far as the snapshot showed."""
-    found = []
-    if process.policy == os.SCHED_IDLE:
-        found.append("SCHED_IDLE")
-    if process.nice > 0:
-        found.append(f"nice {process.nice}")
-    if process.state == "D":
-        found.append("uninterruptible sleep (or frozen)")
-    return tuple(found)
 
 
 def _credit_of(process_id: ProcessId, state: EngineState) -> Credit | None:

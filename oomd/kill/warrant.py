@@ -62,13 +62,13 @@ class Gate:
         if pidfd is None:
             raise Refused(GONE)
         try:
-            self._prove(process.id, pidfd, stat_fd)
+            stat = self._prove(process.id, pidfd, stat_fd)
         except BaseException:
             os.close(pidfd)
             raise
-        return Warrant(process.id, pidfd, process.comm, str(self._guard.scope))
+        return Warrant(process.id, pidfd, process.comm, str(self._guard.scope), hindrances(stat))
 
-    def _prove(self, process_id: ProcessId, pidfd: int, stat_fd: int) -> None:
+    def _prove(self, process_id: ProcessId, pidfd: int, stat_fd: int) -> Stat:
         stat = self._read_stat(process_id.pid, stat_fd)
         if stat is None or stat.pid != process_id.pid or stat.start_ticks != process_id.start_ticks:
             raise Refused(GONE)
@@ -81,6 +81,7 @@ class Gate:
             pidfd_send_signal(pidfd, 0)
         except OSError as error:
             raise Refused(NOT_PERMITTED if error.errno == errno.EPERM else GONE) from error
+        return stat
 
     def _read_stat(self, pid: int, stat_fd: int) -> Stat | None:
         try:
@@ -90,3 +91,15 @@ class Gate:
             return None if data is None else parse_stat(data)
         except (OSError, KernelFormatError):
             return None
+
+
+def hindrances(stat: Stat) -> tuple[str, ...]:
+    """What keeps the process from freeing its memory by itself, as far as stat shows."""
+    found = []
+    if stat.policy == os.SCHED_IDLE:
+        found.append("SCHED_IDLE")
+    if stat.nice > 0:
+        found.append(f"nice {stat.nice}")
+    if stat.state == "D":
+        found.append("uninterruptible sleep (or frozen)")
+    return tuple(found)

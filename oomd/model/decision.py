@@ -87,6 +87,8 @@ class Warrant:
     comm: str
     scope: str
     """The scope that holds it, in words."""
+    hindrances: tuple[str, ...] = ()
+    """What keeps it from freeing its memory by itself."""
 
 
 @dataclass(frozen=True, slots=True)

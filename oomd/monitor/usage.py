@@ -21,7 +21,7 @@ LONGEST_FAMILY = 64
 
 
 def note_fork(child: Row, parent: Row | None) -> None:
-    """A new process: what it may share with its parent, and that nothing measured of the parent before holds any more."""
+    """A new process: what it may share with its parent, and that nothing measured of the parent before holds."""
     if parent is None or not parent.exact or not child.exact:
         return
     shared = min(child.size_bytes, parent.size_bytes)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from oomd.model.report import Plain
 
 MOST_BYTES = 256 * 1024
+"""The longest datagram, either way."""
 _TOO_LONG_KEYS = ("ranking", "rejected", "detections")
 
 
@@ -68,6 +69,8 @@ class Link:
         self.closed = True
 
     def _write(self, data: bytes) -> int:
+        if len(data) > MOST_BYTES:
+            return errno.EMSGSIZE  # the other end reads no more at once, whatever the socket would take
         try:
             os.write(self._fd, data)
         except OSError as error:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
 from oomd.model.config import Config
+from oomd.outside.link import MOST_BYTES
 from oomd.outside.sinks import choose_sink
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from oomd.outside.sinks import Sink
 
 MOST_QUEUED = 256
-MOST_BYTES = 256 * 1024
 FLUSH_S = 2.0
 """How long the last events may take when the killer has ended."""
 QUIET_KINDS = frozenset({"start", "stop"})

@@ -35,7 +35,8 @@ def _describe_start(event: Plain) -> list[str]:
         shield.append("real-time")
     return [
         f"oomd watches {event['scope']} (pid {event['pid']}, {mode})",
-        f"kernel {report['kernel']}, cgroup {report['cgroup']}, pressure {'on' if report['psi'] else 'off'}, swap: {swap or 'none'}",
+        f"kernel {report['kernel']}, cgroup {report['cgroup']}, pressure {'on' if report['psi'] else 'off'}",
+        f"swap: {swap or 'none'}",
         f"itself: {', '.join(shield) or 'not protected'}",
         *(f"lost: {text}" for text in report["lost"]),
     ]

@@ -122,7 +122,9 @@ def test_long_form_says_the_same_as_the_short(tmp_path: Path) -> None:
 
 
 def test_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
-    """Uncommenting the example (its short form) yields exactly the defaults, and no key of the schema is missing from it."""
+    """Uncommenting the example (its short form) yields exactly the defaults, and no key of the schema is missing from
+    it.
+    """
     text = (EXAMPLES / "oomd.yaml").read_text(encoding="utf-8")
     begin = text.index("#rulesets:")
     short = text[:begin] + text[text.index("\n\n", begin) :]

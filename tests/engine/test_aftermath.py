@@ -60,7 +60,7 @@ def test_nothing_settled_changes_nothing() -> None:
 
 
 def test_stuck_victim_is_left_out() -> None:
-    """F16: a victim that does not die by its deadline is not chosen for ever; in a dry run nobody is expected to die."""
+    """F16: a victim that does not die by its deadline is not chosen for ever, except in a dry run."""
     state = EngineState(credits=(credits.killed(asked(), 1_000_000),))
     done, after = aftermath.settled(state, 3_000_000)
     assert [refusal.why for refusal in after.refusals] == ["was killed and does not die"]

@@ -24,7 +24,7 @@ def later(seconds: float, available_mib: int, **changes: Any) -> MemoryStatus:
 
 def test_expected_bytes_count_until_they_came() -> None:
     """F16: the victim's thousand MiB count at once, what came back counts no longer."""
-    kills = (opened(now=status(mem_available_bytes=100 * MIB)),)
+    kills: tuple[Credit, ...] = (opened(now=status(mem_available_bytes=100 * MIB)),)
     assert credits.outstanding(kills, later(0.1, 100), killed_only=True) == (1000 * MIB, 0)
     kills = credits.progressed(kills, later(0.2, 500))
     assert credits.outstanding(kills, later(0.2, 500), killed_only=True) == (600 * MIB, 0)
@@ -104,9 +104,9 @@ def test_cgroup_counters_lag_a_little() -> None:
 
 
 def test_sum_of_processes_is_not_believed_before_the_pages_are_free() -> None:
-    """A process that let go of its memory map shows nothing, long before its pages are free: back means dead or reaped."""
+    """A process that let go of its memory map shows nothing, long before its pages are free."""
     low, high = Budget(GIB, GIB, "processes"), Budget(GIB, 0, "processes")
-    kills = (opened(now=replace(status(), budget=low)),)
+    kills: tuple[Credit, ...] = (opened(now=replace(status(), budget=low)),)
     kills = credits.progressed(kills, replace(later(0.1, 100), budget=high))
     assert kills[0].memory_us is None
     kills = credits.progressed((credits.died(kills[0], 1_300_000),), replace(later(0.3, 100), budget=high))

@@ -73,7 +73,9 @@ def test_pause_rests_but_not_at_the_critical_level() -> None:
 
 
 def test_credit_silences_the_alarm() -> None:
-    """F16: while a killed victim's memory is on its way the alarm is silent; a promise silences it too, but not the critical level."""
+    """F16: while a killed victim's memory is on its way the alarm is silent; a promise silences it too, but not the
+    critical level.
+    """
     killed = with_credit(initial_state(LEVEL), open_credit("1", candidate(7, 500), "level", KILL, low(1)))
     assert not seen(LEVEL, low(1.1), state=killed)[0].fired
     assert not seen(LEVEL, low(1.1, 100), state=killed)[0].fired
@@ -129,8 +131,7 @@ def test_more_memory_never_makes_a_kill(one: int, other: int, stall_ms: int, mor
     for available, stall in ((rich, calm), (poor, stalled)):
         first = replace(low(1, available), psi_full_us=0)
         last = replace(low(3, available), psi_full_us=stall * 1000, psi_some_us=stall * 1000)
-        state = initial_state(RULES)
-        for now in (first, last):
-            detections, state = observe(RULES, now, state)
+        _, state = observe(RULES, first, initial_state(RULES))
+        detections, _ = observe(RULES, last, state)
         answers.append(order[select(RULES, snapshot(process(), status=last), detections, initial_state(RULES)).action])
     assert answers[0] <= answers[1]

@@ -7,8 +7,8 @@ from dataclasses import replace
 from oomd.config.loader import default_config
 from oomd.engine.credit import KILL, TERM, open_credit
 from oomd.engine.selection import fired, select, where_memory_is
-from oomd.model.report import plain_decision, plain_outcome
 from oomd.model.decision import KillOutcome
+from oomd.model.report import plain_decision, plain_outcome
 from oomd.model.ruleset import EngineState, Refusal, RulesetState
 from oomd.model.units import GIB, MIB
 from tests.fakes.builders import alarm, candidate, process, snapshot, status
@@ -52,7 +52,7 @@ def test_critical_alarm_comes_first() -> None:
 
 
 def test_one_kill_at_a_time_unless_critical() -> None:
-    """F16: while one victim's memory is coming back nobody else is asked; at the critical level the next one is killed."""
+    """F16: while one victim's memory is coming back nobody else is asked; at the critical level the next dies."""
     state = replace(FRESH, credits=(open_credit("1", candidate(7, 50), "level", TERM, status(), 5_000_000),))
     machine = snapshot(process(7, 50), process(8, 40))
     waiting = select(RULES, machine, (alarm(),), state)
@@ -63,7 +63,9 @@ def test_one_kill_at_a_time_unless_critical() -> None:
 
 
 def test_process_that_is_dying_by_another_hand_is_waited_for() -> None:
-    """A big process that somebody else has killed gives its memory back soon: nobody else dies; a small one is not waited for."""
+    """A big process that somebody else has killed gives its memory back soon: nobody else dies; a small one is not
+    waited for.
+    """
     big = replace(process(7, 500), kill_pending=True)
     waiting = select(RULES, snapshot(big, process(8, 400)), (alarm(critical=True),), FRESH)
     assert waiting.action == "none"

@@ -1,4 +1,5 @@
-"""Processes that misbehave on purpose. ``python actors.py ROLE [ARGUMENT…]``; sizes in MiB, and a limit of its own for each.
+"""Processes that misbehave on purpose. ``python actors.py ROLE [ARGUMENT…]``; sizes in MiB, and a limit of its own for
+each.
 
 Every actor dies with its parent and ends by itself after a minute: a failing test leaves nothing behind.
 """

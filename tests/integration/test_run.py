@@ -80,7 +80,9 @@ def wait_until(what: str, true: object, patience_s: float = PATIENCE_S) -> None:
 
 
 def test_start_report_and_a_kill(tmp_path: Path) -> None:
-    """At start one report says what is there and what is lost; then the leaker in the tree dies, and its neighbour lives."""
+    """At start one report says what is there and what is lost; then the leaker in the tree dies, and its neighbour
+    lives.
+    """
     with tree() as root, daemon(root, tmp_path) as run:
         report = run.wait_event("start")["report"]
         assert report["kernel"] == os.uname().release
@@ -200,7 +202,7 @@ def test_full_pipe_during_a_kill(tmp_path: Path) -> None:
 
 
 def test_refused_permission_leads_to_the_next_candidate(tmp_path: Path) -> None:
-    """Without CAP_KILL another user's hog may not be signalled: that is told, and the next candidate is taken at once."""
+    """Without CAP_KILL another user's hog may not be signalled; the next candidate is taken."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to start processes of two users")
     # PR_CAPBSET_DROP of CAP_KILL: what is started afterwards is root that may signal its own user only.

@@ -1,0 +1,117 @@
+"""``oomd check`` and ``oomd explain`` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from oomd.__main__ import main
+from oomd.model.units import GIB, MIB
+from tests.fakes.cgroup_tree import CgroupTree
+from tests.fakes.proc_tree import ProcTree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_default_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a file it shows what the embedded default means."""
+    assert main(["check"]) == 0
+    out = capsys.readouterr().out
+    assert "configuration: the embedded default" in out
+    assert "ruleset level: when available memory is below min(5%, 1GiB) and free swap is below 10%" in out
+    assert "SIGKILL at once" in out
+    assert "to the process whose death gives back the most" in out
+
+
+def test_problems_are_told_and_the_status_is_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every problem on standard error, one a line; nothing on standard output."""
+    path = tmp_path / "oomd.yaml"
+    path.write_text("levl: {}\nbudget: 1X\n", encoding="utf-8")
+    assert main(["check", "--config", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        f"{path}:1:1: levl: unknown key (did you mean 'level'?)",
+        f"{path}:2:9: budget: unknown unit 'X' in '1X': a size looks like 64MiB or 1GiB",
+    ]
+    assert main(["check", "--config", str(path), "--json"]) == 2
+    assert [each["line"] for each in json.loads(capsys.readouterr().out)["problems"]] == [1, 2]
+
+
+def test_patterns_show_whom_they_hit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each pattern with the live processes that it hits now."""
+    mine = psutil.Process().name()[:15]
+    path = tmp_path / "oomd.yaml"
+    path.write_text(f"avoid: ['{mine[:3]}*', 'nobody-is-called-so']\n", encoding="utf-8")
+    assert main(["check", "--config", str(path), "--json"]) == 0
+    hits = {hit["pattern"]: hit for hit in json.loads(capsys.readouterr().out)["patterns"]}
+    assert psutil.Process().pid in hits[f"{mine[:3]}*"]["pids"]
+    assert hits["nobody-is-called-so"]["pids"] == []
+    assert main(["check", "--config", str(path)]) == 0
+    assert "nobody-is-called-so: nobody now" in capsys.readouterr().out
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A recorded machine: 8 GiB, 300 MiB available, three processes."""
+    tree = ProcTree(tmp_path / "proc")
+    tree.set_meminfo(total=8 * GIB, available=300 * MIB, anon=6 * GIB)
+    tree.set_pressure(0, 0)
+    tree.add_process(1, comm="init", rss_anon=10 * MIB)
+    tree.add_process(50, comm="database", rss_anon=3 * GIB, private=100 * MIB)
+    tree.add_process(60, comm="leaker", rss_anon=2 * GIB)
+    tree.add_process(70, comm="sshd", rss_anon=5 * MIB)
+    return tmp_path
+
+
+def test_explain_another_tree(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--proc`` points the readers at a recorded machine; sharing is told apart there too."""
+    assert main(["explain", "--proc", str(machine / "proc"), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["version"] == 1
+    assert answer["decision"]["action"] == "term"
+    assert answer["decision"]["target"]["comm"] == "leaker"
+    assert [each["comm"] for each in answer["ranking"]] == ["leaker", "database"]
+    assert {each["comm"]: each["why"] for each in answer["rejected"]} == {
+        "init": "pid 1 is never killed",
+        "sshd": "is protected by its name",
+    }
+
+
+def test_explain_in_words(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For people: the memory, each ruleset with its evidence, the order, the spared."""
+    assert main(["explain", "--proc", str(machine / "proc")]) == 0
+    out = capsys.readouterr().out
+    assert "memory: 300 MiB of 6.3 GiB available" in out
+    assert "ruleset level: fired" in out
+    assert "1. leaker (60) gives back 2.0 GiB [its own, by smaps_rollup]" in out
+    assert "sshd (70, 5.0 MiB) is protected by its name" in out
+
+
+def test_explain_with_a_budget_of_a_cgroup(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--cgroup`` points the budget at a recorded cgroup tree."""
+    cgroups = CgroupTree(machine / "cgroup")
+    cgroups.add_group("/job", anon=900 * MIB, shmem=50 * MIB, swap=20 * MIB)
+    arguments = ["--proc", str(machine / "proc"), "--cgroup", str(machine / "cgroup"), "--scope", "cgroup:/job"]
+    assert main(["explain", *arguments, "--budget", "1GiB", "--json"]) == 0
+    budget = json.loads(capsys.readouterr().out)["status"]["budget"]
+    assert budget == {"limit_bytes": GIB, "usage_bytes": 970 * MIB, "source": "/job"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--proc", "/no/such/tree"], "/no/such/tree: No such file or directory"),
+        (["--scope", "tree:999999999"], "tree:999999999: there is no process 999999999"),
+        (["--scope", "uid:x"], "--scope: 'uid:x' is no scope"),
+        (["--budget", "much"], "--budget: 'much' does not begin with a number"),
+    ],
+)
+def test_explain_mistakes(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong options end with status 2 and name what is wrong."""
+    assert main(["explain", *arguments]) == 2
+    assert text in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""The unit file: valid, and its filter allows every system call on the way to a kill."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parents[1] / "systemd" / "oomd.service"
+KILL_PATH = [
+    "clock_gettime",
+    "clone",
+    "clone3",
+    "dup",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_wait",
+    "eventfd2",
+    "execve",
+    "exit_group",
+    "flock",
+    "fstat",
+    "futex",
+    "getdents64",
+    "kill",
+    "memfd_create",
+    "mlockall",
+    "mmap",
+    "munmap",
+    "openat",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "pipe2",
+    "prctl",
+    "pread64",
+    "preadv",
+    "process_mrelease",
+    "read",
+    "readlinkat",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sched_setparam",
+    "sched_setscheduler",
+    "sendto",
+    "setpriority",
+    "socketpair",
+    "vfork",
+    "wait4",
+    "write",
+]
+
+
+def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
+    """``systemd-analyze verify`` is silent about the unit with real paths."""
+    analyze = shutil.which("systemd-analyze")
+    assert analyze is not None, "the package systemd brings systemd-analyze"
+    unit = tmp_path / "oomd.service"
+    unit.write_text(
+        UNIT.read_text(encoding="utf-8").replace("@BIN@", "/usr/bin").replace("@CONFIG@", "/etc/oomd"), encoding="utf-8"
+    )
+    done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_filter_allows_the_way_to_a_kill() -> None:
+    """F14: others were killed by their own filter at their first kill; here every call of ours is allowed."""
+    allowed, denied = filtered_calls()
+    assert [call for call in KILL_PATH if call not in allowed] == []
+    assert [call for call in KILL_PATH if call in denied] == []
+
+
+@pytest.mark.parametrize("name", ["mount", "reboot", "init_module", "ptrace", "swapon", "bpf", "kexec_load"])
+def test_filter_allows_nothing_that_is_not_needed(name: str) -> None:
+    """What a killer never does is refused."""
+    allowed, denied = filtered_calls()
+    assert name not in allowed or name in denied
+
+
+def filtered_calls() -> tuple[set[str], set[str]]:
+    """Every system call that the unit's filter names, allowed and taken away, with its groups expanded by systemd."""
+    groups = expand_groups()
+    allowed: set[str] = set()
+    denied: set[str] = set()
+    for line in re.findall(r"(?m)^SystemCallFilter=(.*)$", UNIT.read_text(encoding="utf-8")):
+        target = denied if line.startswith("~") else allowed
+        for word in line.lstrip("~").split():
+            target |= members(word, groups)
+    return allowed, denied
+
+
+def members(word: str, groups: dict[str, set[str]]) -> set[str]:
+    """A call, or the calls of a group and of the groups in it."""
+    if not word.startswith("@"):
+        return {word}
+    return set().union(*(members(inner, groups) for inner in groups[word]))
+
+
+def expand_groups() -> dict[str, set[str]]:
+    """The groups as systemd on this machine has them."""
+    done = subprocess.run(["systemd-analyze", "syscall-filter"], capture_output=True, text=True, timeout=60, check=True)
+    groups: dict[str, set[str]] = {}
+    group = ""
+    for line in done.stdout.splitlines():
+        text = re.sub(r"\x1b\[[0-9;]*m", "", line)
+        if text.startswith("@"):
+            group = text.strip()
+            groups[group] = set()
+        elif text.startswith("    ") and group and not text.strip().startswith("#"):
+            groups[group].add(text.strip())
+    return groups
