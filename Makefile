@@ -15,7 +15,7 @@ MAKE_PID := $(shell echo $$PPID)
 export OOMD_SCOPE ?= tree:$(MAKE_PID)
 
 PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
-TEST_PACKAGES := systemd
+TEST_PACKAGES := systemd strace
 
 .PHONY: setup packages run test lint install uninstall clean
 

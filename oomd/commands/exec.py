@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 
 from oomd.commands.launch import become_killer
-from oomd.commands.options import complain, load_or_complain, overrides_of
+from oomd.commands.options import MISTAKE, complain, load_or_complain, overrides_of
 from oomd.daemon import narrowed_by_environment
 from oomd.kernel.cgroup import CgroupError, open_cgroup_memory
 from oomd.kernel.process import parse_cgroup
@@ -47,52 +48,53 @@ def run(arguments: argparse.Namespace) -> int:
     command = arguments.guarded[1:] if arguments.guarded[:1] == ["--"] else arguments.guarded
     if not command:
         return complain("exec: no COMMAND given")
-    usage_cgroup = ""
-    if arguments.budget is None:
-        arguments.budget, usage_cgroup = _own_limit()
-        if arguments.budget is None:
-            return complain("exec: --budget is needed: no memory limit is set for the cgroup that we are in")
     arguments.scope = f"tree:{os.getpid()}"
     overrides = overrides_of(arguments)
     config = load_or_complain(arguments.config, overrides)
     if config is None:
-        return 2
+        return MISTAKE
+    usage_cgroup = ""
+    if config.budget_bytes is None:
+        limit_bytes, usage_cgroup = _own_limit()
+        if limit_bytes is None:
+            return complain("exec: --budget is needed: no memory limit is set for the cgroup that we are in")
+        config = replace(config, budget_bytes=limit_bytes)
     try:
         _check_scope()
-        narrowed_by_environment(config.scope)
     except ScopeError as error:
         return complain(str(error))
-    # What arrives from now on waits until the killer's handlers stand: the mask outlives exec, the command gets a clean
-    # one.
+    child, status = _start(command)
+    if child:
+        become_killer(
+            config,
+            config_path=arguments.config,
+            overrides=overrides,
+            quiet=True,
+            child_pid=child,
+            usage_cgroup=usage_cgroup,
+        )
+    return status
+
+
+def _start(command: list[str]) -> tuple[int, int]:
+    """The pid of the started command; or 0 and the exit status for one that cannot be started."""
+    # What arrives from now on waits until the killer's handlers stand: the mask outlives exec, and the command gets a
+    # clean one.
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     prctl_set_child_subreaper()  # orphans of the command become ours: nothing escapes the tree
+    defaults = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM)
     try:
-        child = os.posix_spawnp(
-            command[0],
-            command,
-            os.environ,
-            setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM),
-            setsigmask=(),
-        )
+        return os.posix_spawnp(command[0], command, os.environ, setsigdef=defaults, setsigmask=()), 1
     except FileNotFoundError:
         complain(f"exec: {command[0]}: not found")
-        return NOT_FOUND
+        return 0, NOT_FOUND
     except OSError as error:
         complain(f"exec: {command[0]}: {error.strerror}")
-        return NOT_EXECUTABLE
-    become_killer(
-        config,
-        config_path=arguments.config,
-        overrides=overrides,
-        quiet=True,
-        child_pid=child,
-        usage_cgroup=usage_cgroup,
-    )
-    return 1
+        return 0, NOT_EXECUTABLE
 
 
-def _own_limit() -> tuple[str | None, str]:
-    """The limit of our own cgroup as text, and its path."""
+def _own_limit() -> tuple[int | None, str]:
+    """The limit of our own cgroup, and its path."""
     with open("/proc/self/cgroup", "rb") as file:
         path = parse_cgroup(file.read())
     try:
@@ -101,7 +103,7 @@ def _own_limit() -> tuple[str | None, str]:
         memory.close()
     except (CgroupError, OSError):
         return None, ""
-    return (None, "") if limit is None else (f"{limit}B", path)
+    return (None, "") if limit is None else (limit, path)
 
 
 def _check_scope() -> None:

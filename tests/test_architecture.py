@@ -1,0 +1,149 @@
+"""The plan of the house, as far as import-linter cannot say it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oomd import detectors, policies
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "oomd").rglob("*.py"))
+MOST_LINES = 400
+MOST_FUNCTION_LINES = 45
+
+ONLY_HERE = {
+    "ctypes": {"oomd/kernel/syscalls.py"},
+    "yaml": {"oomd/config/loader.py", "oomd/config/nodes.py", "oomd/config/rulesets.py"},
+    "systemd": {"oomd/outside/journal.py"},
+    "prometheus_client": set(),
+}
+"""Who may know what: the YAML nodes are walked by three modules of one package."""
+
+KILLER_MODULES = [
+    "oomd",
+    "oomd.config",
+    "oomd.config.compiled",
+    "oomd.daemon",
+    "oomd.detectors",
+    "oomd.detectors.pressure",
+    "oomd.detectors.thresholds",
+    "oomd.engine",
+    "oomd.engine.aftermath",
+    "oomd.engine.credit",
+    "oomd.engine.detection",
+    "oomd.engine.eligibility",
+    "oomd.engine.names",
+    "oomd.engine.pacing",
+    "oomd.engine.selection",
+    "oomd.kernel",
+    "oomd.kernel.arc",
+    "oomd.kernel.cgroup",
+    "oomd.kernel.features",
+    "oomd.kernel.files",
+    "oomd.kernel.loadavg",
+    "oomd.kernel.meminfo",
+    "oomd.kernel.pidfd",
+    "oomd.kernel.process",
+    "oomd.kernel.psi",
+    "oomd.kernel.scope",
+    "oomd.kernel.swaps",
+    "oomd.kernel.syscalls",
+    "oomd.kernel.vmstat",
+    "oomd.kernel.zoneinfo",
+    "oomd.kill",
+    "oomd.kill.executor",
+    "oomd.kill.warrant",
+    "oomd.loop",
+    "oomd.model",
+    "oomd.model.config",
+    "oomd.model.decision",
+    "oomd.model.report",
+    "oomd.model.ruleset",
+    "oomd.model.scope",
+    "oomd.model.snapshot",
+    "oomd.model.threshold",
+    "oomd.model.units",
+    "oomd.monitor",
+    "oomd.monitor.notify",
+    "oomd.monitor.process_table",
+    "oomd.monitor.rows",
+    "oomd.monitor.sampler",
+    "oomd.monitor.selfcheck",
+    "oomd.monitor.sharing",
+    "oomd.monitor.usage",
+    "oomd.monitor.waiter",
+    "oomd.outside",
+    "oomd.outside.link",
+    "oomd.outside.spawn",
+    "oomd.policies",
+    "oomd.policies.freeable",
+    "oomd.reap",
+    "oomd.reap.backends",
+    "oomd.reap.mrelease",
+    "oomd.reap.none",
+    "oomd.reap.pool",
+    "oomd.rehearsal",
+]
+"""Every module of ours that the running killer has loaded; one more is a decision, not an accident."""
+
+NEVER_IN_THE_KILLER = {
+    "yaml", "psutil", "prometheus_client", "systemd", "logging", "typing", "json", "argparse", "subprocess", "socket", "asyncio",
+    "pickle", "tempfile", "urllib", "http", "encodings.ascii",
+}  # fmt: skip
+
+
+def imports_of(path: Path) -> set[str]:
+    """The first parts of what a module imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_HERE))
+def test_libraries_stay_where_they_are(library: str) -> None:
+    """One place each knows ctypes, YAML and systemd."""
+    users = {str(path.relative_to(ROOT)) for path in MODULES if library in imports_of(path)}
+    assert users == ONLY_HERE[library]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_room_is_too_large(path: Path) -> None:
+    """400 lines for a module, 45 for a function, and every module says what it is."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert text.count("\n") <= MOST_LINES
+    assert ast.get_docstring(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert (node.end_lineno or 0) - node.lineno < MOST_FUNCTION_LINES, node.name
+
+
+@pytest.mark.parametrize("declared", [*detectors.ALL, *policies.ALL], ids=lambda declared: declared.name)
+def test_every_rule_is_tested_shown_and_named_once(declared: type) -> None:
+    """A detector or policy has its test, an example in configs/, and a name of its own."""
+    name = declared.__dict__["name"]
+    package, module = declared.__module__.split(".")[1:]
+    assert (ROOT / "tests" / package / f"test_{module}.py").exists()
+    assert any(name in path.read_text(encoding="utf-8") for path in (ROOT / "configs").glob("*.yaml"))
+    everyone = [each.__dict__["name"] for each in (*detectors.ALL, *policies.ALL)]
+    assert everyone.count(name) == 1
+
+
+def test_modules_of_the_killer() -> None:
+    """The killer's image holds these modules of ours, and of the standard library none that blocks, forks or weighs much."""
+    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; import oomd.daemon; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert sorted(name for name in loaded if name.split(".")[0] == "oomd") == sorted(KILLER_MODULES)
+    assert loaded & NEVER_IN_THE_KILLER == set()
