@@ -5,17 +5,20 @@ now.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import psutil
 
 from oomd.commands.options import MISTAKE
-from oomd.config.compiled import to_plain
+from oomd.config.effective import effective, to_yaml
 from oomd.config.loader import describe_file, load_config
-from oomd.engine.names import matches_pattern
+from oomd.config.problems import printable
+from oomd.engine.names import COMM_BYTES, matches_pattern
+from oomd.kernel.process import decode_name
 from oomd.model.config import Config
-from oomd.model.units import format_duration, format_size
+from oomd.model.units import format_duration
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
             content = {
                 "version": 1,
                 "problems": [],
-                "config": to_plain(loaded),
+                "config": effective(loaded),
                 "rulesets": in_words(loaded),
                 "patterns": hits,
             }
@@ -60,15 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(config: Config, path: str | None, hits: list[Plain]) -> list[str]:
     """The effective configuration for people."""
-    budget = "the machine's memory" if config.budget_bytes is None else format_size(config.budget_bytes)
-    lines = [
-        f"configuration: {describe_file(path)}",
-        f"scope: {config.scope}    budget: {budget}    dry run: {'yes' if config.dry_run else 'no'}",
-        f"reap: {config.reap.backend}    log: {config.log.format}    runtime_dir: {config.runtime_dir or 'default'}",
-        *in_words(config),
-    ]
+    lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
     for name in ("protect", "prefer", "avoid"):
-        lines.append(f"{name}:")
+        lines.append(f"# {name} hits now:")
         lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
     return lines
 
@@ -80,13 +77,16 @@ def in_words(config: Config) -> list[str]:
 
 def pattern_hits(config: Config) -> list[Plain]:
     """Which live processes each pattern of the name lists hits now."""
-    live = [(process.pid, process.info["name"] or "") for process in psutil.process_iter(["name"])]
+    # psutil shows names longer than the kernel's 15 bytes by looking at the command line; the killer compares the
+    # kernel's.
+    live = [
+        (process.pid, decode_name(os.fsencode(process.info["name"] or "")[:COMM_BYTES]))
+        for process in psutil.process_iter(["name"])
+    ]
     hits = []
     for name in ("protect", "prefer", "avoid"):
         for pattern in getattr(config.rules.preferences, name).patterns:
-            # psutil shows names longer than the kernel's 15 bytes by looking at the command line; the killer compares
-            # the kernel's.
-            found = [(pid, comm[:15]) for pid, comm in live if matches_pattern(pattern, comm[:15])]
+            found = [(pid, comm) for pid, comm in live if matches_pattern(pattern, comm)]
             hits.append(
                 {
                     "list": name,
@@ -120,4 +120,4 @@ def _hit_line(hit: Plain) -> str:
         return f"{hit['pattern']}: nobody now"
     pids = ", ".join(str(pid) for pid in hit["pids"][:10])
     more = f" and {len(hit['pids']) - 10} more" if len(hit["pids"]) > 10 else ""
-    return f"{hit['pattern']}: {', '.join(hit['names'])} ({pids}{more})"
+    return printable(f"{hit['pattern']}: {', '.join(hit['names'])} ({pids}{more})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -12,17 +13,22 @@ from oomd.config.nodes import Walker, is_off
 from oomd.config.problems import Problem
 from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import DEFAULT_PROTECT, KEYS, LEVEL_KEYS, STALL_KEYS
+from oomd.detectors.pressure import MemoryPressure
 from oomd.model.config import Config, LogOptions
 from oomd.model.ruleset import Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from oomd.model.threshold import Threshold
 
 MOST_BYTES = 1 << 20
 """A configuration larger than this is somebody else's file."""
+RANGES = {"over": MemoryPressure.ranges["over"], "term": MemoryPressure.ranges["above"]}
+ANY_BYTES = 1 << 40
+MOST_VALUES = 10_000
+"""So many values, aliases followed, is a configuration that nobody wrote by hand."""
 _BY_NAME = {key.name: key for key in KEYS}
 _LEVEL_FIELDS = {"grace": "grace_us"}
 _STALL_FIELDS = {"grace": "grace_us", "over": "over_us"}
@@ -39,7 +45,7 @@ def load_config(path: str | None, *, overrides: dict[str, str] | None = None) ->
     root = None if path is None else _compose(path, problems)
     nodes = {} if root is None else walker.mapping(root, "", _BY_NAME)
     values = _plain_values(walker, nodes)
-    values |= _overridden(overrides or {}, problems)
+    _override(values, overrides or {}, problems)
     rulesets = _rulesets(walker, nodes)
     preferences = _preferences(walker, nodes)
     if problems:
@@ -47,7 +53,7 @@ def load_config(path: str | None, *, overrides: dict[str, str] | None = None) ->
     return Config(
         rules=Rules(rulesets, preferences),
         scope=values.get("scope", Scope()),
-        budget_bytes=values.get("budget"),
+        budget_bytes=values.get("budget") or None,
         dry_run=values.get("dry_run", False),
         reap=ReapOptions(**values.get("reap", {})),
         log=LogOptions(**values.get("log", {})),
@@ -69,11 +75,16 @@ def _compose(path: str, problems: list[Problem]) -> yaml.Node | None:
         with open(path, "rb") as file:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
-            problems.append(Problem(path, 0, 0, "", "is larger than 1 MiB: not a configuration of oomd"))
+            problems.append(Problem(path, 1, 1, "", "is larger than 1 MiB: not a configuration of oomd"))
             return None
-        return yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
+        if root is not None and _expanded(root, {}) > MOST_VALUES:
+            problems.append(
+                Problem(path, 1, 1, "", f"has more than {MOST_VALUES} values once its aliases are followed")
+            )
+            return None
     except OSError as error:
-        problems.append(Problem(path, 0, 0, "", error.strerror or str(error)))
+        problems.append(Problem(path, 1, 1, "", f"cannot be read: {error.strerror or error}"))
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
@@ -83,10 +94,32 @@ def _compose(path: str, problems: list[Problem]) -> yaml.Node | None:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         problems.append(Problem(path, line, column, "", f"is not YAML: {error.problem or error.context}"))
     except yaml.reader.ReaderError as error:
-        problems.append(Problem(path, 1, 1, "", f"is not YAML: {error.reason} at character {error.position}"))
+        before = data.decode("utf-8")[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        problems.append(Problem(path, line, column, "", f"is not YAML: {error.reason}"))
     except RecursionError:
         problems.append(Problem(path, 1, 1, "", "is nested too deeply"))
+    except (ValueError, OverflowError) as error:
+        # PyYAML lets int() and chr() speak for themselves, as for the escape "\UFFFFFFFF".
+        problems.append(Problem(path, 1, 1, "", f"is not YAML: {error}"))
+    else:
+        return root
     return None
+
+
+def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values the walk would meet: every alias is followed, so that a short file can be endless."""
+    size = known.get(id(node))
+    if size is not None:
+        return size
+    known[id(node)] = MOST_VALUES + 1  # met again while its own values are counted: it holds itself
+    size = 1
+    if isinstance(node, yaml.MappingNode):
+        size += sum(_expanded(key, known) + _expanded(value, known) for key, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        size += sum(_expanded(each, known) for each in node.value)
+    known[id(node)] = size
+    return size
 
 
 def _plain_values(walker: Walker, nodes: dict[str, yaml.Node]) -> dict[str, Any]:
@@ -103,8 +136,8 @@ def _plain_values(walker: Walker, nodes: dict[str, yaml.Node]) -> dict[str, Any]
     return values
 
 
-def _overridden(overrides: dict[str, str], problems: list[Problem]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _override(values: dict[str, Any], overrides: dict[str, str], problems: list[Problem]) -> None:
+    """What the command line says takes the place of what the file says, key by key."""
     for path, text in overrides.items():
         name, _, inner = path.partition(".")
         key = _BY_NAME[name]
@@ -113,8 +146,7 @@ def _overridden(overrides: dict[str, str], problems: list[Problem]) -> dict[str,
         option = "--" + path.replace(".", "-").replace("_", "-")
         value = Walker.convert(text, key, _teller(option, problems))
         if value is not None:
-            values[name] = {inner: value} if inner else value
-    return values
+            values[name] = {**values.get(name, {}), inner: value} if inner else value
 
 
 def _teller(option: str, problems: list[Problem]) -> Callable[[str], None]:
@@ -142,6 +174,8 @@ def _level(walker: Walker, node: yaml.Node | None) -> Level:
         return Level()
     values = walker.options(node, "level", LEVEL_KEYS)
     level = Level(**{_LEVEL_FIELDS.get(name, name): value for name, value in values.items()})
+    if level.term.resolve_bytes(ANY_BYTES) == 0:
+        walker.problem(node, "level.term", "would never hold; level: off drops the ruleset")
     if level.kill is not None and _is_above(level.kill, level.term):
         walker.problem(node, "level.kill", "is above level.term: nobody would ever be asked to go")
     return level
@@ -154,8 +188,7 @@ def _stall(walker: Walker, node: yaml.Node | None) -> Stall:
     stall = Stall(**{_STALL_FIELDS.get(name, name): value for name, value in values.items()})
     if stall.kill < stall.term:
         walker.problem(node, "stall.kill", "is below stall.term: nobody would ever be asked to go")
-    if not 500_000 <= stall.over_us <= 10_000_000:
-        walker.problem(node, "stall.over", "should be between 500ms and 10s")
+    walker.ranges(node, "stall", {"over": stall.over_us, "term": stall.term}, RANGES)
     return stall
 
 
@@ -176,7 +209,17 @@ def _preferences(walker: Walker, nodes: dict[str, yaml.Node]) -> Preferences:
         for pattern in lists[one]:
             if pattern in (protect if other == "protect" and other in nodes else lists[other]):
                 walker.problem(lists[one][pattern], one, f"{pattern!r} is on the list {other} too")
+            elif one == "prefer" and (stronger := _covering(pattern, protect if other == "protect" else lists[other])):
+                walker.problem(
+                    lists[one][pattern], one, f"{pattern!r} has no effect: {stronger!r} is on the list {other}"
+                )
     return Preferences(Names(protect), Names(tuple(lists["prefer"])), Names(tuple(lists["avoid"])))
+
+
+def _covering(name: str, patterns: Iterable[str]) -> str:
+    """The pattern that covers a whole name, or the very same pattern; empty when there is none."""
+    plain = not any(sign in name for sign in "*?[")
+    return next((each for each in patterns if each == name or (plain and fnmatchcase(name, each))), "")
 
 
 def describe_file(path: str | None) -> str:

@@ -12,7 +12,16 @@ import yaml
 from oomd.config.problems import Problem, did_you_mean
 from oomd.config.schema import DEFAULT_PROTECT, DEFAULT_WORD
 from oomd.model.scope import ScopeError, parse_scope
-from oomd.model.units import UnitError, parse_duration, parse_share, parse_size, parse_threshold
+from oomd.model.units import (
+    MIB,
+    UnitError,
+    format_exact_duration,
+    format_share,
+    parse_duration,
+    parse_share,
+    parse_size,
+    parse_threshold,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,14 +38,23 @@ def parse_bool(text: str) -> bool:
     return _BOOLEANS[text.lower()]
 
 
-def parse_positive_size(text: str) -> int | None:
-    """A size above zero; ``none`` for no limit."""
+def parse_budget(text: str) -> int:
+    """A size; 0 for ``none``, no limit. Nothing runs in less than a mebibyte: there a unit was forgotten."""
     if text.lower() == "none":
-        return None
+        return 0
     size = parse_size(text)
     if size == 0:
         raise UnitError("must be more than nothing")
+    if size < MIB:
+        raise UnitError(f"{text!r} is less than 1MiB: is the unit missing?")
     return size
+
+
+def parse_text(text: str) -> str:
+    """One line of text; it becomes a name in reports, or a path."""
+    if not text.isprintable():
+        raise UnitError("holds characters that cannot be printed")
+    return text
 
 
 CONVERSIONS: dict[str, Callable[[str], Any]] = {
@@ -44,8 +62,8 @@ CONVERSIONS: dict[str, Callable[[str], Any]] = {
     "duration": parse_duration,
     "scope": parse_scope,
     "share": parse_share,
-    "size": parse_positive_size,
-    "text": str,
+    "size": parse_budget,
+    "text": parse_text,
     "threshold": parse_threshold,
 }
 
@@ -78,6 +96,8 @@ class Walker:
                 self.problem(key, path, "a key must be a plain word")
             elif name in seen:
                 self.problem(key, place, f"is given twice, first in line {seen[name].start_mark.line + 1}")
+            elif name == "<<":
+                self.problem(key, place, "merge keys are not read: write the keys out")
             elif name not in names:
                 self.problem(key, place, f"unknown key{did_you_mean(name, names)}")
             else:
@@ -92,6 +112,10 @@ class Walker:
         if not _is_nothing(node):
             self.problem(node, path, f"should be a list, is {_kind_of(node)}")
         return []
+
+    def is_empty_mapping(self, node: yaml.Node) -> bool:
+        """Whether it is ``{}``."""
+        return isinstance(node, yaml.MappingNode) and not node.value
 
     def scalar(self, node: yaml.Node, path: str, key: Key) -> Any:
         """The value of a scalar, or None after a problem."""
@@ -125,15 +149,31 @@ class Walker:
         }
         return {name: value for name, value in values.items() if value is not None}
 
+    def ranges(
+        self, node: yaml.Node, path: str, values: dict[str, Any], ranges: dict[str, tuple[float, float]]
+    ) -> None:
+        """Numbers beyond their range are problems: durations (whole microseconds) or shares."""
+        for name, (low, high) in ranges.items():
+            if name in values and not low <= values[name] <= high:
+                form = (
+                    format_share if isinstance(values[name], float) else lambda each: format_exact_duration(int(each))
+                )
+                self.problem(node, f"{path}.{name}", f"should be between {form(low)} and {form(high)}")
+
     def names(self, node: yaml.Node, path: str) -> dict[str, yaml.Node]:
         """Patterns with their nodes; the word ``default`` becomes the embedded list."""
         patterns: dict[str, yaml.Node] = {}
+        if _is_nothing(node):
+            # Somebody commented the last name out. Nobody means by that that init may die.
+            self.problem(node, path, "has no value; the empty list is []")
         for index, item in enumerate(self.sequence(node, path)):
             place = f"{path}[{index}]"
             if not isinstance(item, yaml.ScalarNode):
                 self.problem(item, place, f"should be a name, is {_kind_of(item)}")
             elif not item.value:
                 self.problem(item, place, "is empty")
+            elif not item.value.isprintable():
+                self.problem(item, place, "holds characters that cannot be printed; ? and * stand for any")
             elif "/" in item.value:
                 self.problem(
                     item, place, f"{item.value!r} is a path; names are compared with the kernel's comm, without folders"
@@ -150,7 +190,7 @@ def is_off(node: yaml.Node) -> bool:
 
 
 def _is_nothing(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.value in ("", "~", "null")
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in ("", "~", "null")
 
 
 def _kind_of(node: yaml.Node) -> str:

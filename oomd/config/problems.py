@@ -22,7 +22,12 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+        return printable(f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}")
+
+
+def printable(text: str) -> str:
+    """The text in one line that every terminal takes: what cannot be printed is escaped."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from oomd import detectors, policies
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import yaml
 
     from oomd.config.nodes import Walker
+    from oomd.model.ruleset import Detector, Policy
 
 DETECTORS: dict[str, Any] = {each.name: each for each in detectors.ALL}
 POLICIES: dict[str, Any] = {each.name: each for each in policies.ALL}
@@ -49,6 +51,8 @@ def _build(walker: Walker, node: yaml.Node, path: str) -> Ruleset:
     for name in ("name", "when"):
         if name not in nodes:
             walker.problem(node, path, f"needs {name!r}")
+    if values.get("name") == "":
+        walker.problem(nodes["name"], f"{path}.name", "is empty")
     return Ruleset(
         name=values.get("name") or path,
         when=_groups(walker, nodes["when"], f"{path}.when") if "when" in nodes else (),
@@ -73,6 +77,8 @@ def _groups(walker: Walker, node: yaml.Node, path: str) -> tuple[tuple[Any, ...]
         inner = walker.mapping(item, place, ("all",))
         if "all" in inner:
             groups.append(_group(walker, inner["all"], f"{place}.all"))
+        else:
+            walker.problem(item, place, "needs 'all' (a list of detectors)")
     if not groups:
         walker.problem(nodes["any"], f"{path}.any", "has no group: it would never hold")
     return tuple(groups)
@@ -86,30 +92,36 @@ def _group(walker: Walker, node: yaml.Node, path: str) -> tuple[Any, ...]:
         if len(nodes) > 1:
             walker.problem(item, place, "names several detectors; each is an item of its own")
         group += [_detector(walker, name, options, f"{place}.{name}") for name, options in nodes.items()]
+        if walker.is_empty_mapping(item):
+            walker.problem(item, place, "names no detector")
     if not group:
         walker.problem(node, path, "has no detector: an empty group would always hold")
     return tuple(group)
 
 
-def _detector(walker: Walker, name: str, node: yaml.Node, path: str) -> Any:
+def _detector(walker: Walker, name: str, node: yaml.Node, path: str) -> Detector | None:
     declared = DETECTORS[name]
     values = walker.options(node, path, option_keys(declared))
+    walker.ranges(node, path, values, getattr(declared, "ranges", {}))
     return _construct(walker, node, path, declared, values)
 
 
-def _policy(walker: Walker, node: yaml.Node | None, path: str) -> Any:
+def _policy(walker: Walker, node: yaml.Node | None, path: str) -> Policy | None:
     if node is None:
         return policies.ALL[0]()
     nodes = walker.mapping(node, path, ("policy",))
     if "policy" not in nodes:
         return policies.ALL[0]()
-    name = getattr(nodes["policy"], "value", None)
-    if not isinstance(name, str) or name not in POLICIES:
-        known = ", ".join(POLICIES)
-        hint = did_you_mean(name, POLICIES) if isinstance(name, str) else ""
-        walker.problem(nodes["policy"], f"{path}.policy", f"{name!r} is no policy; there is: {known}{hint}")
+    name = walker.scalar(nodes["policy"], f"{path}.policy", Key("policy", "text", "", ""))
+    if name is None:
         return None
-    return POLICIES[name]()
+    if name not in POLICIES:
+        hint = did_you_mean(str(name), POLICIES)
+        message = f"{name!r} is no policy; there is: {', '.join(POLICIES)}{hint}"
+        walker.problem(nodes["policy"], f"{path}.policy", message)
+        return None
+    policy: Policy = POLICIES[str(name)]()
+    return policy
 
 
 def _grace(walker: Walker, node: yaml.Node | None, path: str) -> int:
@@ -131,20 +143,17 @@ def _grace(walker: Walker, node: yaml.Node | None, path: str) -> int:
     return int(grace)
 
 
-def _construct(walker: Walker, node: yaml.Node, path: str, declared: Any, values: dict[str, Any]) -> Any:
+def _construct(
+    walker: Walker, node: yaml.Node, path: str, declared: type[Any], values: dict[str, Any]
+) -> Detector | None:
     """The detector with these options; a missing one that has no default is a problem."""
     arguments = {}
-    for field_name, field in declared.__dataclass_fields__.items():
-        option = field_name.removesuffix("_us")
+    for field in fields(declared):
+        option = field.name.removesuffix("_us")
         if option in values:
-            arguments[field_name] = values[option]
-        elif _is_required(field):
+            arguments[field.name] = values[option]
+        elif field.default is MISSING and field.default_factory is MISSING:
             walker.problem(node, path, f"needs {option!r}")
             return None
-    return declared(**arguments)
-
-
-def _is_required(field: Any) -> bool:
-    from dataclasses import MISSING
-
-    return field.default is MISSING and field.default_factory is MISSING
+    detector: Detector = declared(**arguments)
+    return detector

@@ -129,7 +129,7 @@ RULESET_KEYS = (
 )
 
 
-def option_keys(declared: Any) -> tuple[Key, ...]:
+def option_keys(declared: type[Any]) -> tuple[Key, ...]:
     """The options of a detector or policy, from its dataclass fields: ``over_us`` is the duration ``over``."""
     keys = []
     for field in fields(declared):

@@ -31,6 +31,8 @@ class MemoryPressure:
     """``full``: everything that could run stalled. ``some``: at least one task did."""
     name = "pressure"
     choices = {"kind": ("full", "some")}
+    ranges = {"over": (SECOND_US // 2, 10 * SECOND_US), "above": (0.01, 1.0)}
+    """The windows that the kernel's own triggers know; a share of nothing would always hold."""
 
     @property
     def window_us(self) -> int:
@@ -43,12 +45,16 @@ class MemoryPressure:
             return self._silent("the machine's pressure does not count against a budget")
         if not view.history:
             return self._silent("memory pressure is not known" if view.status.psi_full_us is None else "no window yet")
-        first, last = view.history[0], view.history[-1]
+        first, last = self._begin(view.history), view.history[-1]
         span_us, stall_us = last.time_us - first.time_us, self._total_us(last) - self._total_us(first)
-        share = stall_us / max(span_us, self.over_us, 1)
         full = span_us >= FULL_ENOUGH * self.over_us
+        share = stall_us / max(span_us if full else self.over_us, 1)
         holds = share >= (self.above * LET_GO if firing and full else self.above)
-        text = f"memory pressure {self.kind} {format_share(round(share, 3))} over {format_duration(max(span_us, 1))}"
+        text = f"memory pressure {self.kind} {format_share(round(share, 3))} over {format_duration(self.over_us)}"
+        if not full:
+            text += f" (window not full yet: {format_duration(span_us)})"
+        elif span_us > 2 * self.over_us:
+            text += f" (no look for {format_duration(span_us)})"
         return Evidence(self.name, holds, f"{text}, limit {format_share(self.above)}", share, self.above, span_us)
 
     def words(self) -> str:
@@ -56,6 +62,13 @@ class MemoryPressure:
         return (
             f"memory pressure ({self.kind}) is {format_share(self.above)} or more over {format_duration(self.over_us)}"
         )
+
+    def _begin(self, history: tuple[PressureSample, ...]) -> PressureSample:
+        """The last sample that is a whole window old, or the oldest. The history is as long as the longest window of
+        all rules: what lies before our own is not our business.
+        """
+        begin = history[-1].time_us - self.over_us
+        return next((sample for sample in reversed(history) if sample.time_us <= begin), history[0])
 
     def _total_us(self, sample: PressureSample) -> int:
         return sample.full_us if self.kind == "full" else sample.some_us

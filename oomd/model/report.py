@@ -102,8 +102,8 @@ def plain_decision(decision: Decision) -> Plain:
             "ruleset": decision.ruleset or None,
             "reason": decision.reason,
             "target": None if target is None else {"kind": "process", **_plain_process(target.process)},
+            "pids": [] if target is None else [target.process.id.pid],
         },
-        "pids": [] if target is None else [target.process.id.pid],
         "ranking": [plain_candidate(candidate) for candidate in decision.ranking[:TOP]],
         "rejected": [plain_rejection(rejection) for rejection in rejected[:MOST_REJECTED]],
     }

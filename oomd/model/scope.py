@@ -8,6 +8,8 @@ MACHINE = "machine"
 TREE = "tree"
 CGROUP = "cgroup"
 UID = "uid"
+MOST_DIGITS = 10
+"""Of a pid or a user id: both are 32 bits wide."""
 
 
 class ScopeError(ValueError):
@@ -66,8 +68,11 @@ def _parse_part(text: str) -> ScopePart:
     kind, separator, rest = text.partition(":")
     if kind == MACHINE and not separator:
         return ScopePart(MACHINE)
-    if kind in (TREE, UID) and rest.isascii() and rest.isdigit() and (kind == UID or int(rest) > 0):
+    is_number = rest.isascii() and rest.isdigit() and len(rest) <= MOST_DIGITS
+    if is_number and (kind == UID or (kind == TREE and int(rest) > 0)):
         return ScopePart(kind, number=int(rest))
     if kind == CGROUP and rest.startswith("/"):
-        return ScopePart(CGROUP, path="/" + rest.strip("/"))
+        folders = [folder for folder in rest.split("/") if folder]
+        if not {".", ".."} & set(folders):
+            return ScopePart(CGROUP, path="/" + "/".join(folders))
     raise ScopeError(f"{text!r} is no scope: machine, tree:PID, cgroup:/PATH or uid:UID")

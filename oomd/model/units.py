@@ -16,7 +16,6 @@ SECOND_US = 1_000_000
 MILLISECOND_US = 1_000
 
 _SIZES = {
-    "": 1,
     "B": 1,
     "KiB": KIB,
     "MiB": MIB,
@@ -41,7 +40,12 @@ class UnitError(ValueError):
     """The text is not a value of the wanted unit; the message says what would be."""
 
 
-def _split(text: str) -> tuple[float, str]:
+MOST_DIGITS = 18
+"""No amount of anything here needs more; longer numbers are slips, and Python refuses to read the longest."""
+
+
+def _split(text: str) -> tuple[int, int, str]:
+    """``1.5GiB`` as (15, 10, "GiB"): a fraction, so that nothing is rounded on the way."""
     text = text.strip()
     end = 0
     while end < len(text) and (text[end] in "0123456789." and text[end].isascii()):
@@ -49,33 +53,39 @@ def _split(text: str) -> tuple[float, str]:
     number, unit = text[:end], text[end:].strip()
     if not number or number.count(".") > 1 or number == ".":
         raise UnitError(f"{text!r} does not begin with a number")
-    return float(number), unit
+    whole, _, decimals = number.partition(".")
+    if len(whole.lstrip("0")) + len(decimals) > MOST_DIGITS:
+        raise UnitError(f"'{number[:MOST_DIGITS]}…' is too long for a number")
+    return int(whole.lstrip("0") + decimals or "0"), int(10 ** len(decimals)), unit
 
 
 def parse_size(text: str) -> int:
-    """Bytes of ``512``, ``64MiB``, ``1.5GiB``. ``K``, ``M``, ``G``, ``T`` are binary units, as systemd reads them."""
-    number, unit = _split(text)
+    """Bytes of ``512B``, ``64MiB``, ``1.5GiB``. ``K``, ``M``, ``G``, ``T`` are binary units, as systemd reads them.
+
+    A unit is needed: whoever writes ``5`` means five of something, and hardly bytes.
+    """
+    number, divisor, unit = _split(text)
     if unit not in _SIZES:
         raise UnitError(f"unknown unit {unit!r} in {text!r}: a size looks like 64MiB or 1GiB")
-    return int(number * _SIZES[unit])
+    return number * _SIZES[unit] // divisor
 
 
 def parse_share(text: str) -> float:
     """The fraction of ``5%``: 0.05. Between 0 % and 100 %."""
-    number, unit = _split(text)
+    number, divisor, unit = _split(text)
     if unit != "%":
         raise UnitError(f"{text!r} is not a share: it looks like 5%")
-    if number > 100:
+    if number > 100 * divisor:
         raise UnitError(f"{text!r} is above 100%")
-    return number / 100
+    return number / (100 * divisor)
 
 
 def parse_duration(text: str) -> int:
     """Microseconds of ``1.5s``, ``200ms``, ``10m``. A unit is needed: ``10`` alone could mean anything."""
-    number, unit = _split(text)
+    number, divisor, unit = _split(text)
     if unit not in _DURATIONS:
         raise UnitError(f"unknown unit {unit!r} in {text!r}: a duration looks like 1.5s or 200ms")
-    return int(number * _DURATIONS[unit])
+    return number * _DURATIONS[unit] // divisor
 
 
 def parse_threshold(text: str) -> Threshold:
@@ -105,16 +115,29 @@ def format_size(size_bytes: int) -> str:
 
 
 def format_share(share: float) -> str:
-    """``5%``, ``2.5%``."""
-    return f"{share * 100:.4g}%"
+    """``5%``, ``2.5%``; ten decimals at most, and never an exponent, which nobody could read back."""
+    text = f"{share * 100:.10f}".rstrip("0").rstrip(".")
+    return f"{text}%"
 
 
 def format_duration(duration_us: int) -> str:
-    """``1.5s``, ``12ms``, ``350us``."""
+    """``1.5s``, ``12ms``, ``350us``: three or four figures are enough for people."""
+    if duration_us >= 1000 * SECOND_US:
+        return f"{duration_us / SECOND_US:.0f}s"
     if duration_us >= SECOND_US:
         return f"{duration_us / SECOND_US:.4g}s"
+    if duration_us >= 100 * MILLISECOND_US:
+        return f"{duration_us / MILLISECOND_US:.0f}ms"
     if duration_us >= MILLISECOND_US:
         return f"{duration_us / MILLISECOND_US:.3g}ms"
+    return f"{duration_us}us"
+
+
+def format_exact_duration(duration_us: int) -> str:
+    """The text that :func:`parse_duration` reads back: ``2s``, ``1500ms``."""
+    for unit, name in ((SECOND_US, "s"), (MILLISECOND_US, "ms")):
+        if duration_us % unit == 0:
+            return f"{duration_us // unit}{name}"
     return f"{duration_us}us"
 
 
@@ -124,11 +147,12 @@ def format_threshold(threshold: Threshold) -> str:
     if threshold.share is not None:
         parts.append(format_share(threshold.share))
     if threshold.size_bytes is not None:
-        parts.append(_exact_size(threshold.size_bytes))
+        parts.append(format_exact_size(threshold.size_bytes))
     return parts[0] if len(parts) == 1 else f"{threshold.combine}({', '.join(parts)})"
 
 
-def _exact_size(size_bytes: int) -> str:
+def format_exact_size(size_bytes: int) -> str:
+    """The text that :func:`parse_size` reads back: ``64MiB``, ``1000B``."""
     for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if size_bytes and size_bytes % unit == 0:
             return f"{size_bytes // unit}{name}"

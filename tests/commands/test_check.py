@@ -21,7 +21,7 @@ def test_default_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a file it shows what the embedded default means."""
     assert main(["check"]) == 0
     out = capsys.readouterr().out
-    assert "configuration: the embedded default" in out
+    assert "# the embedded default, in full:" in out
     assert "ruleset level: when available memory is below min(5%, 1GiB) and free swap is below 10%" in out
     assert "SIGKILL at once" in out
     assert "to the process whose death gives back the most" in out

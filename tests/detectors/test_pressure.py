@@ -38,6 +38,24 @@ def test_share_of_the_window(samples: tuple[tuple[int, int], ...], holds: bool) 
     assert DETECTOR.detect(view(*samples), firing=False).holds is holds
 
 
+def test_longer_windows_of_others_do_not_thin_ours_out() -> None:
+    """The history is as long as the longest window of all rules: ours begins where it should all the same."""
+    calm = [(at, 0) for at in range(0, 8001, 100)]
+    stalled = [(8000 + at, at) for at in range(100, 2001, 100)]
+    assert DETECTOR.detect(view(*calm, *stalled), firing=False).holds
+    past = [(at, at) for at in range(0, 8001, 100)]
+    over = [(8000 + at, 8000) for at in range(100, 2001, 100)]
+    assert not DETECTOR.detect(view(*past, *over), firing=False).holds
+
+
+def test_evidence_says_how_much_was_seen() -> None:
+    """A window that is not full, and one during which nobody looked, are told apart from an ordinary one."""
+    assert "(window not full yet: 500ms)" in DETECTOR.detect(view((0, 0), (500, 100)), firing=False).text
+    assert "(no look for 20s)" in DETECTOR.detect(view((0, 0), (20_000, 100)), firing=False).text
+    ordinary = DETECTOR.detect(view((0, 0), (2000, 100)), firing=False)
+    assert ordinary.text == "memory pressure full 5% over 2s, limit 40%"
+
+
 def test_hysteresis() -> None:
     """An alarm that holds lets go below four fifths of its limit."""
     assert DETECTOR.detect(view((0, 0), (2000, 660)), firing=True).holds

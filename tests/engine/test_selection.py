@@ -109,13 +109,13 @@ def test_wire_form_has_every_key_of_the_contract() -> None:
         *(process(pid, pid) for pid in range(2, 60)), *(process(pid, 900, comm="sshd") for pid in range(100, 160))
     )
     plain = plain_decision(select(RULES, machine, (alarm(),), FRESH))
-    assert set(plain) == {"version", "status", "detections", "decision", "pids", "ranking", "rejected"}
-    assert set(plain["decision"]) == {"action", "ruleset", "reason", "target"}
+    assert set(plain) == {"version", "status", "detections", "decision", "ranking", "rejected"}
+    assert set(plain["decision"]) == {"action", "ruleset", "reason", "target", "pids"}
     assert {"kind", "pid", "cgroup", "comm"} <= set(plain["decision"]["target"])
     assert {"pid", "cgroup", "comm", "score", "freeable_bytes", "preference"} <= set(plain["ranking"][0])
     assert {"pid", "cgroup", "comm", "why"} <= set(plain["rejected"][0])
     assert (len(plain["ranking"]), len(plain["rejected"])) == (10, 20)
-    assert plain["pids"] == [59]
+    assert plain["decision"]["pids"] == [59]
     outcome = plain_outcome(KillOutcome("1", process(), "killed"))
     assert {"status", "signal_to_death_us", "signal_to_memory_us", "returned_bytes", "reap", "hindrances"} <= set(
         outcome

@@ -48,7 +48,7 @@ def test_decision_carries_the_contract() -> None:
         assert event["version"] == 1
         assert event["status"]["budget"]["limit_bytes"] == 320 << 20
         assert event["decision"]["target"]["kind"] == "process"
-        assert event["pids"] == [event["decision"]["target"]["pid"]]
+        assert event["decision"]["pids"] == [event["decision"]["target"]["pid"]]
         assert [each["comm"] for each in event["ranking"][:2]] == ["leaker", "bystander"]
         assert event["ranking"][0]["freeable_bytes"] > event["ranking"][1]["freeable_bytes"]
         level = next(each for each in event["detections"] if each["ruleset"] == "level")
@@ -175,7 +175,7 @@ def test_dry_run_touches_nobody(tmp_path: Path) -> None:
         (["--budget", "4XB", "--", "true"], 2, "--budget: unknown unit 'XB'"),
         (["--budget", "1GiB", "--", "/no/such/program"], 127, "not found"),
         (["--budget", "1GiB", "--", "/etc"], 126, "ermission denied"),
-        (["--budget", "1GiB", "--config", "/no/such/file", "--", "true"], 2, "/no/such/file: No such file"),
+        (["--budget", "1GiB", "--config", "/no/such/file", "--", "true"], 2, "/no/such/file:1:1: cannot be read: No such file"),
     ],
 )
 def test_mistakes_are_told(arguments: list[str], status: int, text: str) -> None:

@@ -1,0 +1,89 @@
+"""One kill in this process, from the alarm to the reaped victim, with an audit hook that notes what is opened, forked
+or imported on the way.
+
+Prints one JSON object: what was noted, the victim's exit status, the action.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from oomd.config.loader import default_config
+from oomd.daemon import own_and_ancestors
+from oomd.kernel.files import PAGE_BYTES, KernelFile
+from oomd.kernel.scope import ScopeGuard
+from oomd.kill.executor import Executor
+from oomd.kill.warrant import Gate
+from oomd.loop import Loop, Parts, clock_us
+from oomd.model.decision import Detection
+from oomd.model.scope import parse_scope
+from oomd.monitor.process_table import ProcessTable
+from oomd.monitor.sampler import Sampler
+from oomd.monitor.sharing import SharingMeter
+from oomd.monitor.waiter import Waiter
+from oomd.reap.mrelease import MreleaseReaper
+from oomd.reap.pool import ReaperThread
+
+ACTORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "actors.py")
+IGNORED = ("object.", "sys._getframe", "import", "marshal")
+PATIENCE_US = 5_000_000
+
+
+def build(events: list[Any]) -> Loop:
+    """A loop as the daemon builds it, around the tree of this process, without an outside."""
+    proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    guard = ScopeGuard(parse_scope(f"tree:{os.getpid()}"), proc_fd)
+    own = own_and_ancestors(proc_fd)
+    vmstat, loadavg = KernelFile("/proc/vmstat"), KernelFile("/proc/loadavg")
+    table = ProcessTable(proc_fd, guard, own, vmstat=vmstat, loadavg=loadavg, page_bytes=PAGE_BYTES)
+    waiter, reaper = Waiter(), ReaperThread(MreleaseReaper())
+    reaper.start()
+    waiter.watch(reaper.fd, "reaper")
+    parts = Parts(
+        waiter=waiter,
+        sampler=Sampler("/proc", PAGE_BYTES),
+        table=table,
+        sharing=SharingMeter(proc_fd),
+        executor=Executor(Gate(guard, proc_fd, own), reaper, waiter),
+        on_event=print,
+        report=events.append,
+        on_tick=lambda now: None,
+    )
+    return Loop(parts, default_config().rules)
+
+
+def main() -> None:
+    """Kill a child of ours."""
+    command = [sys.executable, ACTORS, "hold", "victim", "96"]
+    victim = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert victim.stdout is not None
+    victim.stdout.readline()
+    events: list[Any] = []
+    loop = build(events)
+    loop.parts.table.scan(loop.parts.sampler.read_status(clock_us()), clock_us)  # leaders are kept open from here on
+    alarm = (Detection("level", fired=True, critical=True, since_us=0),)
+    noted: list[tuple[str, str]] = []
+    watching = False
+
+    def hook(name: str, arguments: tuple[object, ...]) -> None:
+        if watching and not name.startswith(IGNORED):
+            noted.append((name, str(arguments)[:80]))
+
+    sys.addaudithook(hook)
+    begin = clock_us()
+    watching = True
+    loop._act(loop._select(alarm, loop.parts.sampler.read_status(begin)))
+    while not any(credit.reaped_us or credit.death_us for credit in loop.state.credits):
+        assert clock_us() - begin < PATIENCE_US
+        loop._take(loop.parts.waiter.wait_ready(100_000))
+    watching = False
+    answer = {"noted": noted, "victim": victim.wait(timeout=5), "action": events[0]["decision"]["action"]}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
