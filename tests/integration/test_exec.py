@@ -175,7 +175,11 @@ def test_dry_run_touches_nobody(tmp_path: Path) -> None:
         (["--budget", "4XB", "--", "true"], 2, "--budget: unknown unit 'XB'"),
         (["--budget", "1GiB", "--", "/no/such/program"], 127, "not found"),
         (["--budget", "1GiB", "--", "/etc"], 126, "ermission denied"),
-        (["--budget", "1GiB", "--config", "/no/such/file", "--", "true"], 2, "/no/such/file:1:1: cannot be read: No such file"),
+        (
+            ["--budget", "1GiB", "--config", "/no/such/file", "--", "true"],
+            2,
+            "/no/such/file:1:1: cannot be read: No such file",
+        ),
     ],
 )
 def test_mistakes_are_told(arguments: list[str], status: int, text: str) -> None:
