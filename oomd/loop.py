@@ -124,11 +124,20 @@ class Loop:
         if self.parts.limit_bytes is None:
             return status
         if self.parts.read_cgroup_usage is not None:
-            usage, source = self.parts.read_cgroup_usage(), self.parts.cgroup
+            usage, source = self._read_cgroup(self.parts.read_cgroup_usage), self.parts.cgroup
         else:
             self._look(status)
             usage, source = self.parts.table.usage_bytes(), "processes"
         return replace(status, budget=Budget(self.parts.limit_bytes, usage, source))
+
+    def _read_cgroup(self, read: Callable[[], int]) -> int:
+        """The cgroup's usage; its removal ends the daemon, which has nothing left to guard."""
+        try:
+            return read()
+        except OSError as error:
+            self.stopping = True
+            self._tell("note", text=f"the cgroup {self.parts.cgroup} can no longer be read: {error.strerror}")
+            return 0
 
     def _advance(self, detections: tuple[Detection, ...], status: MemoryStatus) -> bool:
         """Kills under way: grace over, memory back, deadline passed. True when somebody was killed just now: what was

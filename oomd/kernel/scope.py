@@ -18,8 +18,10 @@ from oomd.model.snapshot import ProcessId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Protocol
+    from collections.abc import Callable, Mapping
+    from typing import Protocol, TypeVar
+
+    Parsed = TypeVar("Parsed")
 
     class Kin(Protocol):
         """What membership in a tree is told from."""
@@ -141,18 +143,21 @@ class ScopeGuard:
         return pid == root and self.roots[root].start_ticks == start_ticks
 
     def _read_kin(self, pid: int) -> tuple[int, int] | None:
-        data = read_pid_file(self._proc_fd, pid, "stat")
-        if data is None:
-            return None
-        stat = parse_stat(data)
-        return stat.start_ticks, stat.ppid
+        stat = self._read(pid, "stat", parse_stat)
+        return None if stat is None else (stat.start_ticks, stat.ppid)
 
     def _read_uid(self, pid: int) -> int | None:
-        data = read_pid_file(self._proc_fd, pid, "status")
-        return None if data is None else parse_status(data).uid
+        status = self._read(pid, "status", parse_status)
+        return None if status is None else status.uid
 
     def _read_cgroups(self, pid: int) -> tuple[str, ...]:
-        data = read_pid_file(self._proc_fd, pid, "cgroup")
-        if data is None:
-            return ()
-        return tuple(path for path in (parse_cgroup_v2(data), parse_cgroup_v1_memory(data)) if path)
+        paths = self._read(pid, "cgroup", lambda data: (parse_cgroup_v2(data), parse_cgroup_v1_memory(data)))
+        return tuple(path for path in paths or () if path)
+
+    def _read(self, pid: int, name: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
+        """A file of a process, parsed; what cannot be read proves nothing, so its process is outside."""
+        try:
+            data = read_pid_file(self._proc_fd, pid, name)
+            return parse(data) if data else None
+        except (OSError, ValueError):
+            return None

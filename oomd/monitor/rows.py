@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from oomd.kernel.files import KernelFormatError
 from oomd.kernel.process import (
     decode_name,
     parse_cgroup,
@@ -19,6 +18,12 @@ from oomd.model.snapshot import PF_KTHREAD, Process, ProcessId
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.kernel.process import Rollup, Stat, Status
+
+UNREADABLE = (OSError, ValueError)
+"""What reading a process may raise at any moment: gone (ENOENT, ESRCH), hidden (hidepid: EPERM, EACCES), broken (EIO),
+half written
+(KernelFormatError). None of it may spoil a search: that process is skipped.
+"""
 
 PRIVATE_MAX_AGE_US = 30_000_000
 """A measurement of private memory older than this says nothing about now."""
@@ -138,11 +143,14 @@ class Row:
 
     def read_status(self, proc_fd: int) -> bool:
         """Read status (through the live threads where the leader is dead). False when the process is gone."""
-        if self.has_dead_leader:
-            status = read_thread_status(proc_fd, self.pid)
-        else:
-            data = read_pid_file(proc_fd, self.pid, "status")
-            status = None if data is None else parse_status(data)
+        try:
+            if self.has_dead_leader:
+                status = read_thread_status(proc_fd, self.pid)
+            else:
+                data = read_pid_file(proc_fd, self.pid, "status")
+                status = parse_status(data) if data else None
+        except UNREADABLE:
+            return False
         if status is None or status.tgid != self.pid:  # threads have folders too, which listings do not show
             return False
         self.update_status(status)
@@ -157,11 +165,11 @@ class Row:
             return self.read_status(proc_fd)
         try:
             data = os.pread(self.status_fd, 4096, 0)
-        except ProcessLookupError:
+            if not data:
+                return False
+            status = parse_status(data)
+        except UNREADABLE:
             return False
-        if not data:
-            return False
-        status = parse_status(data)
         self.state, self.threads, self.ppid = status.state, status.num_threads, status.ppid
         if self.has_dead_leader:
             return self.read_status(proc_fd)
@@ -170,12 +178,15 @@ class Row:
 
     def read_details(self, proc_fd: int) -> None:
         """What only leaders need: oom_score_adj and the cgroup."""
-        data = read_pid_file(proc_fd, self.pid, "oom_score_adj")
-        if data is not None:
-            self.oom_score_adj = int(data)
-        data = read_pid_file(proc_fd, self.pid, "cgroup")
-        if data is not None:
-            self.cgroup = decode_name(parse_cgroup(data).encode("utf-8", "surrogateescape"))
+        try:
+            data = read_pid_file(proc_fd, self.pid, "oom_score_adj")
+            if data:
+                self.oom_score_adj = int(data)
+            data = read_pid_file(proc_fd, self.pid, "cgroup")
+            if data:
+                self.cgroup = decode_name(parse_cgroup(data).encode("utf-8", "surrogateescape"))
+        except UNREADABLE:
+            return  # what was known before stays
 
     def keep(self, proc_fd: int) -> None:
         """Open stat and status for good: later reads open nothing and never meet another process of the same pid."""
@@ -187,7 +198,7 @@ class Row:
             # Read after both were opened: if this is still our process, no other one stood there in between.
             if parse_stat(os.pread(self.stat_fd, 4096, 0)).start_ticks != self.start_ticks:
                 self.drop()
-        except (OSError, KernelFormatError):
+        except UNREADABLE:
             self.drop()
 
     def drop(self) -> None:
@@ -242,14 +253,17 @@ class Row:
 
 def read_row(proc_fd: int, pid: int, page_bytes: int) -> Row | None:
     """A new row with stat read; None when there is no such process."""
-    data = read_pid_file(proc_fd, pid, "stat")
-    return None if data is None else Row(parse_stat(data), page_bytes)
+    try:
+        data = read_pid_file(proc_fd, pid, "stat")
+        return Row(parse_stat(data), page_bytes) if data else None
+    except UNREADABLE:
+        return None
 
 
 def read_rollup(proc_fd: int, pid: int) -> Rollup | None:
     """smaps_rollup now; None when the process is gone or not ours to look into."""
     try:
         data = read_pid_file(proc_fd, pid, "smaps_rollup")
-    except PermissionError:
+        return parse_smaps_rollup(data) if data else None
+    except UNREADABLE:
         return None
-    return parse_smaps_rollup(data) if data else None

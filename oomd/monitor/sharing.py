@@ -11,7 +11,6 @@ import threading
 import time
 from queue import Empty, SimpleQueue
 
-from oomd.kernel.files import KernelFormatError
 from oomd.monitor.rows import Row, read_rollup
 
 TYPE_CHECKING = False
@@ -100,10 +99,7 @@ class SharingMeter:
             begin_us = time.monotonic_ns() // 1000
             rollup = None
             if process_id not in self._condemned:
-                try:
-                    rollup = read_rollup(self._proc_fd, process_id.pid)
-                except (OSError, KernelFormatError):
-                    rollup = None  # gone meanwhile, or a kernel that shows less: RssAnon + VmSwap stands
+                rollup = read_rollup(self._proc_fd, process_id.pid)
             self._answers.put((process_id, rollup, begin_us, time.monotonic_ns() // 1000))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 from typing import TYPE_CHECKING
 
 from oomd.outside.text import describe_event
@@ -40,9 +42,24 @@ def open_journal() -> Callable[[Plain], None]:
         raise JournalMissing("systemd-python is not installed") from error
 
     def send(event: Plain) -> None:
+        wait_for_room(SOCKET)
         journal.send("\n".join(describe_event(event)), **fields_of(event))
 
     return send
+
+
+def wait_for_room(path: str) -> None:
+    """Wait until the datagram socket at ``path`` takes one more. Raises OSError when nobody listens there.
+
+    libsystemd sends on a blocking socket, and systemd-python (235) keeps the GIL meanwhile: a journald that hangs would
+    stop the thread that drains the link, too. poll knows whether the receiver's queue is full once we are connected to
+    it, and waits without the GIL.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        probe.connect(path)
+        poll = select.poll()
+        poll.register(probe, select.POLLOUT)
+        poll.poll()
 
 
 def fields_of(event: Plain) -> dict[str, str]:

@@ -28,12 +28,11 @@ class Link:
         return self._fd
 
     def send(self, event: Plain) -> bool:
-        """Send one event; False when it was dropped."""
+        """Send one event; False when it was dropped: no room, nobody there, too long even without its lists."""
         if not self.closed:
-            sent = self._write(marshal.dumps(event))
+            sent = self._write(event)
             if sent == errno.EMSGSIZE:
-                short = {key: [] if key in _TOO_LONG_KEYS else value for key, value in event.items()}
-                sent = self._write(marshal.dumps(short))
+                sent = self._write({key: [] if key in _TOO_LONG_KEYS else value for key, value in event.items()})
             if sent == 0:
                 return True
         self.dropped += 1
@@ -68,11 +67,15 @@ class Link:
             self._fd = -1
         self.closed = True
 
-    def _write(self, data: bytes) -> int:
-        if len(data) > MOST_BYTES:
-            return errno.EMSGSIZE  # the other end reads no more at once, whatever the socket would take
+    def _write(self, event: Plain) -> int:
+        """0, or the errno."""
         try:
+            data = marshal.dumps(event)
+            if len(data) > MOST_BYTES:
+                return errno.EMSGSIZE  # the other end reads no more at once, whatever the socket would take
             os.write(self._fd, data)
-        except OSError as error:
+        except OSError as error:  # EPIPE too: the interpreter ignores SIGPIPE
             return error.errno or errno.EIO
+        except ValueError:  # a value that is not plain is a bug of ours, and costs this report, not the kill
+            return errno.EINVAL
         return 0

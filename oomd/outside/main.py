@@ -1,8 +1,7 @@
 """The outside process: ``python -m oomd.outside.main OPTIONS`` with one JSON argument.
 
 Reading the link and writing the sink are two threads with a bounded queue between them: a sink that blocks (a pipe that
-nobody reads, a hung
-journald) fills the queue, events are dropped and counted, and the killer never notices.
+nobody reads, a hung journald) fills the queue, events are dropped and counted, and the killer never notices.
 """
 
 from __future__ import annotations
@@ -39,16 +38,24 @@ class Reporter:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._queue: queue.Queue[Plain | None] = queue.Queue(MOST_QUEUED)
-        self._dropped = 0
+        # One writer each, so that no count is lost between the threads.
+        self._refused = 0
+        self._failed = 0
+        self._told = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Events lost since the start: no room in the queue, or refused by the sink."""
+        return self._refused + self._failed
 
     def put(self, event: Plain) -> None:
         """Queue it, or drop and count it."""
         try:
             self._queue.put_nowait(event)
         except queue.Full:
-            self._dropped += 1
+            self._refused += 1
 
     def finish(self) -> None:
         """Write what is queued, as long as that takes no longer than :data:`FLUSH_S`."""
@@ -60,16 +67,32 @@ class Reporter:
 
     def _run(self) -> None:
         while (event := self._queue.get()) is not None:
-            self._write(event)
-            if self._dropped and self._queue.empty():
-                lost, self._dropped = self._dropped, 0
-                self._write({"event": "note", "time": time.time(), "text": f"{lost} reports were dropped"})
+            if not self._write(event):
+                self._failed += 1
+            elif self._queue.empty():
+                self._tell_dropped()
+        self._tell_dropped()
 
-    def _write(self, event: Plain) -> None:
+    def _tell_dropped(self) -> None:
+        dropped = self.dropped
+        if dropped > self._told and self._write(note(f"{dropped - self._told} reports were dropped")):
+            self._told = dropped
+
+    def _write(self, event: Plain) -> bool:
         try:
-            self._sink(event)
+            try:
+                self._sink(event)
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                # A bug in how this event is told must neither be hidden nor silence the events after it.
+                self._sink(note(f"a report that cannot be told ({error!r}): {event!r}"))
         except OSError:
-            self._dropped += 1  # the sink is gone or full: the next event may fare better
+            return False  # the sink is gone or full: the next event may fare better
+        return True
+
+
+def note(text: str) -> Plain:
+    """An event of our own."""
+    return {"event": "note", "time": time.time(), "text": text}
 
 
 def reload_answer(options: dict[str, Any]) -> Plain:
@@ -112,7 +135,10 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     options = json.loads(sys.argv[1])
-    reporter = Reporter(choose_sink(options["format"]))
+    sink, remark = choose_sink(options["format"])
+    reporter = Reporter(sink)
+    if remark:
+        reporter.put(note(remark))
     serve(options["link_fd"], options, reporter)
     reporter.finish()
     os._exit(0)  # a sink that hangs must not keep us

@@ -1,10 +1,10 @@
-"""Where events go: text and JSON lines to a descriptor, or journald."""
+"""Where events go: text for people on standard error, JSON lines on standard output, or journald."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
+import select
 from typing import TYPE_CHECKING
 
 from oomd.outside.text import describe_event
@@ -16,32 +16,54 @@ if TYPE_CHECKING:
 
     Sink = Callable[[Plain], None]
 
-
-def text_sink(event: Plain) -> None:
-    """Lines for people, to standard error."""
-    _write(2, "".join(f"{line}\n" for line in describe_event(event)))
+STDOUT, STDERR = 1, 2
 
 
-def json_sink(event: Plain) -> None:
-    """One JSON object a line, to standard output."""
-    _write(1, json.dumps(event) + "\n")
+class Stream:
+    """Writes events to a descriptor, each as whole lines. Blocks as the descriptor does; raises OSError."""
+
+    def __init__(self, fd: int, render: Callable[[Plain], str]) -> None:
+        self._fd = fd
+        self._render = render
+        self._torn = False
+        """A disk that filled up took the beginning of a line only: what comes next must not continue it."""
+
+    def __call__(self, event: Plain) -> None:
+        """Write one event."""
+        data = self._render(event).encode("utf-8", "backslashreplace")
+        if self._torn:
+            data = b"\n" + data
+        while data:
+            try:
+                written = os.write(self._fd, data)
+            except BlockingIOError:
+                # Whoever shares the terminal or pipe with us made it non-blocking.
+                select.select((), (self._fd,), ())
+                continue
+            data = data[written:]
+            self._torn = bool(data)
 
 
-def choose_sink(name: str) -> Sink:
-    """The sink of this name; text where journald cannot be had, said once."""
+def render_text(event: Plain) -> str:
+    """Lines for people."""
+    return "".join(f"{line}\n" for line in describe_event(event))
+
+
+def render_json(event: Plain) -> str:
+    """One JSON object on one line; names stay readable."""
+    return json.dumps(event, ensure_ascii=False) + "\n"
+
+
+def choose_sink(name: str) -> tuple[Sink, str]:
+    """The sink of this name, and what is to be said about it: journald falls back to text where it cannot be had."""
     if name == "json":
-        return json_sink
-    if name == "journal":
-        from oomd.outside.journal import JournalMissing, open_journal
+        return Stream(STDOUT, render_json), ""
+    text = Stream(STDERR, render_text)
+    if name != "journal":
+        return text, ""
+    from oomd.outside.journal import JournalMissing, open_journal
 
-        try:
-            return open_journal()
-        except JournalMissing as error:
-            print(f"oomd: {error}; reporting as text", file=sys.stderr)
-    return text_sink
-
-
-def _write(fd: int, text: str) -> None:
-    data = text.encode("utf-8", "backslashreplace")
-    while data:
-        data = data[os.write(fd, data) :]
+    try:
+        return open_journal(), ""
+    except JournalMissing as error:
+        return text, f"{error}; reporting as text"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 REJECTED_SHOWN = 3
 RANKED_SHOWN = 3
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+"""Names are chosen by those who may be killed: no line of ours may end in one, no terminal may obey one."""
 
 
 def describe_event(event: Plain) -> list[str]:
@@ -21,7 +23,8 @@ def describe_event(event: Plain) -> list[str]:
     describe = _KINDS.get(event["event"], _describe_other)
     lines = describe(event)
     stamp = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-    return [f"{stamp} {line}" if number == 0 else f"         {line}" for number, line in enumerate(lines)]
+    clean = [line.translate(_CONTROLS) for line in lines]
+    return [f"{stamp} {line}" if number == 0 else f"         {line}" for number, line in enumerate(clean)]
 
 
 def _describe_start(event: Plain) -> list[str]:
