@@ -11,7 +11,7 @@ class Notifier:
     def __init__(self, address: str, watchdog_us: int) -> None:
         """``address``: NOTIFY_SOCKET or empty. ``watchdog_us``: WATCHDOG_USEC or 0."""
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._socket = None
+        self._socket: _socket.socket | None = None
         self.feed_us = watchdog_us // 3
         """How often the watchdog wants to be fed, with room to spare; 0 for never."""
         self._fed_us = 0
@@ -28,6 +28,12 @@ class Notifier:
             self._socket.sendto(text.encode(), self._address)
         except OSError:
             return  # nobody listens, or its queue is full: systemd's watchdog judges, we go on
+
+    def close(self) -> None:
+        """Close the socket; what is sent afterwards goes nowhere."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def feed(self, now_us: int) -> None:
         """Feed the watchdog when it is due."""

@@ -279,7 +279,7 @@ class ProcessTable:
         note_fork(row, self._rows.get(row.ppid))
         self._rows[row.pid] = row
         if not row.out_of_scope and row.pid not in self.own_pids and row.size_bytes:
-            row.base_size_bytes = 0
+            row.base_size_bytes = row.size_bytes  # a fork gives a size without allocating: only later growth explains
             self._leaders.append(row)
 
 

@@ -1,0 +1,263 @@
+"""The process table on a fake procfs: the leaders' answer is the full scan's."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from oomd.kernel.files import PAGE_BYTES, KernelFile
+from oomd.kernel.scope import ScopeGuard
+from oomd.model.scope import parse_scope
+from oomd.model.units import GIB, MIB
+from oomd.monitor.process_table import LEADERS, ProcessTable
+from tests.fakes.builders import status
+from tests.fakes.proc_tree import ProcTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STATUS = status(swap_total_bytes=GIB, swap_free_bytes=GIB // 2)
+
+
+class Clock:
+    """Microseconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now_us = 0
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> ProcTree:
+    """An empty machine."""
+    tree = ProcTree(tmp_path)
+    tree.set_meminfo(total=8 * GIB, available=4 * GIB, anon=2 * GIB)
+    tree.set_vmstat(pgalloc_normal=1000, pgfault=1000)
+    tree.set_loadavg(1)
+    tree.add_process(1, comm="init", rss_anon=MIB)
+    return tree
+
+
+@pytest.fixture
+def open_table(tree: ProcTree) -> Iterator[Any]:
+    """Opens tables on that machine, and closes them."""
+    opened = []
+
+    def open_one(scope: str = "machine", own: frozenset[int] = frozenset(), **options: Any) -> ProcessTable:
+        proc_fd = os.open(tree.root, os.O_RDONLY | os.O_DIRECTORY)
+        table = ProcessTable(
+            proc_fd,
+            ScopeGuard(parse_scope(scope), proc_fd),
+            own,
+            vmstat=KernelFile(f"{tree.root}/vmstat"),
+            loadavg=KernelFile(f"{tree.root}/loadavg"),
+            page_bytes=PAGE_BYTES,
+            **options,
+        )
+        opened.append((table, proc_fd))
+        return table
+
+    yield open_one
+    for table, proc_fd in opened:
+        table.close()
+        os.close(proc_fd)
+
+
+def sizes(table: ProcessTable) -> list[tuple[int, int]]:
+    """The leaders' pids and MiB."""
+    return [(row.pid, row.size_bytes // MIB) for row in table.leaders]
+
+
+def test_leaders_are_the_largest_with_their_swap(tree: ProcTree, open_table: Any) -> None:
+    """Anonymous memory and swap count, shared and file pages do not; kernel threads and the empty are left out."""
+    tree.add_process(10, rss_anon=10 * MIB, swap=300 * MIB)
+    tree.add_process(11, rss_anon=200 * MIB)
+    tree.add_process(12, rss_anon=5 * MIB, rss_file=900 * MIB, rss_shmem=900 * MIB)
+    tree.add_process(13, flags=0x00200000)
+    table = open_table()
+    table.scan(STATUS, Clock())
+    assert sizes(table) == [(10, 310), (11, 200), (12, 5), (1, 1)]
+
+
+def test_own_processes_and_strangers_are_no_leaders(tree: ProcTree, open_table: Any) -> None:
+    """oomd itself is never a leader; with a tree scope only the tree is."""
+    for pid, parent in ((10, 1), (20, 10), (21, 20), (30, 1)):
+        tree.add_process(pid, ppid=parent, rss_anon=pid * MIB)
+    table = open_table("tree:10", frozenset({20}))
+    table.scan(STATUS, Clock())
+    assert sizes(table) == [(21, 21), (10, 10)]
+    assert table.last_pids == {10}
+
+
+def test_adopted_orphan_stays_in_the_tree(tree: ProcTree, open_table: Any) -> None:
+    """A process once seen inside a tree stays inside when its parent goes."""
+    tree.add_process(10, rss_anon=MIB)
+    tree.add_process(20, ppid=10, rss_anon=MIB)
+    tree.add_process(21, ppid=20, rss_anon=9 * MIB)
+    table = open_table("tree:10")
+    table.scan(STATUS, Clock())
+    tree.remove_process(20)
+    tree.change_process(21, ppid=1)
+    table.scan(STATUS, Clock())
+    assert (21, 9) in sizes(table)
+
+
+def test_look_finds_growth_newcomers_and_the_gone(tree: ProcTree, open_table: Any) -> None:
+    """Between scans leaders are re-read, new pids are probed, and what is gone is dropped; threads are no newcomers."""
+    tree.add_process(10, rss_anon=100 * MIB)
+    tree.add_process(11, rss_anon=50 * MIB)
+    table = open_table()
+    table.scan(STATUS, Clock())
+    tree.change_process(11, rss_anon=120 * MIB)
+    tree.add_process(15, rss_anon=110 * MIB)
+    tree.remove_process(10)
+    table.look(STATUS, Clock())
+    assert sizes(table)[:2] == [(11, 120), (15, 110)]
+    assert 10 not in table.rows
+
+
+def test_renamed_process_is_known_by_its_new_name(tree: ProcTree, open_table: Any) -> None:
+    """A name that changes after exec counts at the next look: protection goes by names."""
+    tree.add_process(10, comm="sh", rss_anon=100 * MIB)
+    table = open_table()
+    table.scan(STATUS, Clock())
+    tree.change_process(10, comm="sshd")
+    table.look(STATUS, Clock())
+    assert table.snapshot(STATUS, 0).processes[0].comm == "sshd"
+
+
+def test_reused_pid_is_another_process(tree: ProcTree, open_table: Any) -> None:
+    """F11: a pid that was handed out again is a new row, with a new identity."""
+    tree.add_process(10, rss_anon=100 * MIB, start_ticks=5)
+    table = open_table()
+    table.scan(STATUS, Clock())
+    tree.remove_process(10)
+    tree.add_process(10, rss_anon=7 * MIB, start_ticks=9)
+    table.look(STATUS, Clock())
+    table.scan(STATUS, Clock())
+    assert [(row.start_ticks, row.size_bytes // MIB) for row in table.leaders if row.pid == 10] == [(9, 7)]
+
+
+def test_bound_grows_with_what_was_allocated_and_not_explained(tree: ProcTree, open_table: Any) -> None:
+    """Pages allocated since the scan may belong to anybody, less what the leaders themselves grew."""
+    for pid in range(10, 10 + LEADERS + 5):
+        tree.add_process(pid, rss_anon=(200 - pid) * MIB)
+    table = open_table()
+    table.scan(STATUS, Clock())
+    rest = table.rest_bound_bytes()
+    assert rest == (200 - 10 - LEADERS) * MIB
+    pages = 40 * MIB // PAGE_BYTES
+    tree.set_vmstat(pgalloc_normal=1000 + 2 * pages, pgfault=1000 + pages)
+    assert table.rest_bound_bytes() == rest + 40 * MIB
+    tree.change_process(10, rss_anon=220 * MIB)
+    table.look(STATUS, Clock())
+    assert table.rest_bound_bytes() == rest + 10 * MIB
+
+
+def test_without_counters_every_answer_is_a_scan(tree: ProcTree) -> None:
+    """Recorded trees may lack vmstat and loadavg: then nothing is proved and everything is read."""
+    tree.add_process(10, rss_anon=10 * MIB)
+    proc_fd = os.open(tree.root, os.O_RDONLY | os.O_DIRECTORY)
+    guard = ScopeGuard(parse_scope("machine"), proc_fd)
+    table = ProcessTable(proc_fd, guard, frozenset(), vmstat=None, loadavg=None, page_bytes=PAGE_BYTES)
+    table.look(STATUS, Clock())
+    assert table.rest_bound_bytes() > 1 << 60
+    tree.add_process(11, rss_anon=20 * MIB)
+    table.look(STATUS, Clock())
+    assert sizes(table)[0] == (11, 20)
+    table.close()
+    os.close(proc_fd)
+
+
+def test_scans_are_rationed(tree: ProcTree, open_table: Any) -> None:
+    """While memory is short a scan is repeated after 5 s, or when the bound nears the leaders; never over 5 % of the time."""
+    clock = Clock()
+    tree.add_process(10, rss_anon=100 * MIB)
+    table = open_table()
+    assert table.wants_scan(0)
+    table.scan(STATUS, clock)
+    assert not table.wants_scan(4_999_999)
+    assert table.wants_scan(5_000_000)
+    pages = 60 * MIB // PAGE_BYTES
+    tree.set_vmstat(pgalloc_normal=1000 + pages, pgfault=1000 + pages)
+    assert table.wants_scan(1)
+    table._scan_cost_us = 10_000
+    assert not table.wants_scan(199_999)
+    assert table.wants_scan(200_000)
+
+
+def test_condemned_is_read_no_more(tree: ProcTree, open_table: Any) -> None:
+    """From SIGKILL on nobody reads the victim; what it used counts until it is buried."""
+    tree.add_process(10, rss_anon=100 * MIB)
+    table = open_table(account_all=True)
+    table.scan(STATUS, Clock())
+    used = table.usage_bytes()
+    table.condemn(10)
+    table.scan(STATUS, Clock())
+    assert 10 not in table.rows
+    assert table.usage_bytes() == used
+    table.bury(10)
+    assert table.usage_bytes() == used - 100 * MIB
+
+
+def test_everybody_is_in_the_full_snapshot(tree: ProcTree, open_table: Any) -> None:
+    """For explain, and when no leader may be killed, everybody is shown, kernel threads and strangers too."""
+    for pid in range(10, 10 + LEADERS + 20):
+        tree.add_process(pid, rss_anon=MIB)
+    table = open_table("tree:10")
+    table.scan(STATUS, Clock())
+    everybody = table.snapshot(STATUS, 0, everybody=True)
+    assert everybody.complete
+    assert len(everybody.processes) == LEADERS + 21
+    assert sum(not process.out_of_scope for process in everybody.processes) == 1
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_leaders_answer_is_the_full_scans(tree: ProcTree, open_table: Any, seed: int) -> None:
+    """Processes grow, shrink, fork, exit and swap at random; the leaders show the largest there is."""
+    chance = random.Random(seed)
+    table = open_table()
+    pids, allocated, clock = [1], 1000, Clock()
+    for pid in range(10, 10 + LEADERS + chance.randrange(40)):
+        tree.add_process(pid, rss_anon=chance.randrange(1, 60) * MIB)
+        pids.append(pid)
+    table.scan(STATUS, clock)
+    scans = 0
+    for step in range(40):
+        for _ in range(chance.randrange(4)):
+            pid = chance.choice(pids[1:])
+            fake = tree._processes[pid]
+            kind = chance.choice(["grow", "grow", "shrink", "fork", "exit", "swap"])
+            grown = 0
+            if kind == "grow":
+                grown = chance.choice([1, 5, 40]) * MIB
+                tree.change_process(pid, rss_anon=fake.rss_anon + grown)
+            elif kind == "shrink":
+                tree.change_process(pid, rss_anon=fake.rss_anon // 2)
+            elif kind == "swap":
+                tree.change_process(pid, rss_anon=0, swap=fake.swap + fake.rss_anon)
+            elif kind == "fork":
+                child = max(pids) + chance.randrange(1, 4)
+                tree.add_process(child, ppid=pid, rss_anon=fake.rss_anon, swap=fake.swap)
+                pids.append(child)
+            elif len(pids) > LEADERS:
+                tree.remove_process(pid)
+                pids.remove(pid)
+            allocated += grown // PAGE_BYTES + chance.randrange(3)
+            tree.set_vmstat(pgalloc_normal=allocated, pgfault=allocated)
+        clock.now_us += 100_000
+        truth = max(each.rss_anon + each.swap for each in tree._processes.values())
+        table.look(STATUS, clock)
+        best = table.leaders[0].size_bytes
+        if best < table.rest_bound_bytes():
+            scans += 1
+            table.scan(STATUS, clock)
+            best = table.leaders[0].size_bytes
+        assert best == truth, f"step {step}"
+    assert scans < 40
