@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -133,7 +134,7 @@ def test_refusing_leaks_no_descriptor(proc_fd: int, sleeper: subprocess.Popen[by
 def test_procfs_that_is_not_ours_makes_no_gate(tmp_path: Path) -> None:
     """A tree of files, or the procfs of another namespace, is no ground for a kill."""
     ProcTree(tmp_path)
-    (tmp_path / "self").unlink(missing_ok=True)
+    shutil.rmtree(tmp_path / "self", ignore_errors=True)
     fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     with pytest.raises(GateError, match="cannot be read"):
         gate(fd, "machine")

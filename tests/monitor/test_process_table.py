@@ -176,7 +176,7 @@ def test_without_counters_every_answer_is_a_scan(tree: ProcTree) -> None:
 
 
 def test_scans_are_rationed(tree: ProcTree, open_table: Any) -> None:
-    """While memory is short a scan is repeated after 5 s, or when the bound nears the leaders; never over 5 % of the time."""
+    """A scan is repeated after 5 s, or when the bound nears the leaders, within 5 % of the time."""
     clock = Clock()
     tree.add_process(10, rss_anon=100 * MIB)
     table = open_table()
