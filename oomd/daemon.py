@@ -160,7 +160,7 @@ class Daemon:
             limit_bytes=self.config.budget_bytes,
             read_cgroup_usage=usage,
             cgroup=self.options.usage_cgroup,
-            triggers=sampler.has_pressure and self.config.budget_bytes is None and self._open_triggers(),
+            triggers=sampler.has_pressure and self._open_triggers(),
             longest_us=self._notifier.feed_us,
         )
         return Loop(parts, self.config.rules)
@@ -169,6 +169,10 @@ class Daemon:
         """Pressure triggers on the epoll. Without CAP_SYS_RESOURCE the kernel takes only windows of whole multiples of
         2 s.
         """
+        if self.options.proc_dir != "/proc" or self.config.budget_bytes is not None:
+            return (
+                False  # a recorded tree wakes nobody, and must not be written to; a budget is not the machine's affair
+            )
         window_us = 1_000_000 if "CAP_SYS_RESOURCE" in self._capabilities else 2_000_000
         path = f"{self.options.proc_dir}/pressure/memory"
         opened = False

@@ -96,12 +96,15 @@ class Executor:
 
     def await_death(self, decision_id: str, victim: Candidate, status: MemoryStatus, state: EngineState) -> EngineState:
         """Wait for a process that somebody else killed, with credit and without touching it."""
+        opened = credits.open_credit(decision_id, victim, "", KILL, status)
+        if self.dry_run:
+            return with_credit(state, opened)  # the pid may be of another machine's tree
         pidfd = open_pidfd(victim.process.id.pid)
         if pidfd is None:
             return refused(state, victim.process.id, GONE)
         self._awaited[victim.process.id] = pidfd
         self._watches.watch(pidfd, ("victim", victim.process.id))
-        return with_credit(state, credits.open_credit(decision_id, victim, "", KILL, status))
+        return with_credit(state, opened)
 
     def escalate(
         self, detections: tuple[Detection, ...], status: MemoryStatus, state: EngineState

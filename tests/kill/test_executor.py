@@ -100,7 +100,7 @@ def decision(victim: Candidate, action: str) -> Decision:
 
 
 def test_kill_reap_outcome(stage: Stage) -> None:
-    """SIGKILL at once; death, the reaper's word and the memory back make one outcome, and every descriptor is closed."""
+    """SIGKILL at once; death, the reaper's word and the memory back make one outcome; every descriptor is closed."""
     before = len(os.listdir("/proc/self/fd"))
     victim = stage.start("hold", "victim", "64")
     state = stage.executor.begin("1", decision(victim, KILL), FRESH)
