@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from oomd import __version__
@@ -23,8 +24,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def open_standard_descriptors() -> None:
+    """Where standard input, output or error is closed, /dev/null takes its place: else the next file opened would get its
+    number, and reports would be written into it.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status (2: a mistake in what the user wrote)."""
+    open_standard_descriptors()
     arguments = build_parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)

@@ -182,7 +182,7 @@ class Daemon:
             except OSError as error:
                 self._tell("degraded", text=f"no pressure trigger ({kind}): {error.strerror}; polling instead")
                 continue
-            self._waiter.watch(fd, "pressure", PRESSURE)
+            self._waiter.watch(fd, ("pressure", fd), PRESSURE)
             opened = True
         return opened
 
@@ -203,7 +203,9 @@ class Daemon:
             self._on_link()
         elif key == "root":
             self.loop.stopping = True
-        elif key == "pressure" and lost:
+        elif isinstance(key, tuple) and key[0] == "pressure" and lost:
+            self._waiter.unwatch(key[1])  # it would be ready for ever
+            os.close(key[1])
             self._tell("degraded", text="a pressure trigger was lost; polling instead")
 
     def _on_signal(self, number: int) -> None:

@@ -115,7 +115,7 @@ class Loop:
                 self._tell_outcomes(outcomes)
                 self._bury_stripped()
             else:
-                if key == "pressure" and not lost:
+                if isinstance(key, tuple) and key[0] == "pressure" and not lost:
                     self._alerted_until_us = now + ALERTED_US
                 self.parts.on_event(key, lost)
 
