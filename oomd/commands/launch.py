@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import marshal
 import os
@@ -53,7 +54,8 @@ def become_killer(
     os.lseek(memfd, 0, os.SEEK_SET)
     for fd in (memfd, started.link_fd, *keep_fds):
         os.set_inheritable(fd, True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(AttributeError):  # None where they were closed when we were started
+        sys.stdout.flush()
+        sys.stderr.flush()
     image = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "killer.py")
     os.execv(sys.executable, [sys.executable, "-I", "-S", image, str(memfd)])

@@ -48,8 +48,9 @@ def open_journal() -> Callable[[Plain], None]:
     return send
 
 
-def wait_for_room(path: str) -> None:
-    """Wait until the datagram socket at ``path`` takes one more. Raises OSError when nobody listens there.
+def wait_for_room(path: str, timeout_ms: int | None = None) -> bool:
+    """Wait until the datagram socket at ``path`` takes one more; False after the timeout. Raises OSError when nobody
+    listens there.
 
     libsystemd sends on a blocking socket, and systemd-python (235) keeps the GIL meanwhile: a journald that hangs would
     stop the thread that drains the link, too. poll knows whether the receiver's queue is full once we are connected to
@@ -59,7 +60,7 @@ def wait_for_room(path: str) -> None:
         probe.connect(path)
         poll = select.poll()
         poll.register(probe, select.POLLOUT)
-        poll.poll()
+        return bool(poll.poll(timeout_ms))
 
 
 def fields_of(event: Plain) -> dict[str, str]:
