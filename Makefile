@@ -1,6 +1,7 @@
-# make run      set up, show the demo, then watch this machine in a dry run
-# make test     set up, run every test
-# make install  protect this machine: unit, configuration, enable (as root); make uninstall undoes it
+# make run        set up, show the demo, then watch this machine in a dry run
+# make test       set up, run every test
+# make install    protect this machine: unit, configuration, enable (as root); make uninstall undoes it
+# PYTHON=, PREFIX=, CONFIG=, UNITS= and DESTDIR= say where.
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -9,6 +10,9 @@ CONFIG ?= /etc/oomd
 UNITS ?= /etc/systemd/system
 VENV := .venv
 BIN := $(VENV)/bin
+HOME_OF := $(DESTDIR)$(PREFIX)
+# Only a directory that make install has made is ever removed.
+OURS := $(HOME_OF)/.installed-by-oomd
 
 # Whatever is started from here may touch only what was started from here: the tree of this make.
 MAKE_PID := $(shell echo $$PPID)
@@ -16,6 +20,7 @@ export OOMD_SCOPE ?= tree:$(MAKE_PID)
 
 PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
 TEST_PACKAGES := systemd strace
+PIP := pip install --quiet --disable-pip-version-check
 
 .PHONY: setup packages run test lint install uninstall clean
 
@@ -25,9 +30,9 @@ packages:
 	@.ci/packages $(PACKAGES)
 
 $(VENV)/.ready: pyproject.toml | packages
-	@$(PYTHON) -c 'import sys; sys.exit("oomd needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=") if sys.version_info < (3, 11) else 0'
+	@$(PYTHON) .ci/check_python.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,systemd]'
+	@extras=$$(.ci/extras dev) && set -x && $(BIN)/python3 -m $(PIP) -e ".[$$extras]"
 	@touch $@
 
 run: setup
@@ -36,7 +41,7 @@ run: setup
 	@echo "To protect this machine for real: make install (as root), or $(BIN)/oomd run."
 	@echo "Now watching it in a dry run: decisions are told, nobody is signalled. Ctrl-C ends it."
 	@# A dry run signals nobody, so it may look at the whole machine.
-	OOMD_SCOPE= $(BIN)/oomd run --dry-run --runtime-dir "$${TMPDIR:-/tmp}/oomd-dry-run-$$(id -u)"
+	OOMD_SCOPE= $(BIN)/oomd run --dry-run --scope machine --runtime-dir $(VENV)/run
 
 test: setup
 	@.ci/packages $(TEST_PACKAGES)
@@ -46,21 +51,32 @@ lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 install: packages
-	$(PYTHON) -m venv $(DESTDIR)$(PREFIX)
-	$(DESTDIR)$(PREFIX)/bin/pip install --quiet --disable-pip-version-check '.[systemd]'
-	$(DESTDIR)$(PREFIX)/bin/python -m compileall -q $(DESTDIR)$(PREFIX)/lib
-	install -d $(DESTDIR)$(CONFIG) $(DESTDIR)$(UNITS)
+	@if [ -n "$$(ls -A $(HOME_OF) 2>/dev/null)" ] && [ ! -e $(OURS) ]; then \
+		echo "$(HOME_OF) holds something else; oomd needs a directory of its own (PREFIX=)" >&2; exit 1; fi
+	@$(PYTHON) .ci/check_python.py --for-service
+	install -d $(HOME_OF) $(DESTDIR)$(CONFIG) $(DESTDIR)$(UNITS)
+	touch $(OURS)
+	$(PYTHON) -m venv $(HOME_OF)
+	rm -rf build
+	@extras=$$(.ci/extras) && set -x && $(HOME_OF)/bin/python3 -m $(PIP) ".$${extras:+[$$extras]}"
+	rm -rf build oomd.egg-info
+	$(if $(DESTDIR),grep -lIr '$(HOME_OF)' $(HOME_OF)/bin | xargs sed -i 's|$(HOME_OF)|$(PREFIX)|g')
 	test -e $(DESTDIR)$(CONFIG)/oomd.yaml || install -m 644 configs/oomd.yaml $(DESTDIR)$(CONFIG)/oomd.yaml
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/oomd.service > $(DESTDIR)$(UNITS)/oomd.service
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
-		systemctl daemon-reload && systemctl enable --now oomd.service && systemctl --no-pager status oomd.service; \
+		systemctl daemon-reload && systemctl enable oomd.service && systemctl restart oomd.service && \
+		systemctl --no-pager status oomd.service; \
 	else echo "installed; systemd does not run here (or DESTDIR is set), so nothing was started"; fi
+	@echo "the program is $(PREFIX)/bin/oomd, its configuration $(CONFIG)/oomd.yaml"
 
 uninstall:
-	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl disable --now oomd.service; fi
-	rm -rf $(DESTDIR)$(PREFIX) $(DESTDIR)$(UNITS)/oomd.service
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ] && [ -e $(UNITS)/oomd.service ]; then \
+		systemctl disable --now oomd.service; fi
+	@if [ -d $(HOME_OF) ] && [ ! -e $(OURS) ]; then \
+		echo "$(HOME_OF) was not made by make install; left alone" >&2; else rm -rf $(HOME_OF); fi
+	rm -f $(DESTDIR)$(UNITS)/oomd.service
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
-	@echo "$(CONFIG)/oomd.yaml is kept"
+	@echo "$(DESTDIR)$(CONFIG)/oomd.yaml is kept, if it was there"
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.integration.harness import Guarded
+from tests.integration.test_run import tell, tree
+
+UNDER_FILTER = str(Path(__file__).parent / "integration" / "under_filter.py")
 UNIT = Path(__file__).parents[1] / "systemd" / "oomd.service"
 KILL_PATH = [
     "clock_gettime",
@@ -72,11 +80,48 @@ def test_filter_allows_the_way_to_a_kill() -> None:
     assert [call for call in KILL_PATH if call in denied] == []
 
 
+def test_kill_happens_beneath_the_filter(tmp_path: Path) -> None:
+    """F14: start, TERM, KILL, reap, reload, stop of a real daemon with the unit's calls and capabilities: any other
+    call would end it at once.
+    """
+    allowed, denied = filtered_calls()
+    beneath = [sys.executable, UNDER_FILTER, ",".join(sorted(allowed - denied)), ",".join(sorted(capabilities()))]
+    with tree() as root:
+        options = ["--scope", f"tree:{root.pid}", "--budget", "256MiB", "--log-format", "json"]
+        argv = [*beneath, sys.executable, "-m", "oomd", "run", *options, "--runtime-dir", str(tmp_path / "run")]
+        with Guarded(argv) as run:
+            report = run.wait_event("start")["report"]
+            assert os.geteuid() != 0 or set(report["capabilities"]) <= capabilities()
+            tell(root, "stubborn leaker 400")
+            outcome = run.wait_event("outcome")
+            assert (outcome["comm"], outcome["status"]) == ("leaker", "killed")
+            assert not report["calls"]["process_mrelease"] or outcome["reap"]["errno"] in (0, errno.ESRCH)
+            run.process.send_signal(signal.SIGHUP)
+            assert run.wait_event("reload")["ok"]
+            run.process.send_signal(signal.SIGTERM)
+            assert run.wait_end() == 0
+            assert run.of("stop")
+
+
+def test_filter_of_that_test_is_deadly() -> None:
+    """Beneath a filter that lacks a call of ours the same start is the end: the test above would notice."""
+    allowed, denied = filtered_calls()
+    calls = ",".join(sorted(allowed - denied - {"epoll_create1"}))
+    argv = [sys.executable, UNDER_FILTER, calls, "", sys.executable, "-c", "import select; select.epoll()"]
+    assert subprocess.run(argv, check=False, timeout=60).returncode == -signal.SIGSYS
+
+
 @pytest.mark.parametrize("name", ["mount", "reboot", "init_module", "ptrace", "swapon", "bpf", "kexec_load"])
 def test_filter_allows_nothing_that_is_not_needed(name: str) -> None:
     """What a killer never does is refused."""
     allowed, denied = filtered_calls()
     assert name not in allowed or name in denied
+
+
+def capabilities() -> set[str]:
+    """The capabilities that the unit leaves."""
+    (line,) = re.findall(r"(?m)^CapabilityBoundingSet=(.*)$", UNIT.read_text(encoding="utf-8"))
+    return set(line.split())
 
 
 def filtered_calls() -> tuple[set[str], set[str]]:

@@ -1,23 +1,13 @@
-"""The killer's end of the link, against real sockets and a real outside process."""
+"""The killer's end of the link, against real sockets."""
 
 from __future__ import annotations
 
-import json
 import marshal
 import os
 import socket
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
-from oomd.outside.link import Link
-from oomd.outside.spawn import spawn_outside
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+from oomd.outside.link import MOST_BYTES, Link
 
 NOTE = {"event": "note", "time": 0.0, "text": "hello"}
 
@@ -104,77 +94,13 @@ def test_reopened_link_goes_on() -> None:
     link.close()
 
 
-@contextmanager
-def outside(folder: Path, *, stdout: int, options: dict[str, Any]) -> Iterator[tuple[Link, int]]:
-    """A real outside process that writes to ``stdout``."""
-    everything = {"link_fd": "@LINK@", "format": "json", "config_path": None, "overrides": {}, "quiet": False} | options
-    argument = json.dumps(everything).replace('"@LINK@"', "@LINK@")
-    saved = os.dup(1)
-    os.dup2(stdout, 1)
-    try:
-        started = spawn_outside([sys.executable, "-m", "oomd.outside.main", argument], "@LINK@")
-    finally:
-        os.dup2(saved, 1)
-        os.close(saved)
-    link = Link(started.link_fd)
-    try:
-        yield link, started.pid
-    finally:
-        link.close()
-        assert os.waitpid(started.pid, 0)[1] == 0
-
-
-def test_outside_writes_what_it_is_told_and_ends_with_the_link(tmp_path: Path) -> None:
-    """Every event becomes one line of JSON, the last ones after the killer's end too."""
-    path = tmp_path / "log"
-    with path.open("wb") as log, outside(tmp_path, stdout=log.fileno(), options={}) as (link, _):
-        for number in range(50):
-            assert link.send(NOTE | {"text": f"name \udcff {number}".encode("utf-8", "backslashreplace").decode()})
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert [line["text"] for line in lines] == [f"name \\udcff {number}" for number in range(50)]
-
-
-def test_blocked_sink_never_blocks_the_link(tmp_path: Path) -> None:
-    """F20: nobody reads what it writes; it goes on taking events, drops them and ends when told."""
-    reading, writing = os.pipe()
-    with outside(tmp_path, stdout=writing, options={}) as (link, _):
-        sent = 0
-        end = time.monotonic() + 20
-        while sent < 3000 and time.monotonic() < end:
-            sent += link.send(NOTE | {"text": "x" * 500})
-        assert sent == 3000
-    os.close(reading)
-    os.close(writing)
-
-
-def test_reload_answers_with_problems_or_a_configuration(tmp_path: Path) -> None:
-    """The outside process reads the file; the killer gets plain values or the list of problems."""
-    path = tmp_path / "oomd.yaml"
-    path.write_text("levl: {}\n", encoding="utf-8")
-    with (tmp_path / "log").open("wb") as log:
-        options = {"config_path": str(path), "overrides": {"budget": "1GiB"}}
-        with outside(tmp_path, stdout=log.fileno(), options=options) as (link, _):
-            os.set_blocking(link.fileno(), True)
-            link.send({"event": "reload_request", "time": 0.0})
-            answer = link.receive()
-            assert answer is not None
-            assert answer["command"] == "reload_failed"
-            assert "did you mean 'level'" in answer["problems"][0]
-            path.write_text("level: {term: 64MiB}\n", encoding="utf-8")
-            link.send({"event": "reload_request", "time": 0.0})
-            answer = link.receive()
-            assert answer is not None
-            assert answer["command"] == "config"
-
-
-def test_outside_ignores_the_signals_of_the_killer(tmp_path: Path) -> None:
-    """Ctrl-C and a service's stop reach both; the outside ends only with the link, after the last report."""
-    path = tmp_path / "log"
-    with path.open("wb") as log, outside(tmp_path, stdout=log.fileno(), options={}) as (link, pid):
-        link.send(NOTE)
-        while not path.read_bytes():
-            assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-        subprocess.run(["kill", "-TERM", str(pid)], check=True)
-        subprocess.run(["kill", "-INT", str(pid)], check=True)
-        link.send(NOTE | {"text": "last"})
-    assert json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["text"] == "last"
+def test_event_that_is_too_long_in_itself_is_dropped() -> None:
+    """What stays too long without its lists is counted, not raised; so is what is not plain."""
+    link, other = pair()
+    with other:
+        assert not link.send(NOTE | {"text": "x" * MOST_BYTES})
+        assert not link.send(NOTE | {"text": NOTE.keys()})
+        assert link.dropped == 2
+        assert link.send(NOTE)
+        assert marshal.loads(other.recv(1 << 20)) == NOTE
+    link.close()

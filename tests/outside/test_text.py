@@ -1,4 +1,4 @@
-"""Events as people read them, and as journal fields."""
+"""Events as people read them."""
 
 from __future__ import annotations
 
@@ -6,50 +6,8 @@ from typing import Any
 
 import pytest
 
-from oomd.config.loader import default_config
-from oomd.engine.selection import select
-from oomd.model.decision import KillOutcome
-from oomd.model.report import plain_decision, plain_outcome
-from oomd.model.ruleset import EngineState
-from oomd.outside.journal import SOCKET, JournalMissing, fields_of, open_journal
-from oomd.outside.sinks import choose_sink, text_sink
 from oomd.outside.text import describe_event
-from tests.fakes.builders import alarm, process, snapshot
-
-DECISION = {
-    "event": "decision",
-    "time": 0.0,
-    "id": "3",
-    "dry_run": False,
-    **plain_decision(
-        select(
-            default_config().rules,
-            snapshot(process(7, 500, comm="leaker"), process(8, 20), process(9, 80, comm="sshd")),
-            (alarm(critical=True),),
-            EngineState(),
-        )
-    ),
-}
-OUTCOME = {
-    "event": "outcome",
-    "time": 0.0,
-    "id": "3",
-    **plain_outcome(
-        KillOutcome(
-            "3",
-            process(7, 500, comm="leaker"),
-            "killed",
-            signal_to_death_us=40_000,
-            signal_to_memory_us=30_000,
-            expected_bytes=500 << 20,
-            returned_bytes=490 << 20,
-            reap_backend="mrelease",
-            reap_errno=0,
-            reap_us=25_000,
-            hindrances=("SCHED_IDLE",),
-        )
-    ),
-}
+from tests.outside.events import DECISION, OUTCOME
 
 
 def lines(event: dict[str, Any]) -> list[str]:
@@ -101,24 +59,9 @@ def test_other_events() -> None:
     assert lines(refused) == ["#1 c (7) is gone: next candidate"]
 
 
-def test_journal_fields() -> None:
-    """Programs ask the journal by event, decision, victim and result."""
-    fields = fields_of(DECISION)
-    assert fields["OOMD_EVENT"] == "decision"
-    assert (fields["OOMD_DECISION_ID"], fields["OOMD_VICTIM_PID"], fields["OOMD_VICTIM_COMM"]) == ("3", "7", "leaker")
-    assert fields["PRIORITY"] == "4"
-    outcome = fields_of(OUTCOME)
-    assert (outcome["OOMD_STATUS"], outcome["OOMD_SIGNAL_TO_MEMORY_US"]) == ("killed", "30000")
-    assert len({fields["MESSAGE_ID"], outcome["MESSAGE_ID"]}) == 2
-    assert all(isinstance(value, str) for value in (*fields.values(), *outcome.values()))
-
-
-def test_without_journald_it_reports_as_text(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Where journald cannot be had that is said once, and nothing is lost."""
-    monkeypatch.setattr("oomd.outside.journal.SOCKET", f"{SOCKET}.absent")
-    with pytest.raises(JournalMissing, match="journald does not run here"):
-        open_journal()
-    assert choose_sink("journal") is text_sink
-    assert "journald does not run here; reporting as text" in capsys.readouterr().err
+def test_names_forge_no_lines_and_reach_no_terminal() -> None:
+    """A victim may be called anything: newlines and escape sequences in its name are shown, not obeyed."""
+    name = "a\n\x1b[2J\x9b\x7f\u00e9"
+    told = describe_event({"event": "refused", "time": 0, "id": "1", "pid": 7, "comm": name, "why": "is gone"})
+    assert len(told) == 1
+    assert told[0].endswith("#1 a\\x0a\\x1b[2J\\x9b\\x7f\u00e9 (7) is gone: next candidate")

@@ -1,0 +1,45 @@
+"""A decision and its outcome, made by the real engine."""
+
+from __future__ import annotations
+
+from oomd.config.loader import default_config
+from oomd.engine.selection import select
+from oomd.model.decision import KillOutcome
+from oomd.model.report import plain_decision, plain_outcome
+from oomd.model.ruleset import EngineState
+from tests.fakes.builders import alarm, process, snapshot
+
+DECISION = {
+    "event": "decision",
+    "time": 0.0,
+    "id": "3",
+    "dry_run": False,
+    **plain_decision(
+        select(
+            default_config().rules,
+            snapshot(process(7, 500, comm="leaker"), process(8, 20), process(9, 80, comm="sshd")),
+            (alarm(critical=True),),
+            EngineState(),
+        )
+    ),
+}
+OUTCOME = {
+    "event": "outcome",
+    "time": 0.0,
+    "id": "3",
+    **plain_outcome(
+        KillOutcome(
+            "3",
+            process(7, 500, comm="leaker"),
+            "killed",
+            signal_to_death_us=40_000,
+            signal_to_memory_us=30_000,
+            expected_bytes=500 << 20,
+            returned_bytes=490 << 20,
+            reap_backend="mrelease",
+            reap_errno=0,
+            reap_us=25_000,
+            hindrances=("SCHED_IDLE",),
+        )
+    ),
+}

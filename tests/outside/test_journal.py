@@ -1,0 +1,101 @@
+"""journald: the fields, a journald that hangs, and none."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oomd.outside.journal import SOCKET, JournalMissing, fields_of, open_journal, wait_for_room
+from oomd.outside.sinks import Stream, choose_sink
+from tests.outside.events import DECISION, OUTCOME
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LISTENING = """
+import json, os, socket, sys
+from oomd.outside.journal import SOCKET, open_journal
+os.makedirs(os.path.dirname(SOCKET))
+journald = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journald.bind(SOCKET)
+journald.settimeout(20)
+open_journal()(json.loads(sys.argv[1]))
+print(journald.recv(1 << 20).decode("utf-8", "backslashreplace"))
+"""
+
+
+def test_fields() -> None:
+    """Programs ask the journal by event, decision, victim and result."""
+    fields = fields_of(DECISION)
+    assert fields["OOMD_EVENT"] == "decision"
+    assert (fields["OOMD_DECISION_ID"], fields["OOMD_VICTIM_PID"], fields["OOMD_VICTIM_COMM"]) == ("3", "7", "leaker")
+    assert fields["PRIORITY"] == "4"
+    outcome = fields_of(OUTCOME)
+    assert (outcome["OOMD_STATUS"], outcome["OOMD_SIGNAL_TO_MEMORY_US"]) == ("killed", "30000")
+    assert len({fields["MESSAGE_ID"], outcome["MESSAGE_ID"]}) == 2
+    assert all(isinstance(value, str) for value in (*fields.values(), *outcome.values()))
+
+
+def test_journald_gets_the_words_and_the_fields() -> None:
+    """What arrives at journald's socket, sent by the real library, in a mount namespace with a /run of its own."""
+    if os.geteuid() != 0 or find_spec("systemd.journal") is None:
+        pytest.skip("needs root and systemd-python: make test, as root, has both")
+    in_own_run = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh"]
+    done = subprocess.run(
+        [*in_own_run, sys.executable, "-c", LISTENING, json.dumps(DECISION | {"id": "3\nOOMD_STATUS=forged"})],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert {"SYSLOG_IDENTIFIER=oomd", "PRIORITY=4", "OOMD_EVENT=decision", "OOMD_VICTIM_COMM=leaker"} <= set(lines)
+    assert any("SIGKILL to leaker (7)" in line for line in lines)
+    assert "OOMD_DECISION_ID" in lines  # a value of two lines is sent by its length: it cannot forge a field
+
+
+def test_hung_journald_is_waited_for_without_the_interpreter(tmp_path: Path) -> None:
+    """F20: systemd-python would keep the GIL while journald hangs; poll tells us before, and other threads go on."""
+    path = str(tmp_path / "socket")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+    ):
+        journald.bind(path)
+        assert wait_for_room(path)
+        sender.connect(path)
+        while select.select([], [sender], [], 0)[1]:
+            sender.send(b"x")
+        assert not wait_for_room(path, 0)
+        journald.recv(1)
+        assert wait_for_room(path)
+
+
+def test_journald_that_is_gone_is_an_error_of_the_sink(tmp_path: Path) -> None:
+    """Nobody listens any more: the report counts as lost, as with a broken pipe."""
+    path = str(tmp_path / "socket")
+    with pytest.raises(FileNotFoundError):
+        wait_for_room(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+        journald.bind(path)
+    with pytest.raises(ConnectionRefusedError):
+        wait_for_room(path)
+
+
+def test_without_journald_it_reports_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where journald cannot be had that is said once, and nothing is lost."""
+    monkeypatch.setattr("oomd.outside.journal.SOCKET", f"{SOCKET}.absent")
+    with pytest.raises(JournalMissing, match="journald does not run here"):
+        open_journal()
+    sink, remark = choose_sink("journal")
+    assert isinstance(sink, Stream)
+    assert remark == "journald does not run here; reporting as text"
