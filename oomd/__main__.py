@@ -25,7 +25,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def open_standard_descriptors() -> None:
-    """Where standard input, output or error is closed, /dev/null takes its place: else the next file opened would get its
+    """Where standard input, output or error is closed, /dev/null takes its place: else the next file opened would get
+    its
     number, and reports would be written into it.
     """
     for fd in (0, 1, 2):
