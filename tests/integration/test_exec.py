@@ -221,7 +221,7 @@ def _cmdline(pid: str) -> str:
 
 
 def test_closed_standard_descriptors() -> None:
-    """With standard input, output and error closed everything works, and nothing is written where it does not belong."""
+    """With standard input, output, error closed everything works, and nothing is written where it does not belong."""
     command = f"{sys.executable} -m oomd exec --budget 1GiB -- sh -c 'exit 5' <&- >&- 2>&-"
     scope = {"OOMD_SCOPE": f"tree:{os.getpid()}"}
     done = subprocess.run(["sh", "-c", command], timeout=30, check=False, env={**os.environ, **scope})
