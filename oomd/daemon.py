@@ -80,6 +80,7 @@ class Daemon:
         self._link = Link(options.link_fd)
         self._outside_pid = options.outside_pid
         self._outside_gone_us: int | None = None
+        self._told_decisions = 0
         self._notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", ""), int(os.environ.pop("WATCHDOG_USEC", "0") or 0))
         self._proc_fd = os.open(options.proc_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._waiter = Waiter()
@@ -108,7 +109,7 @@ class Daemon:
         backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
         report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
         self._tell("start", report=report, scope=str(self._scope), pid=os.getpid(), dry_run=self.config.dry_run)
-        self._notifier.send("READY=1")
+        self._notifier.send(f"READY=1\nSTATUS={self._status()}")
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
         self._notifier.send("STOPPING=1")
@@ -260,8 +261,16 @@ class Daemon:
             self._tell("reload", ok=False, text="kept the old configuration", problems=message.get("problems", []))
         self._notifier.send("READY=1")
 
+    def _status(self) -> str:
+        """What ``systemctl status`` shows."""
+        mode = ", dry run" if self.config.dry_run else ""
+        return f"watching {self._scope}{mode}; decisions: {self.loop.decisions}; reports dropped: {self._link.dropped}"
+
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
+        if self.loop.decisions != self._told_decisions:
+            self._told_decisions = self.loop.decisions
+            self._notifier.send(f"STATUS={self._status()}")
         gone = self._outside_gone_us
         if gone is not None and now_us - gone > RESTART_US and not self.loop.pace.warm:
             self._restart_outside(now_us)
