@@ -33,7 +33,7 @@ from oomd.monitor.waiter import PRESSURE, SignalPipe, Waiter
 from oomd.outside.link import Link
 from oomd.outside.spawn import Outside, spawn_outside
 from oomd.reap.backends import choose_reaper
-from oomd.reap.pool import ReaperThread
+from oomd.reap.pool import ReaperPool
 from oomd.rehearsal import rehearse
 
 TYPE_CHECKING = False
@@ -137,12 +137,12 @@ class Daemon:
             table.last_pids |= {self.options.child_pid}
         return table
 
-    def _build_gate(self) -> tuple[Gate | None, ReaperThread | None]:
+    def _build_gate(self) -> tuple[Gate | None, ReaperPool | None]:
         if self.config.dry_run:
             return None, None
         mrelease = probe_features(self.options.proc_dir).process_mrelease
         gate = Gate(self._guard, self._proc_fd, frozenset(self._own_pids))
-        return gate, ReaperThread(choose_reaper(self.config.reap.backend, kernel_has_mrelease=mrelease))
+        return gate, ReaperPool(choose_reaper(self.config.reap.backend, kernel_has_mrelease=mrelease))
 
     def _build_loop(self) -> Loop:
         sampler = Sampler(self.options.proc_dir, PAGE_BYTES)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from oomd.model.decision import Candidate, Credit, Detection, ReapResult, Warrant
     from oomd.model.ruleset import EngineState
     from oomd.model.snapshot import MemoryStatus, Process
-    from oomd.reap.pool import ReaperThread
+    from oomd.reap.pool import ReaperPool
 
     class Watches(Protocol):
         """Where pidfds are waited for."""
@@ -54,7 +54,7 @@ class Escalation:
 class Executor:
     """Carries decisions out. Every method takes the engine's state and returns the next one."""
 
-    def __init__(self, gate: Gate | None, reaper: ReaperThread | None, watches: Watches) -> None:
+    def __init__(self, gate: Gate | None, reaper: ReaperPool | None, watches: Watches) -> None:
         """Without a gate and a reaper it is a dry run: decisions get their credit, nobody is signalled."""
         self._gate = gate
         self._reaper = reaper

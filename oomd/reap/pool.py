@@ -1,4 +1,4 @@
-"""The reaper thread: the last signal and the reap are one motion.
+"""The reaper threads: the last signal and the reap are one motion.
 
 After SIGKILL the woken victim may preempt us on our CPU and leave its memory map before process_mrelease finds it; the
 call then says ESRCH
@@ -30,34 +30,38 @@ if TYPE_CHECKING:
 SIGKILL = 9
 PRIORITY = 12
 """Real-time priority; above the loop's, so that the loop's own next step never comes between signal and reap."""
+WORKERS = 4
+"""Threads that kill and reap. process_mrelease may hang in the victim's mmap lock: the others go on."""
 MOST_REALTIME_US = 5_000
 """A reap that lasts longer goes on at normal priority: 4 GiB take 200 ms, in which nobody else would run on this CPU.
 """
 
 
-class ReaperThread:
-    """Takes warrants, kills and reaps; results come back through :attr:`fd` (an eventfd) and :meth:`take_results`."""
+class ReaperPool:
+    """Takes warrants, kills and reaps, several at once; results come through :attr:`fd` and :meth:`take_results`."""
 
-    def __init__(self, reaper: Reaper) -> None:
+    def __init__(self, reaper: Reaper, workers: int = WORKERS) -> None:
         self.reaper = reaper
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.realtime = False
         """Whether the thread could get a real-time class."""
         self._work: SimpleQueue[Warrant | None] = SimpleQueue()
         self._results: deque[ReapResult] = deque(maxlen=256)
-        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
-        self._ready = threading.Event()
-        self._tid = 0
-        self._reaping_since_us = 0
+        self._threads = [threading.Thread(target=self._run, name=f"reaper-{n}", daemon=True) for n in range(workers)]
+        self._ready = threading.Barrier(workers + 1)
+        self._reaping_since_us: dict[int, int] = {}
+        """Thread ids of the workers that reap right now with real-time priority, and since when."""
 
     def start(self) -> None:
-        """Start the thread, and wait until it knows its scheduling class."""
-        self._thread.start()
+        """Start the workers, and wait until they know their scheduling class."""
+        for thread in self._threads:
+            thread.start()
         self._ready.wait()
 
     def stop(self) -> None:
-        """End the thread after the work in hand."""
-        self._work.put(None)
+        """End the workers after the work in hand."""
+        for _ in self._threads:
+            self._work.put(None)
 
     def submit(self, warrant: Warrant) -> None:
         """Kill this one and reap it. The thread has its own copy of the pidfd: a number closed and given to another
@@ -79,15 +83,16 @@ class ReaperThread:
 
     def tend(self, now_us: int) -> None:
         """Called by the loop while a kill is under way: ends real-time for a reap that takes long."""
-        since = self._reaping_since_us
-        if self.realtime and since and now_us - since > MOST_REALTIME_US:
-            self._reaping_since_us = 0
-            _set_policy(self._tid, os.SCHED_OTHER, 0)
+        for tid, since_us in list(self._reaping_since_us.items()):
+            if self.realtime and now_us - since_us > MOST_REALTIME_US:
+                self._reaping_since_us.pop(tid, None)
+                _set_policy(tid, os.SCHED_OTHER, 0)
 
     def _run(self) -> None:
-        self._tid = threading.get_native_id()
-        self.realtime = self._be_realtime()
-        self._ready.set()
+        realtime = self._be_realtime()
+        if realtime:
+            self.realtime = True
+        self._ready.wait()
         while (warrant := self._work.get()) is not None:
             if self.realtime:
                 self._be_realtime()
@@ -98,17 +103,17 @@ class ReaperThread:
             os.eventfd_write(self.fd, 1)
 
     def _kill_and_reap(self, warrant: Warrant) -> ReapResult:
-        pid = warrant.id.pid
+        pid, tid = warrant.id.pid, threading.get_native_id()
         demoted = not self.realtime and not is_readable(warrant.pidfd) and _set_policy(pid, os.SCHED_IDLE, 0)
         reap_errno, begin_us = errno.ESRCH, 0
         try:
             signal_errno = _kill(warrant.pidfd)
             begin_us = time.monotonic_ns() // 1000
             if signal_errno == 0:
-                self._reaping_since_us = begin_us
+                self._reaping_since_us[tid] = begin_us
                 reap_errno = self.reaper.reap(warrant.pidfd)
         finally:
-            self._reaping_since_us = 0
+            self._reaping_since_us.pop(tid, None)
             if demoted and not is_readable(warrant.pidfd):
                 _set_policy(
                     pid, os.SCHED_OTHER, 0

@@ -26,7 +26,7 @@ from oomd.monitor.sampler import Sampler
 from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.waiter import Waiter
 from oomd.reap.mrelease import MreleaseReaper
-from oomd.reap.pool import ReaperThread
+from oomd.reap.pool import ReaperPool
 
 ACTORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "actors.py")
 IGNORED = ("object.", "sys._getframe", "import", "marshal")
@@ -40,7 +40,7 @@ def build(events: list[Any]) -> Loop:
     own = own_and_ancestors(proc_fd)
     vmstat, loadavg = KernelFile("/proc/vmstat"), KernelFile("/proc/loadavg")
     table = ProcessTable(proc_fd, guard, own, vmstat=vmstat, loadavg=loadavg, page_bytes=PAGE_BYTES)
-    waiter, reaper = Waiter(), ReaperThread(MreleaseReaper())
+    waiter, reaper = Waiter(), ReaperPool(MreleaseReaper())
     reaper.start()
     waiter.watch(reaper.fd, "reaper")
     parts = Parts(

@@ -23,7 +23,7 @@ from oomd.model.units import MIB, SECOND_US
 from oomd.monitor.rows import read_row
 from oomd.monitor.waiter import Waiter
 from oomd.reap.mrelease import MreleaseReaper
-from oomd.reap.pool import ReaperThread
+from oomd.reap.pool import ReaperPool
 from tests.fakes.builders import alarm, status
 from tests.integration.harness import ACTORS
 
@@ -41,7 +41,7 @@ class Stage:
         self.proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         guard = ScopeGuard(parse_scope(f"tree:{os.getpid()}"), self.proc_fd)
         self.waiter = Waiter()
-        self.reaper = ReaperThread(MreleaseReaper())
+        self.reaper = ReaperPool(MreleaseReaper())
         self.reaper.start()
         self.waiter.watch(self.reaper.fd, "reaper")
         self.executor = Executor(Gate(guard, self.proc_fd, frozenset()), self.reaper, self.waiter)

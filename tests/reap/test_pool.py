@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,7 @@ from oomd.model.snapshot import ProcessId
 from oomd.reap.backends import choose_reaper
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.none import NoReaper
-from oomd.reap.pool import ReaperThread
+from oomd.reap.pool import ReaperPool
 from tests.integration.harness import ACTORS
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(params=[MreleaseReaper, NoReaper])
-def reaper(request: pytest.FixtureRequest) -> Iterator[ReaperThread]:
+def reaper(request: pytest.FixtureRequest) -> Iterator[ReaperPool]:
     """A running reaper thread with each backend."""
-    thread = ReaperThread(request.param())
+    thread = ReaperPool(request.param())
     thread.start()
     yield thread
     thread.stop()
@@ -49,7 +50,7 @@ def warrant_of(pid: int) -> Warrant:
     return Warrant(ProcessId(pid, 0), os.pidfd_open(pid), "victim", "test")
 
 
-def result_of(reaper: ReaperThread) -> ReapResult:
+def result_of(reaper: ReaperPool) -> ReapResult:
     """The next result, told by the eventfd."""
     assert select.select([reaper.fd], [], [], 20)[0]
     results = reaper.take_results()
@@ -58,7 +59,7 @@ def result_of(reaper: ReaperThread) -> ReapResult:
     return results[0]
 
 
-def test_kill_and_reap(reaper: ReaperThread) -> None:
+def test_kill_and_reap(reaper: ReaperPool) -> None:
     """The victim dies by SIGKILL, and the result says what the backend did; ESRCH means that it was quicker."""
     child = hold(64)
     warrant = warrant_of(child.pid)
@@ -72,7 +73,7 @@ def test_kill_and_reap(reaper: ReaperThread) -> None:
     assert result.signal_us > 0
 
 
-def test_number_given_to_another_before_the_kill(reaper: ReaperThread) -> None:
+def test_number_given_to_another_before_the_kill(reaper: ReaperPool) -> None:
     """The caller may close its pidfd at once, and the number may become another process's: that one lives."""
     child, bystander = hold(8), hold(8)
     warrant = warrant_of(child.pid)
@@ -88,7 +89,7 @@ def test_number_given_to_another_before_the_kill(reaper: ReaperThread) -> None:
         os.close(fd)
 
 
-def test_victim_that_is_gone_already(reaper: ReaperThread) -> None:
+def test_victim_that_is_gone_already(reaper: ReaperPool) -> None:
     """A reaped process answers ESRCH, and nothing else happens."""
     child = hold(1)
     warrant = warrant_of(child.pid)
@@ -99,7 +100,7 @@ def test_victim_that_is_gone_already(reaper: ReaperThread) -> None:
     os.close(warrant.pidfd)
 
 
-def test_several_victims_are_all_done(reaper: ReaperThread) -> None:
+def test_several_victims_are_all_done(reaper: ReaperPool) -> None:
     """Requests queue; none is lost."""
     children = [hold(4) for _ in range(5)]
     warrants = [warrant_of(child.pid) for child in children]
@@ -120,7 +121,7 @@ def test_starved_victim_is_stripped_while_it_cannot_run() -> None:
     child = hold(128)
     os.sched_setscheduler(child.pid, os.SCHED_IDLE, os.sched_param(0))
     child.send_signal(signal.SIGSTOP)
-    thread = ReaperThread(MreleaseReaper())
+    thread = ReaperPool(MreleaseReaper())
     thread.start()
     warrant = warrant_of(child.pid)
     thread.submit(warrant)
@@ -152,3 +153,32 @@ def test_choice_of_the_backend(backend: str, there: bool, chosen: str) -> None:
     """auto takes what the kernel has; a name is obeyed."""
     reaper: Reaper = choose_reaper(backend, kernel_has_mrelease=there)
     assert reaper.name == chosen
+
+
+def test_worker_that_hangs_does_not_hold_up_the_others() -> None:
+    """A reap that waits in the kernel (a locked memory map) keeps one worker; the next victim dies all the same."""
+    release = threading.Event()
+
+    class Hanging:
+        name = "hanging"
+
+        def reap(self, pidfd: int) -> int:  # noqa: ARG002 - the interface of a reaper
+            release.wait(20)
+            return 0
+
+    thread = ReaperPool(Hanging(), workers=2)
+    thread.start()
+    children = [hold(1), hold(1)]
+    warrants = [warrant_of(child.pid) for child in children]
+    for warrant in warrants:
+        thread.submit(warrant)
+    assert [child.wait(timeout=10) for child in children] == [-signal.SIGKILL] * 2
+    assert thread.take_results() == []
+    release.set()
+    done: list[ReapResult] = []
+    while len(done) < 2:
+        assert select.select([thread.fd], [], [], 20)[0]
+        done += thread.take_results()
+    thread.stop()
+    for warrant in warrants:
+        os.close(warrant.pidfd)
