@@ -28,6 +28,9 @@ SETTLE_US = 1 * SECOND_US
 MEMCG_SETTLE_US = 100 * MILLISECOND_US
 """A cgroup's memory.stat lags behind the uncharging by its flush."""
 
+PROGRESS_SHARE = 32
+"""Another part in so many of the expected bytes is progress."""
+
 BACK_SHARE = 0.9
 """Nine tenths of the expected bytes count as "the memory is back": the victim may have freed some by itself meanwhile.
 """
@@ -115,6 +118,7 @@ def progressed(credits: tuple[Credit, ...], status: MemoryStatus) -> tuple[Credi
         )
         given, given_swap = given + returned, given_swap + returned_swap
         back = returned + returned_swap >= BACK_SHARE * (credit.expected_bytes + credit.expected_swap_bytes)
+        deadline, progress_bytes = _put_off(credit, returned + returned_swap, status.time_us)
         if _sums_processes(status) and not is_stripped(credit):
             back = (
                 False  # a process that lets go of its memory map shows nothing any more long before its pages are free
@@ -126,10 +130,23 @@ def progressed(credits: tuple[Credit, ...], status: MemoryStatus) -> tuple[Credi
                 lowest_swap_bytes=lowest_swap,
                 returned_bytes=returned,
                 returned_swap_bytes=returned_swap,
+                deadline_us=deadline,
+                progress_bytes=progress_bytes,
                 memory_us=status.time_us if back and credit.memory_us is None else credit.memory_us,
             )
         )
     return tuple(progress)
+
+
+def _put_off(credit: Credit, returned_bytes: int, now_us: int) -> tuple[int, int]:
+    """The deadline, and what had come back when it was set: a killed victim whose memory keeps coming back is given
+    another
+    second. A machine may be a hundred times slower than those the deadline was measured on.
+    """
+    expected = credit.expected_bytes + credit.expected_swap_bytes
+    if credit.phase == KILL and returned_bytes - credit.progress_bytes > expected // PROGRESS_SHARE:
+        return max(credit.deadline_us, now_us + DEADLINE_US), returned_bytes
+    return credit.deadline_us, credit.progress_bytes
 
 
 def outstanding(credits: tuple[Credit, ...], status: MemoryStatus, *, killed_only: bool) -> tuple[int, int]:

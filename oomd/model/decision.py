@@ -123,6 +123,8 @@ class Credit:
     lowest_swap_bytes: int = 0
     returned_bytes: int = 0
     returned_swap_bytes: int = 0
+    progress_bytes: int = 0
+    """What had come back when the deadline was last put off."""
 
 
 @dataclass(frozen=True, slots=True)

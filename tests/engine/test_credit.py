@@ -118,3 +118,16 @@ def test_several_kills_share_what_came_in_order() -> None:
     now = later(0, 100)
     kills = credits.progressed((opened(500, now=now), replace(opened(500, now=now), decision_id="2")), later(0.1, 700))
     assert [kill.returned_bytes // MIB for kill in kills] == [500, 100]
+
+
+def test_deadline_is_put_off_while_memory_keeps_coming() -> None:
+    """On a slow machine the memory may take longer than the deadline: as long as it comes, the next one waits; noise is
+    no progress.
+    """
+    kill = opened(1024, now=later(0, 100))
+    kill = credits.progressed((kill,), later(1.9, 400))[0]
+    assert not credits.is_settled(kill, 1_000_000 + int(2.8 * SECOND_US))
+    assert credits.is_settled(kill, 1_000_000 + int(2.9 * SECOND_US))
+    noise = credits.progressed((kill,), later(2.5, 410))[0]
+    assert noise.deadline_us == kill.deadline_us
+    assert credits.progressed((kill,), later(2.5, 500))[0].deadline_us == 1_000_000 + int(3.5 * SECOND_US)
