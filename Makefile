@@ -1,5 +1,6 @@
 # make run        set up, show the demo, then watch this machine in a dry run
 # make test       set up, run every test
+# make vm         the short selection of the VM lab: a real kernel that really runs out of memory
 # make install    protect this machine: unit, configuration, enable (as root); make uninstall undoes it
 # PYTHON=, PREFIX=, CONFIG=, UNITS= and DESTDIR= say where.
 
@@ -22,7 +23,7 @@ PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
 TEST_PACKAGES := systemd strace
 PIP := pip install --quiet --disable-pip-version-check
 
-.PHONY: setup packages run test lint install uninstall clean
+.PHONY: setup packages run test vm lint install uninstall clean
 
 setup: $(VENV)/.ready
 
@@ -46,6 +47,11 @@ run: setup
 test: setup
 	@.ci/packages $(TEST_PACKAGES)
 	$(BIN)/python -m pytest
+
+# Boots small machines under QEMU and runs them out of memory; the guest is built once, from Debian's packages (needs root).
+vm: setup
+	@.ci/packages mmdebstrap e2fsprogs debian-archive-keyring
+	$(BIN)/python -m pytest -m vm tests/vm
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

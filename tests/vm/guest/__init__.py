@@ -1,0 +1,1 @@
+"""What runs inside the guest: the standard library only, no imports of oomd."""

@@ -1,0 +1,179 @@
+"""Plays one scenario inside the guest and writes down what happened; nothing is judged here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from tests.vm.guest import machine
+
+if TYPE_CHECKING:
+    from typing import Any
+
+LAB = "/run/lab"
+PERIOD_S = 0.025
+SLOW_PERIOD_S = 0.5
+KILLER_SETTLES_S = 1.5
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def play(job: dict[str, Any]) -> None:
+    """Swap, trace, killer, actors, the wait for the end; results in /job/out."""
+    machine.lock_memory()
+    for folder in ("pids", "ready"):
+        os.makedirs(f"{LAB}/{folder}")
+    machine.set_up_swap(job["swap"], job["swap_mib"])
+    for command in job.get("prepare", []):
+        machine.run(*command)
+    machine.start_trace()
+    killer = job["killer"]
+    if killer:
+        start_killer(killer)
+    children = [start_actor(actor) for actor in job["actors"]]
+    wait_until_ready(len(job["actors"]))
+    time.sleep(KILLER_SETTLES_S)
+    before = killer_figures(killer)
+    machine.be_realtime()
+    samples = Sampler(killer, job["watch"], children)
+    machine.mark("go")
+    go = time.monotonic()
+    machine.write(f"{LAB}/go", str(go))
+    ended = samples.watch(go, job["max_s"], job["settle_s"])
+    after = killer_figures(killer)
+    pids = {name: name.split(".")[0] for name in os.listdir(f"{LAB}/pids")}
+    result = {"go": go, "ended": ended, "before": before, "after": after, "peak_rss_kib": samples.peak_rss_kib}
+    result |= {"pids": sorted(pids), "killer_tasks": sorted(samples.killer_tasks), "mem_total": samples.total}
+    machine.save("result.json", json.dumps(result))
+    machine.save("samples.json", json.dumps(samples.rows))
+    machine.save("trace", machine.read(f"{machine.TRACE}/trace"))
+    with open(f"{LAB}/database", "rb") as file:
+        machine.save("database", file.read().hex())
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    machine.save("dmesg", machine.run("dmesg", "--level=emerg,alert,crit,err,warn", check=False))
+    if killer:
+        machine.save("status", machine.run("systemctl", "status", "--no-pager", "-l", killer["unit"], check=False))
+        machine.save(
+            "journal",
+            machine.run("journalctl", "-o", "short-monotonic", "--no-pager", "-u", killer["unit"], check=False),
+        )
+
+
+def start_killer(killer: dict[str, Any]) -> None:
+    """From its unit, as packaged or documented."""
+    if killer.get("site"):
+        machine.install_oomd(killer["site"])
+    for path, text in killer["files"].items():
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        machine.write(path, text)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", killer["unit"])
+
+
+def killer_figures(killer: dict[str, Any] | None) -> dict[str, Any]:
+    """Of the killer's unit: pids, RSS, CPU seconds, major faults, capabilities."""
+    if not killer:
+        return {}
+    figures: dict[str, Any] = {"pids": {}, "rss_kib": 0, "cpu_s": 0.0, "majflt": 0}
+    for pid in machine.processes_of(killer["unit"]):
+        status, stat = machine.read(f"/proc/{pid}/status"), machine.read(f"/proc/{pid}/stat")
+        if not stat:
+            continue
+        fields = stat.rsplit(")", 1)[1].split()
+        rss = int(next((line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")), 0))
+        cpu = (int(fields[11]) + int(fields[12])) / TICKS
+        figures["pids"][pid] = {
+            "rss_kib": rss,
+            "cpu_s": cpu,
+            "majflt": int(fields[9]),
+            "comm": machine.read(f"/proc/{pid}/comm").strip(),
+        }
+        figures["rss_kib"] += rss
+        figures["cpu_s"] += cpu
+        figures["majflt"] += int(fields[9])
+    figures["main"] = int(machine.run("systemctl", "show", "-P", "MainPID", killer["unit"]).strip() or 0)
+    figures["restarts"] = int(machine.run("systemctl", "show", "-P", "NRestarts", killer["unit"]).strip() or 0)
+    return figures
+
+
+def start_actor(actor: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """In a scope, service or control group as the scenario says; its parent is the harness, but for services."""
+    script = ["/usr/bin/python3", "-I", "-S", "/job/tests/vm/guest/actors.py", json.dumps(actor["options"])]
+    command = ["systemd-run", "--quiet", f"--unit={actor['unit']}", f"--slice={actor['slice']}", "--collect"]
+    command += [f"--property={each}" for each in actor.get("properties", [])]
+    command += ["--service-type=exec"] if actor.get("service") else ["--scope"]
+    return subprocess.Popen([*command, *script], stdin=subprocess.DEVNULL)
+
+
+def wait_until_ready(count: int) -> None:
+    """Every actor has filled what it begins with."""
+    limit = time.monotonic() + 90
+    while len(os.listdir(f"{LAB}/ready")) < count:
+        if time.monotonic() > limit:
+            raise RuntimeError(f"only ready: {os.listdir(f'{LAB}/ready')}")
+        time.sleep(0.05)
+
+
+class Sampler:
+    """Memory and pressure 40 times a second, the killer and the watched actors twice a second."""
+
+    def __init__(
+        self, killer: dict[str, Any] | None, watch: list[str], children: list[subprocess.Popen[bytes]]
+    ) -> None:
+        self.rows: list[tuple[float, ...]] = []
+        self.peak_rss_kib = 0
+        self.killer_tasks: set[int] = set()
+        self._unit = killer["unit"] if killer else None
+        self._watch = set(watch)
+        self._children = children
+        self._files = [os.open(f"/proc/{name}", os.O_RDONLY) for name in ("meminfo", "pressure/memory", "vmstat")]
+        self.total = int(os.pread(self._files[0], 4096, 0).split(b"MemTotal:")[1].split()[0])
+        self._group = ""
+        if self._unit:
+            self._group = machine.run("systemctl", "show", "-P", "ControlGroup", self._unit).strip()
+
+    def watch(self, go: float, max_s: float, settle_s: float) -> str:
+        """Samples until a watched actor died and the settling time passed, or the time is over."""
+        due = slow = go
+        end, ended = go + max_s, "time"
+        while due < end:
+            self._sample()
+            if due >= slow:
+                slow = due + SLOW_PERIOD_S
+                self._look_at_killer()
+                if ended == "time" and self._somebody_died():
+                    ended, end = "death", min(end, time.monotonic() + settle_s)
+            due = max(due + PERIOD_S, time.monotonic())
+            time.sleep(max(0.0, due - time.monotonic()))
+        return ended
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        meminfo, pressure, vmstat = (os.pread(fd, 16384, 0) for fd in self._files)
+        row = [round(now, 4)]
+        row += [int(meminfo.split(name, 1)[1].split(None, 1)[0]) for name in (b"MemAvailable:", b"SwapFree:")]
+        row += [int(pressure.rsplit(b"total=", 1)[1]), int(vmstat.split(b"\noom_kill ", 1)[1].split(None, 1)[0])]
+        self.rows.append(tuple(row))
+
+    def _look_at_killer(self) -> None:
+        if not self._group:
+            return
+        rss = 0
+        for task in machine.read(f"/sys/fs/cgroup{self._group}/cgroup.threads").split():
+            self.killer_tasks.add(int(task))
+        for pid in machine.read(f"/sys/fs/cgroup{self._group}/cgroup.procs").split():
+            rss += int((machine.read(f"/proc/{pid}/statm").split() or ["0", "0"])[1]) * 4
+        self.peak_rss_kib = max(self.peak_rss_kib, rss)
+
+    def _somebody_died(self) -> bool:
+        for child in self._children:
+            child.poll()
+        for name in os.listdir(f"{LAB}/pids"):
+            role, pid = name.split(".")
+            if role in self._watch:
+                state = machine.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+                if not state or state[0] in "ZX":
+                    return True
+        return False

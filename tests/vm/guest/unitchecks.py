@@ -1,0 +1,175 @@
+"""The real unit under the real systemd: facts only, as /job/out/checks.json; the host's test judges them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from tests.vm.guest import machine
+from tests.vm.guest.scenario import LAB, start_actor, start_killer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+UNIT = "oomd.service"
+DROP_IN = "/run/systemd/system/oomd.service.d/watchdog.conf"
+CONFIG = "/etc/oomd/oomd.yaml"
+FIELDS = ("CapEff", "CapPrm", "CapBnd", "CapAmb", "VmLck", "VmRSS", "VmSwap", "NoNewPrivs", "Seccomp", "Threads")
+WATCHDOG_S = 4
+PATIENCE_S = 40.0
+
+
+def check(job: dict[str, Any]) -> None:
+    """Everything that the unit promises, in one boot."""
+    facts: dict[str, Any] = {}
+    for folder in ("pids", "ready"):
+        os.makedirs(f"{LAB}/{folder}")
+    machine.write(f"{LAB}/go", "now")
+    os.makedirs(os.path.dirname(DROP_IN), exist_ok=True)
+    # Shorter than shipped, or the test would take minutes; the shipped value is read from the unit file.
+    machine.write(DROP_IN, f"[Service]\nWatchdogSec={WATCHDOG_S}\n")
+    begin = time.monotonic()
+    start_killer(job["killer"])
+    facts["start_s"] = time.monotonic() - begin
+    for step in STEPS:
+        begin = time.monotonic()
+        facts[step.__name__] = step()
+        facts[step.__name__]["took_s"] = round(time.monotonic() - begin, 2)
+        machine.save("checks.json", json.dumps(facts))
+    machine.run("systemctl", "stop", UNIT)
+    facts["after_stop"] = {name: show(name) for name in ("ActiveState", "Result", "ExecMainStatus")}
+    facts["dmesg"] = machine.run("dmesg", check=False)
+    facts["unit_journal"] = machine.run("journalctl", "--no-pager", "-o", "cat", "-u", UNIT, check=False)
+    machine.save("checks.json", json.dumps(facts))
+
+
+def show(name: str) -> str:
+    """A property of the unit."""
+    return machine.run("systemctl", "show", "-P", name, UNIT).strip()
+
+
+def wait_until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> float:
+    """Seconds until it holds; -1 when it never did."""
+    begin = time.monotonic()
+    while not condition():
+        if time.monotonic() - begin > patience_s:
+            return -1.0
+        time.sleep(0.1)
+    return round(time.monotonic() - begin, 3)
+
+
+def journal(event: str) -> list[dict[str, Any]]:
+    """The entries of one kind, as programs read them."""
+    text = machine.run("journalctl", "-o", "json", "--no-pager", "-t", "oomd", f"OOMD_EVENT={event}", check=False)
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def wait_for_news(event: str, before: int) -> float:
+    """Seconds until the journal has more entries of a kind than before; -1 when it never had."""
+    return wait_until(lambda: len(journal(event)) > before)
+
+
+def look_at_service() -> dict[str, Any]:
+    """READY and STATUS."""
+    return {name: show(name) for name in ("ActiveState", "SubState", "Type", "StatusText", "NRestarts", "MainPID")}
+
+
+def look_at_process() -> dict[str, Any]:
+    """What the running killer has: rights, locked memory, scheduling."""
+    pid = int(show("MainPID"))
+    status = dict(line.split(":\t", 1) for line in machine.read(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    facts: dict[str, Any] = {name: status.get(name, "").strip() for name in FIELDS}
+    facts |= {"policy": os.sched_getscheduler(pid), "oom_score_adj": machine.read(f"/proc/{pid}/oom_score_adj").strip()}
+    return facts | {"comm": machine.read(f"/proc/{pid}/comm").strip(), "nice": os.getpriority(os.PRIO_PROCESS, pid)}
+
+
+def leak_until_death(name: str) -> dict[str, Any]:
+    """A leaker that is let loose; how it ended, as its parent saw it."""
+    options = {"do": "leak", "name": name, "rate_mib": 60}
+    begin = time.monotonic()
+    child = start_actor({"options": options, "slice": "user-1000.slice", "unit": f"session-{name}"})
+    try:
+        status = child.wait(timeout=60)
+    except Exception:  # noqa: BLE001 - a leaker that lives on is a fact too
+        child.kill()
+        status = child.wait()
+        return {"status": status, "killed_by_test": True}
+    return {"status": status, "seconds": round(time.monotonic() - begin, 2), "pid": child.pid}
+
+
+def kill_somebody() -> dict[str, Any]:
+    """One ordinary kill, and what the journal has of it."""
+    oom_kills = machine.read("/proc/vmstat").split("oom_kill ")[1].split()[0]
+    facts = leak_until_death("leaker1")
+    facts["reported_s"] = wait_for_news("outcome", 0)
+    facts["decision"], facts["outcome"] = journal("decision"), journal("outcome")
+    facts["kernel_kills"] = int(machine.read("/proc/vmstat").split("oom_kill ")[1].split()[0]) - int(oom_kills)
+    return facts
+
+
+def kill_beside_hung_journal() -> dict[str, Any]:
+    """The same while journald is stopped: the kill must not wait for it, the report may."""
+    before = len(journal("outcome"))
+    daemon = int(machine.run("systemctl", "show", "-P", "MainPID", "systemd-journald.service"))
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        facts = leak_until_death("leaker2")
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    facts["reported_s"] = wait_for_news("outcome", before)
+    return facts | {"outcome": journal("outcome")[before:], "restarts": show("NRestarts")}
+
+
+def reload() -> dict[str, Any]:
+    """A good file is taken, a bad one is refused and told, and the service lives on."""
+    pid, good = show("MainPID"), machine.read(CONFIG)
+    facts: dict[str, Any] = {}
+    for name, text in (("good", good + "\navoid: [something]\n"), ("bad", "level: {term: many}\n")):
+        before = len(journal("reload"))
+        machine.write(CONFIG, text)
+        machine.run("systemctl", "reload", UNIT)
+        facts[f"{name}_s"] = wait_for_news("reload", before)
+        facts[name] = [entry.get("MESSAGE") for entry in journal("reload")[before:]]
+    machine.write(CONFIG, good)
+    machine.run("systemctl", "reload", UNIT)
+    return facts | {"same_pid": show("MainPID") == pid, "state": show("ActiveState")}
+
+
+def hold_watchdog() -> dict[str, Any]:
+    """Two and a half watchdog periods of quiet: systemd must have nothing to complain about."""
+    pid = show("MainPID")
+    time.sleep(2.5 * WATCHDOG_S)
+    return {"same_pid": show("MainPID") == pid, "restarts": show("NRestarts"), "status_text": show("StatusText")}
+
+
+def die() -> dict[str, Any]:
+    """SIGKILL to the killer: a new one is there."""
+    pid = int(show("MainPID"))
+    os.kill(pid, signal.SIGKILL)
+    seconds = wait_until(lambda: show("ActiveState") == "active" and int(show("MainPID")) not in (0, pid))
+    pids = machine.processes_of(UNIT)
+    return {"back_s": seconds, "processes": [machine.read(f"/proc/{each}/comm").strip() for each in pids]}
+
+
+def hang() -> dict[str, Any]:
+    """A stopped killer is ended by the watchdog and started anew."""
+    pid = int(show("MainPID"))
+    os.kill(pid, signal.SIGSTOP)
+    seconds = wait_until(lambda: show("ActiveState") == "active" and int(show("MainPID")) not in (0, pid))
+    return {"back_s": seconds, "restarts": show("NRestarts")}
+
+
+def rate() -> dict[str, Any]:
+    """systemd's own figure of exposure."""
+    text = machine.run("systemd-analyze", "security", "--no-pager", UNIT, check=False)
+    return {"figure": text.strip().splitlines()[-1] if text.strip() else ""}
+
+
+STEPS = (
+    *(look_at_service, look_at_process, kill_somebody, kill_beside_hung_journal),
+    *(reload, hold_watchdog, die, hang, rate),
+)

@@ -1,0 +1,74 @@
+"""The killers: how each is configured and started in the guest, from its packaged unit or its documentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.vm.rootfs import OOMD_PREFIX
+
+if TYPE_CHECKING:
+    from tests.vm.image import Image
+
+TREE = Path(__file__).resolve().parents[2]
+_UNITS = "/etc/systemd/system"
+_CONFIG = "/etc/oomd"
+
+
+@dataclass(frozen=True, slots=True)
+class Killer:
+    """One contestant."""
+
+    name: str
+    unit: str
+    package: str
+    """Debian's package; empty for ours."""
+    configured: str
+    files: dict[str, str] = field(default_factory=dict)
+
+    def version(self, image: Image) -> str:
+        """As the package or our pyproject says."""
+        return image.versions.get(self.package, "") if self.package else our_version()
+
+    def plan(self) -> dict[str, Any]:
+        """What the guest needs to know."""
+        return {"name": self.name, "unit": self.unit, "files": self.files}
+
+
+def our_version() -> str:
+    """The version in pyproject.toml."""
+    for line in (TREE / "pyproject.toml").read_text().splitlines():
+        if line.startswith("version = "):
+            return line.split('"')[1]
+    raise ValueError("pyproject.toml has no version")
+
+
+def our_files() -> dict[str, str]:
+    """The real unit and the shipped configuration, as ``make install`` lays them."""
+    unit = (TREE / "systemd/oomd.service").read_text()
+    unit = unit.replace("@BIN@", f"{OOMD_PREFIX}/bin").replace("@CONFIG@", _CONFIG)
+    return {f"{_UNITS}/oomd.service": unit, f"{_CONFIG}/oomd.yaml": (TREE / "configs/oomd.yaml").read_text()}
+
+
+_SLICE_PRESSURE = "[Slice]\nManagedOOMMemoryPressure=kill\n"
+OOMD = Killer("oomd", "oomd.service", "", "its unit, its shipped configuration", our_files())
+ALL = (
+    OOMD,
+    Killer("earlyoom", "earlyoom.service", "earlyoom", "Debian's unit and default file"),
+    Killer("nohang", "nohang.service", "nohang", "Debian's unit and nohang.conf"),
+    Killer(
+        "systemd-oomd",
+        "systemd-oomd.service",
+        "systemd-oomd",
+        "Debian's unit; ManagedOOMSwap=kill on the root slice (packaged), "
+        "ManagedOOMMemoryPressure=kill on system.slice and user.slice",
+        {
+            f"{_UNITS}/system.slice.d/oom.conf": _SLICE_PRESSURE,
+            f"{_UNITS}/user.slice.d/oom.conf": _SLICE_PRESSURE,
+        },
+    ),
+    Killer("meta-oomd", "oomd.service", "oomd", "Debian's unit and oomd.json"),
+)
+BY_NAME = {killer.name: killer for killer in ALL}
+NAMES = (*BY_NAME, "none")

@@ -1,0 +1,89 @@
+"""One run: a scenario, a killer, a guest; and what it measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.vm import killers, qemu, scenarios, wheel
+from tests.vm.measure import Figures, measure
+
+if TYPE_CHECKING:
+    from tests.vm.image import Image
+
+BOOT_ALLOWANCE_S = 120.0
+"""Beyond a scenario's own length: boot, start of the actors, power off, on a busy host."""
+UNIT_TIMEOUT_S = 280.0
+SUITE_TIMEOUT_S = 1500.0
+SUITE_MEMORY_MIB = 4608
+"""One of the tests shares 3 GiB among forked processes."""
+
+
+def run_scenario(
+    image: Image,
+    name: str,
+    killer: str,
+    *,
+    swap: str | None = None,
+    memory_mib: int = 512,
+    cpus: int = 1,
+    keep: Path | None = None,
+) -> Figures:
+    """Plays a scenario under a killer and measures it. ``keep``: a folder that gets everything the guest wrote."""
+    scenario = scenarios.BY_NAME[name]
+    swap = swap or scenario.swap
+    job: dict[str, Any] = {
+        "kind": "scenario",
+        "swap": swap,
+        "swap_mib": scenarios.swap_mib(swap, memory_mib),
+        "actors": scenario.cast(memory_mib),
+        "watch": list(scenario.watch),
+        "max_s": scenario.max_s,
+        "settle_s": scenario.settle_s,
+        "prepare": [list(command) for command in scenario.prepare],
+        "killer": None,
+    }
+    disk: dict[str, bytes | Path] = {}
+    if killer != "none":
+        job["killer"] = killers.BY_NAME[killer].plan()
+    if killer == "oomd":
+        job["killer"]["site"] = wheel.guest_site(image)
+        disk["site"] = wheel.site_folder(image)
+    disk["job.json"] = json.dumps(job).encode()
+    machine = qemu.Machine(memory_mib, cpus, job["swap_mib"] if swap == "disk" else 0)
+    run = qemu.run_guest(image, disk, machine, scenario.max_s + BOOT_ALLOWANCE_S)
+    figures = measure(run, scenario, swap, killer)
+    if keep is not None:
+        _keep(keep, run, figures)
+    return figures
+
+
+def _keep(folder: Path, run: qemu.GuestRun, figures: Figures) -> None:
+    for path, content in {**run.out, "console": run.console.encode()}.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    (folder / "figures.json").write_text(json.dumps(figures.plain(), indent=1))
+
+
+def check_unit(image: Image) -> qemu.GuestRun:
+    """One boot with the real unit under the real systemd; the facts are in checks.json."""
+    job = {"kind": "unit", "killer": {**killers.OOMD.plan(), "site": wheel.guest_site(image)}}
+    disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
+    return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
+
+
+def run_suite(image: Image, arguments: list[str], *, timeout_s: float = SUITE_TIMEOUT_S) -> qemu.GuestRun:
+    """The integration tests of the tree, inside the guest, with swap; pytest's words are in the file ``pytest``."""
+    job = {"kind": "suite", "swap": "zram", "swap_mib": SUITE_MEMORY_MIB // 2, "site": wheel.guest_site(image)}
+    job["arguments"] = arguments or ["tests/integration"]
+    with tempfile.TemporaryDirectory(prefix="oomd-suite-") as name:
+        tree = Path(name) / "tree"
+        shutil.copytree(killers.TREE / "tests", tree / "tests", ignore=shutil.ignore_patterns("__pycache__", "vm"))
+        shutil.copy(killers.TREE / "pyproject.toml", tree)
+        disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "tree": tree}
+        disk["site"] = wheel.site_folder(image)
+        return qemu.run_guest(image, disk, qemu.Machine(SUITE_MEMORY_MIB), timeout_s)

@@ -1,0 +1,133 @@
+"""The short selection of the VM lab; the whole matrix is ``python -m tests.vm scoreboard``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any
+
+import pytest
+
+from tests.vm import killers
+from tests.vm.image import Image, ImageError, ensure_image
+from tests.vm.runs import check_unit, run_scenario
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+SCHED_FIFO = 1
+CAPABILITIES = {"DAC_READ_SEARCH": 2, "KILL": 5, "IPC_LOCK": 14, "SYS_PTRACE": 19, "SYS_NICE": 23, "SYS_RESOURCE": 24}
+"""Bit numbers (linux/capability.h)."""
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    """The guest; where none can be built a developer skips, CI fails."""
+    try:
+        return ensure_image()
+    except ImageError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no guest here: {error}")
+
+
+@pytest.fixture(scope="module")
+def facts(image: Image) -> dict[str, Any]:
+    """What one boot with the real unit showed."""
+    run = check_unit(image)
+    assert "failure" not in run.out, run.out["failure"].decode()
+    assert run.ended == "poweroff", (run.ended, run.console, run.out.get("checks.json"))
+    return dict(json.loads(run.out["checks.json"]))
+
+
+@pytest.mark.parametrize(("name", "swap"), [("leak", "none"), ("leak", "zram"), ("innocent", "zram")])
+def test_scenario(image: Image, name: str, swap: str) -> None:
+    """A machine out of memory: the right one dies by oomd's hand, the kernel has nothing to do, the database lives."""
+    figures = run_scenario(image, name, "oomd", swap=swap)
+    assert figures.verdict == "ok", figures
+    assert figures.killed_by == ("-" if name == "innocent" else "oomd"), figures
+    assert figures.major_faults == 0, figures
+
+
+def test_service_is_ready(facts: dict[str, Any]) -> None:
+    """systemd heard READY and shows a status."""
+    service = facts["look_at_service"]
+    assert (service["ActiveState"], service["SubState"], service["Type"]) == ("active", "running", "notify")
+    assert service["NRestarts"] == "0"
+    assert service["StatusText"]
+
+
+def test_rights_and_protection(facts: dict[str, Any]) -> None:
+    """The killer has the declared capabilities and no other, locked memory, a real-time class, oom_score_adj -1000."""
+    process = facts["look_at_process"]
+    unit = (killers.TREE / "systemd/oomd.service").read_text()
+    (declared,) = re.findall(r"^CapabilityBoundingSet=(.+)$", unit, re.MULTILINE)
+    mask = sum(1 << CAPABILITIES[name.removeprefix("CAP_")] for name in declared.split())
+    assert [int(process[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")] == [mask] * 3
+    assert process["NoNewPrivs"] == "1"
+    assert process["Seccomp"] == "2"
+    assert int(process["VmLck"].split()[0]) >= 8 * 1024
+    assert process["VmSwap"].split()[0] == "0"
+    assert process["policy"] & ~os.SCHED_RESET_ON_FORK == SCHED_FIFO
+    assert process["oom_score_adj"] == "-1000"
+
+
+def test_kill_and_its_journal_fields(facts: dict[str, Any]) -> None:
+    """A kill is two journal entries with one id, and every field is where the documentation says."""
+    kill = facts["kill_somebody"]
+    assert kill["status"] in (-15, -9), kill
+    assert kill["kernel_kills"] == 0
+    decision, outcome = kill["decision"][0], kill["outcome"][0]
+    assert decision["OOMD_DECISION_ID"] == outcome["OOMD_DECISION_ID"]
+    assert decision["OOMD_VICTIM_PID"] == str(kill["pid"])
+    assert decision["OOMD_VICTIM_COMM"] == outcome["OOMD_VICTIM_COMM"] == "leaker1"
+    assert decision["OOMD_REASON"]
+    assert decision["SYSLOG_IDENTIFIER"] == "oomd"
+    assert int(outcome["OOMD_RETURNED_BYTES"]) > 64 << 20
+
+
+def test_hung_journal_costs_nothing(facts: dict[str, Any]) -> None:
+    """With journald stopped the leaker dies all the same, about as soon; the report comes once it runs again (F10)."""
+    kill = facts["kill_beside_hung_journal"]
+    assert kill["status"] in (-15, -9), kill
+    assert kill["restarts"] == "0"
+    assert kill["seconds"] < facts["kill_somebody"]["seconds"] + 5
+    assert kill["reported_s"] >= 0
+    assert kill["outcome"][0]["OOMD_VICTIM_COMM"] == "leaker2"
+
+
+def test_reload(facts: dict[str, Any]) -> None:
+    """A good file is taken, a bad one refused and told; the process stays."""
+    told = facts["reload"]
+    assert told["good_s"] >= 0, told
+    assert told["bad_s"] >= 0, told
+    assert told["same_pid"]
+    assert told["state"] == "active"
+
+
+def test_watchdog(facts: dict[str, Any]) -> None:
+    """A quiet killer keeps its watchdog; one that hangs is replaced."""
+    assert facts["hold_watchdog"]["same_pid"], facts["hold_watchdog"]
+    assert facts["hold_watchdog"]["restarts"] == "0"
+    assert 0 <= facts["hang"]["back_s"] < 40, facts["hang"]
+
+
+def test_killed_killer_comes_back(facts: dict[str, Any]) -> None:
+    """After SIGKILL the unit is active again with one killer and one outside process."""
+    assert 0 <= facts["die"]["back_s"] < 30, facts["die"]
+    assert len(facts["die"]["processes"]) == 2, facts["die"]
+
+
+def test_no_call_was_refused(facts: dict[str, Any]) -> None:
+    """The seccomp filter killed nobody, and the service ended well."""
+    assert "SIGSYS" not in facts["unit_journal"]
+    assert "status=31" not in facts["unit_journal"]
+    assert facts["after_stop"]["ActiveState"] == "inactive", facts["after_stop"]
+    assert facts["after_stop"]["Result"] == "success"
+
+
+def test_exposure_is_recorded(facts: dict[str, Any], record_property: Any) -> None:
+    """``systemd-analyze security`` has a figure, and it is not worse than medium."""
+    figure = facts["rate"]["figure"]
+    record_property("systemd-analyze security", figure)
+    words = figure.replace(":", " ").split()
+    assert min(float(word) for word in words if word.replace(".", "").isdigit()) < 5.0, figure
