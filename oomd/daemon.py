@@ -81,7 +81,9 @@ class Daemon:
         self._outside_pid = options.outside_pid
         self._outside_gone_us: int | None = None
         self._told_decisions = 0
-        self._notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", ""), int(os.environ.pop("WATCHDOG_USEC", "0") or 0))
+        # Under `exec` the service manager's socket is the command's, not ours.
+        address = "" if options.child_pid else os.environ.pop("NOTIFY_SOCKET", "")
+        self._notifier = Notifier(address, int(os.environ.pop("WATCHDOG_USEC", "0") or 0) if address else 0)
         self._proc_fd = os.open(options.proc_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._waiter = Waiter()
         self._signals = SignalPipe((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD))
