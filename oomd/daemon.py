@@ -12,9 +12,9 @@ import time
 from dataclasses import dataclass
 
 from oomd.config.compiled import from_plain
-from oomd.kernel.cgroup import open_cgroup_memory
+from oomd.kernel.cgroup import CGROUP_ROOT, open_cgroup_memory
 from oomd.kernel.features import probe_features
-from oomd.kernel.files import PAGE_BYTES, KernelFile
+from oomd.kernel.files import PAGE_BYTES, open_optional
 from oomd.kernel.process import parse_stat, read_pid_file
 from oomd.kernel.psi import open_trigger
 from oomd.kernel.scope import ScopeGuard
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from oomd.model.config import Config
     from oomd.model.report import Plain
 
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+PASSED_ON = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGWINCH, signal.SIGCONT)
+"""What `exec` hands on to its command besides."""
 SWITCH_INTERVAL_S = 1e-4
 """How long a busy thread of ours keeps the interpreter: a handoff costs 8 ms at p99 by default, 0.3 ms so."""
 STACK_BYTES = 256 * 1024
@@ -65,6 +68,7 @@ class Options:
     """``oomd exec``: the command that is guarded; its end ends the daemon, its status is ours."""
     usage_cgroup: str = ""
     """The cgroup whose memory is the budget's usage; empty: the processes in scope."""
+    cgroup_root: str = CGROUP_ROOT
     lock_fd: int = -1
     """Holds the lock of the runtime directory for as long as we live."""
 
@@ -86,7 +90,9 @@ class Daemon:
         self._notifier = Notifier(address, int(os.environ.pop("WATCHDOG_USEC", "0") or 0) if address else 0)
         self._proc_fd = os.open(options.proc_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._waiter = Waiter()
-        self._signals = SignalPipe((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD))
+        self._signals = SignalPipe(
+            (*STOPPING, signal.SIGHUP, signal.SIGCHLD, *(PASSED_ON if options.child_pid else ()))
+        )
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # `exec` blocked them until somebody could listen
         self._capabilities = own_capabilities(self._proc_fd)
         self._own_pids = own_and_ancestors(self._proc_fd) | {options.outside_pid}
@@ -125,19 +131,16 @@ class Daemon:
 
     def _build_table(self) -> ProcessTable:
         proc = self.options.proc_dir
-        table = ProcessTable(
+        return ProcessTable(
             self._proc_fd,
             self._guard,
             frozenset(self._own_pids),
-            vmstat=KernelFile(f"{proc}/vmstat"),
-            loadavg=KernelFile(f"{proc}/loadavg", size=256, single_record=True),
+            vmstat=open_optional(f"{proc}/vmstat"),
+            loadavg=open_optional(f"{proc}/loadavg"),
             page_bytes=PAGE_BYTES,
             fault_pages=read_fault_pages(),
             account_all=self.config.budget_bytes is not None and not self.options.usage_cgroup,
         )
-        if self.options.child_pid:
-            table.last_pids |= {self.options.child_pid}
-        return table
 
     def _build_gate(self) -> tuple[Gate | None, ReaperPool | None]:
         if self.config.dry_run:
@@ -150,7 +153,8 @@ class Daemon:
         sampler = Sampler(self.options.proc_dir, PAGE_BYTES)
         usage = None
         if self.config.budget_bytes is not None and self.options.usage_cgroup:
-            usage = open_cgroup_memory(self.options.usage_cgroup).read_usage_bytes
+            root = self.options.cgroup_root
+            usage = open_cgroup_memory(self.options.usage_cgroup, root=root).read_usage_bytes
         parts = Parts(
             waiter=self._waiter,
             sampler=sampler,
@@ -196,7 +200,15 @@ class Daemon:
             self._waiter.watch(self._reaper.fd, "reaper")
         for root in self._guard.roots:
             if root != os.getpid():
-                self._waiter.watch(os.pidfd_open(root), "root")
+                self._watch_root(root)
+
+    def _watch_root(self, root: int) -> None:
+        try:
+            fd = os.pidfd_open(root)
+        except OSError:  # it ended just now
+            self.loop.stopping = not self.options.child_pid
+            return
+        self._waiter.watch(fd, ("root", fd))
 
     def _on_event(self, key: Hashable, lost: bool) -> None:
         if key == "signals":
@@ -204,8 +216,11 @@ class Daemon:
                 self._on_signal(number)
         elif key == "link":
             self._on_link()
-        elif key == "root":
-            self.loop.stopping = True
+        elif isinstance(key, tuple) and key[0] == "root":
+            self._waiter.unwatch(key[1])
+            os.close(key[1])
+            # A command that we started is waited for all the same: its status is ours, and nobody is in scope any more.
+            self.loop.stopping = not self.options.child_pid
         elif isinstance(key, tuple) and key[0] == "pressure" and lost:
             self._waiter.unwatch(key[1])  # it would be ready for ever
             os.close(key[1])
@@ -219,7 +234,9 @@ class Daemon:
             if not self._link.send({"event": "reload_request", "time": time.time()}):
                 self._notifier.send("READY=1")
         elif self.options.child_pid:
-            if number != signal.SIGINT:  # the terminal has sent that one to the command itself
+            # A terminal has sent SIGINT and SIGQUIT to the command itself.
+            from_terminal = number in (signal.SIGINT, signal.SIGQUIT) and os.isatty(0)
+            if not from_terminal and not self.loop.stopping:
                 pass_signal(self.options.child_pid, number)
         else:
             self.loop.stopping = True
@@ -286,8 +303,8 @@ class Daemon:
             return
         dropped = self._link.dropped
         self._outside_gone_us = None
-        self._outside_pid = outside.pid
         self._own_pids = (self._own_pids - {self._outside_pid}) | {outside.pid}
+        self._outside_pid = outside.pid
         self._table.own_pids = frozenset(self._own_pids)
         if self._gate is not None:
             self._gate.own_pids = frozenset(self._own_pids)
@@ -318,8 +335,8 @@ def own_and_ancestors(proc_fd: int) -> frozenset[int]:
     pid = os.getpid()
     while pid > 0 and pid not in pids:
         pids.add(pid)
-        data = read_pid_file(proc_fd, pid, "stat")
-        pid = parse_stat(data).ppid if data is not None else 0
+        data = read_pid_file(proc_fd, pid, "stat", denied=b"")
+        pid = parse_stat(data).ppid if data else 0
     return frozenset(pids)
 
 
@@ -337,8 +354,8 @@ def pass_signal(child_pid: int, number: int) -> None:
     """Hand a signal on to the command that we started: our child, not yet waited for, so its pid is nobody else's."""
     try:
         os.kill(child_pid, number)
-    except ProcessLookupError:
-        return
+    except OSError:
+        return  # it has ended, or has become another user's
 
 
 def main() -> None:
@@ -359,4 +376,14 @@ def main() -> None:
         if options.child_pid:
             pass_signal(options.child_pid, signal.SIGTERM)  # never leave the command running unguarded
         sys.exit(2)
-    sys.exit(daemon.run())
+    except BaseException:
+        if options.child_pid:
+            pass_signal(options.child_pid, signal.SIGTERM)
+        raise
+    try:
+        status = daemon.run()
+    except BaseException:
+        if options.child_pid:
+            pass_signal(options.child_pid, signal.SIGTERM)
+        raise
+    sys.exit(status)

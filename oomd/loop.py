@@ -34,6 +34,8 @@ MOST_TRIES = 8
 """Candidates that are tried in one tick when warrants are refused."""
 PATIENCE_US = {TERM: 1 * SECOND_US, KILL: 300_000}
 """How long a decision waits for the first measurement of a process whose memory may be mostly its relatives'."""
+NOBODY_US = 500_000
+"""How long nobody is looked for when a moment ago nobody could be killed."""
 REPEAT_US = 10 * SECOND_US
 """How often the same "nobody may be killed" or "resting" is told."""
 
@@ -82,6 +84,7 @@ class Loop:
         self._alerted_until_us = 0
         self._waiting_since_us: int | None = None
         self._told = ("", 0)
+        self._nobody_until_us = 0
 
     def run(self) -> None:
         """Tick until somebody sets :attr:`stopping`."""
@@ -120,7 +123,9 @@ class Loop:
                 self.parts.on_event(key, lost)
 
     def _observe(self) -> MemoryStatus:
-        status = self.parts.sampler.read_status(clock_us(), per_cpu_lists=bool(self.state.credits))
+        # Per-CPU lists are the machine's, so they say nothing of a budget; a kill's baseline must already hold them.
+        lists = self.parts.limit_bytes is None and (self.pace.warm or bool(self.state.credits))
+        status = self.parts.sampler.read_status(clock_us(), per_cpu_lists=lists)
         if self.parts.limit_bytes is None:
             return status
         if self.parts.read_cgroup_usage is not None:
@@ -162,7 +167,7 @@ class Loop:
     def _may_act(self, detections: tuple[Detection, ...], status: MemoryStatus) -> bool:
         """Whether an alarm asks for a victim now: the rules of select() in short, to spare it the look at processes."""
         alarm = fired(detections)
-        if alarm is None or status.time_us < self.state.resting_until_us:
+        if alarm is None or status.time_us < max(self.state.resting_until_us, self._nobody_until_us):
             return False
         return alarm.critical or not self.state.credits
 
@@ -175,8 +180,9 @@ class Loop:
         summed = self.parts.limit_bytes is not None and self.parts.read_cgroup_usage is None
         if self.pace.warm and not summed and self.parts.table.wants_scan(status.time_us):
             self.parts.table.scan(status, clock_us)
-        budget = status.budget
-        if self.pace.warm or (budget is not None and 2 * budget.usage_bytes > budget.limit_bytes):
+        # By the upper bound: what forked processes are taken to share may long have become their own.
+        limit = self.parts.limit_bytes
+        if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
             self.parts.sharing.ask(self.parts.table.leaders, status.time_us)
         self.parts.sharing.collect(self.parts.table.rows)
 
@@ -210,6 +216,7 @@ class Loop:
                 self.state = self.parts.executor.await_death(identity, decision.target, decision.status, self.state)
             return
         if decision.action == NOTIFY:
+            self._nobody_until_us = decision.status.time_us + NOBODY_US
             self._tell_seldom(decision)
             return
         if self._must_wait(decision):

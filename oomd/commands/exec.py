@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from oomd.commands.launch import become_killer
 from oomd.commands.options import MISTAKE, complain, load_or_complain, overrides_of
-from oomd.daemon import narrowed_by_environment
+from oomd.daemon import PASSED_ON, STOPPING, narrowed_by_environment
 from oomd.kernel.cgroup import CgroupError, open_cgroup_memory
 from oomd.kernel.process import parse_cgroup
 from oomd.kernel.scope import ScopeGuard
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+BLOCKED = (*STOPPING, signal.SIGHUP, *PASSED_ON)
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 """Exit statuses of a command that could not be started, as shells have them."""
@@ -80,9 +80,9 @@ def _start(command: list[str]) -> tuple[int, int]:
     """The pid of the started command; or 0 and the exit status for one that cannot be started."""
     # What arrives from now on waits until the killer's handlers stand: the mask outlives exec, and the command gets a
     # clean one.
-    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     prctl_set_child_subreaper()  # orphans of the command become ours: nothing escapes the tree
-    defaults = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM)
+    defaults = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM)
     try:
         return os.posix_spawnp(command[0], command, os.environ, setsigdef=defaults, setsigmask=()), 1
     except FileNotFoundError:

@@ -20,7 +20,7 @@ from oomd.daemon import narrowed_by_environment, own_and_ancestors
 from oomd.engine.detection import initial_state, longest_window_us, observe
 from oomd.engine.selection import select
 from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
-from oomd.kernel.files import PAGE_BYTES, KernelFile, KernelFormatError
+from oomd.kernel.files import PAGE_BYTES, KernelFormatError, open_optional
 from oomd.kernel.scope import ScopeGuard
 from oomd.loop import clock_us
 from oomd.model.config import Config
@@ -80,8 +80,8 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
         proc_fd,
         ScopeGuard(scope, proc_fd),
         own,
-        vmstat=_optional(f"{proc_dir}/vmstat"),
-        loadavg=_optional(f"{proc_dir}/loadavg"),
+        vmstat=open_optional(f"{proc_dir}/vmstat"),
+        loadavg=open_optional(f"{proc_dir}/loadavg"),
         page_bytes=PAGE_BYTES,
         account_all=True,
     )
@@ -176,10 +176,3 @@ def _assumed(detections: tuple[Detection, ...]) -> tuple[Detection, ...]:
     assumed = Evidence("assumed", holds=True, text="memory is assumed to be low (--assume-low)")
     first = detections[0]
     return (replace(first, fired=True, evidence=(assumed, *first.evidence)), *detections[1:])
-
-
-def _optional(path: str) -> KernelFile | None:
-    try:
-        return KernelFile(path)
-    except OSError:
-        return None

@@ -39,7 +39,10 @@ def become_killer(
         "quiet": quiet,
     }
     argument = json.dumps(outside).replace(f'"{LINK_TOKEN}"', LINK_TOKEN)
-    argv = [sys.executable, "-m", "oomd.outside.main", argument]
+    # -P and not -m: a folder that we are started in must not lend us its modules.
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = f"import sys; sys.path.append({package!r}); from oomd.outside.main import main; main()"
+    argv = [sys.executable, "-P", "-c", code, argument]
     started = spawn_outside(argv, LINK_TOKEN)
     everything = {
         "config": to_plain(config),

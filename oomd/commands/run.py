@@ -16,6 +16,7 @@ from oomd.commands.options import (
     overrides_of,
 )
 from oomd.daemon import narrowed_by_environment
+from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
 from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import CGROUP, ScopeError
@@ -57,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         keep_fds=(lock_fd,),
         lock_fd=lock_fd,
         proc_dir=arguments.proc or "/proc",
+        cgroup_root=arguments.cgroup or CGROUP_ROOT,
         usage_cgroup=_usage_cgroup(config),
     )
     return 1

@@ -193,10 +193,8 @@ def _stall(walker: Walker, node: yaml.Node | None) -> Stall:
 
 
 def _is_above(one: Threshold, other: Threshold) -> bool:
-    """Whether a limit is above another on every machine as far as their parts can be compared."""
-    shares = one.share is not None and other.share is not None and one.share > other.share
-    sizes = one.size_bytes is not None and other.size_bytes is not None and one.size_bytes > other.size_bytes
-    return shares or sizes
+    """Whether a limit is above another on a machine of any size, from 1 MiB to 64 TiB."""
+    return any(one.resolve_bytes(1 << power) > other.resolve_bytes(1 << power) for power in range(20, 47))
 
 
 def _preferences(walker: Walker, nodes: dict[str, yaml.Node]) -> Preferences:

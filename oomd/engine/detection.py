@@ -90,7 +90,7 @@ def _view(status: MemoryStatus, state: EngineState, *, killed_only: bool) -> Vie
     memory, swap = outstanding(state.credits, status, killed_only=killed_only)
     return View(
         status=status,
-        available_bytes=status.available_bytes + status.pcp_bytes + memory,
+        available_bytes=status.available_bytes + (status.pcp_bytes if state.credits else 0) + memory,
         swap_free_bytes=min(status.swap_total_bytes, status.swap_free_bytes + swap),
         history=state.history,
     )

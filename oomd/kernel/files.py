@@ -151,3 +151,11 @@ def _unescape(part: bytes) -> bytes:
         return bytes((int(part[:3], 8),)) + part[3:]
     except ValueError:
         return b"\\" + part
+
+
+def open_optional(path: str) -> KernelFile | None:
+    """The file kept open, or None where there is none: recorded trees hold what they hold."""
+    try:
+        return KernelFile(path)
+    except OSError:
+        return None

@@ -6,6 +6,7 @@ pidfds, and the reaper's results.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 
 SIGTERM = 15
+SIGKILL = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +175,12 @@ class Executor:
 
     def _kill(self, warrant: Warrant) -> None:
         assert self._reaper is not None
-        self._reaping.add(warrant.id)
-        self._reaper.submit(warrant)
+        try:
+            self._reaper.submit(warrant)
+            self._reaping.add(warrant.id)
+        except OSError:  # no descriptor left for the reaper's copy: a kill without a reap is better than none
+            with contextlib.suppress(OSError):
+                pidfd_send_signal(warrant.pidfd, SIGKILL)
 
     def _status_of(self, credit: Credit) -> str:
         if self.dry_run:

@@ -58,7 +58,10 @@ class Gate:
         pid = process.id.pid
         if pid <= 1 or pid in self.own_pids or pid == os.getpid():
             raise Refused("is pid 1, oomd itself or what started it")
-        pidfd = open_pidfd(pid)
+        try:
+            pidfd = open_pidfd(pid)
+        except OSError as error:
+            raise Refused(f"cannot be opened ({error.strerror})") from error
         if pidfd is None:
             raise Refused(GONE)
         try:

@@ -157,6 +157,10 @@ class ProcessTable:
         grown = growth_pages(self._base, now, fault_pages=self._fault_pages) * self._page_bytes
         return self._rest_bytes + max(0, grown - self._explained_bytes)
 
+    def most_bytes(self) -> int:
+        """The most that the leaders can use together, if they share nothing."""
+        return sum(row.size_bytes + row.shmem_bytes for row in self._leaders)
+
     def usage_bytes(self) -> int:
         """Anonymous memory, shared memory and swap of everything in scope."""
         return sum(self._condemned.values()) + sum_usage(
@@ -230,6 +234,9 @@ class ProcessTable:
 
     def _choose_leaders(self) -> None:
         former = self._leaders
+        if not self._guard.scope.is_machine:
+            for row in self._rows.values():
+                row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid if row.exact else None)
         able = []
         for row in sorted(self._rows.values(), key=_by_size):
             row.base_size_bytes = row.size_bytes
@@ -241,13 +248,9 @@ class ProcessTable:
             if len(self._leaders) >= LEADERS:
                 self._rest_bytes = row.size_bytes
                 break
-            row.out_of_scope = self._guard.why_outside_tree(row.pid, row.start_ticks)
             if row.pid in self.own_pids or row.out_of_scope or not (row.exact or row.read_status(self._proc_fd)):
                 continue
             row.read_details(self._proc_fd)
-            row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
-            if row.out_of_scope:
-                continue
             row.keep(self._proc_fd)
             self._leaders.append(row)
         for row in former:

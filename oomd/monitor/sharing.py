@@ -22,7 +22,7 @@ WORTH_BYTES = 16 << 20
 """Below this the difference decides nothing."""
 
 MOST = 8
-"""Leaders that are measured."""
+"""Measurements asked for at a time."""
 
 MOST_REMEMBERED = 1024
 """Condemned or unreadable processes that are remembered, oldest dropped first."""
@@ -58,8 +58,10 @@ class SharingMeter:
         """Have the foremost leaders measured that were not of late; never more often than the overhead allows, but a
         first time at once.
         """
-        for row in leaders[:MOST]:
+        for row in sorted(leaders, key=_longest_unmeasured):
             process_id = row.id
+            if len(self._pending) >= MOST:
+                return
             if row.size_bytes < WORTH_BYTES or process_id in self._pending or process_id in self._condemned:
                 continue
             if row.measured_us is not None and (now_us - row.measured_us < FRESH_US or now_us < self._rest_until_us):
@@ -101,6 +103,10 @@ class SharingMeter:
             if process_id not in self._condemned:
                 rollup = read_rollup(self._proc_fd, process_id.pid)
             self._answers.put((process_id, rollup, begin_us, time.monotonic_ns() // 1000))
+
+
+def _longest_unmeasured(row: Row) -> tuple[int, int]:
+    return (-1 if row.measured_us is None else row.measured_us, -row.size_bytes)
 
 
 def has_twin(row: Row, leaders: list[Row]) -> bool:

@@ -98,6 +98,9 @@ class ReaperPool:
                 self._be_realtime()
             try:
                 self._results.append(self._kill_and_reap(warrant))
+            except OSError as error:  # no backend may end a worker
+                failed = error.errno or errno.EIO
+                self._results.append(ReapResult(warrant.id, 0, time.monotonic_ns() // 1000, "failed", failed, 0))
             finally:
                 os.close(warrant.pidfd)
             os.eventfd_write(self.fd, 1)

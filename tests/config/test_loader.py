@@ -73,7 +73,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 scope: uid:1000
 budget: 2GiB
 dry_run: yes
-level: {term: 64MiB, kill: 1%, swap: 20%, grace: 1.5s}
+level: {term: 64MiB, kill: 16MiB, swap: 20%, grace: 1.5s}
 stall: {term: 30%, kill: 60%, over: 4s, available: 1GiB, grace: 0s}
 protect: [default, mydb]
 prefer: [chrom*]
@@ -91,7 +91,7 @@ runtime_dir: /tmp/x
         "available memory is below 64MiB",
         "free swap is below 20% (or there is none)",
     ]
-    assert level.critical[0][0].words() == "available memory is below 1%"
+    assert level.critical[0][0].words() == "available memory is below 16MiB"
     assert (level.grace_us, stall.grace_us) == (1_500_000, 0)
     assert stall.when[0][0].words() == "memory pressure (full) is 30% or more over 4s"
     assert stall.critical[0][0].words() == "memory pressure (full) is 60% or more over 4s"

@@ -189,6 +189,13 @@ def as_nobody(role: str, *words: str) -> None:
     ROLES[role](*words)
 
 
+def parent(most_mib: str) -> None:
+    """A leaker with small children of its own."""
+    for number in range(3):
+        start("hold", f"child{number}", "6")
+    leak("leaker", most_mib)
+
+
 def orphan(most_mib: str) -> None:
     """A leaker whose parent is gone."""
     if os.fork() == 0:
@@ -231,6 +238,7 @@ ROLES = {
         crowd,
         dead_leader,
         family,
+        parent,
         preforked,
         orphan,
         status,

@@ -226,3 +226,21 @@ def test_closed_standard_descriptors() -> None:
     scope = {"OOMD_SCOPE": f"tree:{os.getpid()}"}
     done = subprocess.run(["sh", "-c", command], timeout=30, check=False, env={**os.environ, **scope})
     assert done.returncode == 5
+
+
+def test_command_itself_is_taken_when_it_is_the_one() -> None:
+    """The command that was started is a process like the others: its small children do not die in its place."""
+    with guarded("200MiB", "parent", "400") as run:
+        run.wait_event("outcome")
+        assert run.wait_end() == 128 + signal.SIGTERM
+        assert run.victims() == ["leaker"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
+def test_other_signals_are_handed_on(number: signal.Signals) -> None:
+    """What would end oomd exec reaches the command instead, whose end is ours: it is never left unguarded."""
+    with guarded("1GiB", "hold", "bystander", "8") as run:
+        pid = int(run.wait_words("holding").split()[2])
+        run.process.send_signal(number)
+        assert run.wait_end() == 128 + number
+        assert not os.path.exists(f"/proc/{pid}")

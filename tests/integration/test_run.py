@@ -67,7 +67,7 @@ def daemon(root: subprocess.Popen[bytes], folder: Path, *options: str, budget: s
 def outside_of(run: Guarded) -> psutil.Process:
     """The outside process of a daemon."""
     children: list[psutil.Process] = psutil.Process(run.process.pid).children()
-    return next(child for child in children if "oomd.outside.main" in child.cmdline())
+    return next(child for child in children if "oomd.outside.main" in " ".join(child.cmdline()))
 
 
 def wait_until(what: str, true: object, patience_s: float = PATIENCE_S) -> None:

@@ -261,3 +261,18 @@ def test_leaders_answer_is_the_full_scans(tree: ProcTree, open_table: Any, seed:
             best = table.leaders[0].size_bytes
         assert best == truth, f"step {step}"
     assert scans < 40
+
+
+def test_strangers_never_count_nor_are_named(tree: ProcTree, open_table: Any) -> None:
+    """With more processes in scope than there are leaders, those outside are still told apart from those inside."""
+    tree.add_process(10, rss_anon=MIB)
+    for pid in range(100, 160):
+        tree.add_process(pid, ppid=10, rss_anon=12 * MIB)
+    for pid in range(200, 220):
+        tree.add_process(pid, ppid=1, rss_anon=8 * MIB)
+    table = open_table("tree:10", account_all=True)
+    table.scan(STATUS, Clock())
+    assert table.usage_bytes() == (1 + 60 * 12) * MIB
+    everybody = table.snapshot(STATUS, 0, everybody=True).processes
+    assert all(process.out_of_scope for process in everybody if process.id.pid >= 200 or process.id.pid == 1)
+    assert not any(process.out_of_scope for process in everybody if 10 <= process.id.pid < 200)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +101,7 @@ def write_tables(image: Image, results: dict[str, list[dict[str, Any]]]) -> None
         "",
         f"`{COMMAND}`, {today()}; guest: {MEMORY_MIB} MiB, 1 CPU, n = {RUNS}; median (min..max).",
     ]
-    lines += [f"Host: {os.cpu_count()} CPUs, Linux {platform.release()}, accelerator {find_accelerator(image)}. "]
+    lines += [f"Host: {os.cpu_count()} CPUs, accelerator {find_accelerator(image)}."]
     lines += [f"Guest: Debian trixie, Linux {image.versions['kernel']}. Killers: {versions}.", ""]
     lines += [f"- {killer.name}: {killer.configured}" for killer in killers.ALL]
     for unit in results.get(cell_key("unit", "none", "oomd", killers.our_version()), []):
