@@ -232,7 +232,7 @@ def test_command_itself_is_taken_when_it_is_the_one() -> None:
     """The command that was started is a process like the others: its small children do not die in its place."""
     with guarded("200MiB", "parent", "400") as run:
         run.wait_event("outcome")
-        assert run.wait_end() == 128 + signal.SIGTERM
+        assert run.wait_end() in {128 + signal.SIGTERM, 128 + signal.SIGKILL}  # its grace may be cut short
         assert run.victims() == ["leaker"]
 
 
