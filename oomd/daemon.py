@@ -147,7 +147,9 @@ class Daemon:
             return None, None
         mrelease = probe_features(self.options.proc_dir).process_mrelease
         gate = Gate(self._guard, self._proc_fd, frozenset(self._own_pids))
-        return gate, ReaperPool(choose_reaper(self.config.reap.backend, kernel_has_mrelease=mrelease))
+        reap = self.config.reap
+        reaper = choose_reaper(reap.backend, kernel_has_mrelease=mrelease, beneath=reap.expedite_mrelease)
+        return gate, ReaperPool(reaper, reap.workers)
 
     def _build_loop(self) -> Loop:
         sampler = Sampler(self.options.proc_dir, PAGE_BYTES)

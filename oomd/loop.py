@@ -116,7 +116,7 @@ class Loop:
             elif key == "reaper":
                 outcomes, self.state = self.parts.executor.note_reaped(self.state)
                 self._tell_outcomes(outcomes)
-                self._bury_stripped()
+                self._condemn_the_doomed()
             else:
                 if isinstance(key, tuple) and key[0] == "pressure" and not lost:
                     self._alerted_until_us = now + ALERTED_US
@@ -233,6 +233,8 @@ class Loop:
         victim = decision.target.process.id
         row = self.parts.table.rows.get(victim.pid)
         stat_fd = row.stat_fd if row is not None and row.start_ticks == victim.start_ticks else -1
+        if decision.action == KILL and row is not None and not self.parts.executor.dry_run:
+            self.parts.sharing.condemn(row.id)  # before the signal: a reader of its maps would hold its memory
         try:
             self.state = self.parts.executor.begin(identity, decision, self.state, stat_fd)
         except Refused as verdict:
@@ -273,9 +275,11 @@ class Loop:
             self.parts.sharing.condemn(row.id)
         self.parts.table.condemn(pid)
 
-    def _bury_stripped(self) -> None:
-        """What the reaper has stripped owns nothing any more, dead or not."""
+    def _condemn_the_doomed(self) -> None:
+        """SIGTERM may have been the end of it as well; and what the reaper has stripped owns nothing any more."""
         for credit in self.state.credits:
+            if credit.phase == KILL:
+                self._condemn(credit.process.id.pid)
             if credit.reaped_us is not None:
                 self.parts.table.bury(credit.process.id.pid)
 

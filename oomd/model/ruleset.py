@@ -139,7 +139,11 @@ class ReapOptions:
     """``reap:`` of the configuration."""
 
     backend: str = "auto"
-    """``auto``, ``mrelease`` or ``none``."""
+    """``auto``, ``mrelease``, ``expedite`` or ``none``."""
+    workers: int = 4
+    """Threads that kill and reap."""
+    expedite_mrelease: bool = True
+    """Whether expedite may use process_mrelease where the kernel has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,8 @@ def _describe_outcome(event: Plain) -> list[str]:
         words.append(_reap_words(reap))
     if event["hindrances"]:
         words.append(f"hindered by {', '.join(event['hindrances'])}")
+    if event.get("lifted"):
+        words.append(f"lifted: {', '.join(event['lifted'])}")
     return [", ".join(words)]
 
 
