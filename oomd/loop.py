@@ -40,6 +40,10 @@ REPEAT_US = 10 * SECOND_US
 """How often the same "nobody may be killed" or "resting" is told."""
 
 
+_NO_FIGURES = {ord(sign): None for sign in "0123456789."}
+"""The same words with other figures are no news."""
+
+
 def clock_us() -> int:
     """CLOCK_MONOTONIC in microseconds."""
     return time.monotonic_ns() // 1000
@@ -294,8 +298,9 @@ class Loop:
 
     def _tell_seldom(self, decision: Decision) -> None:
         text, until = self._told
-        if decision.reason != text or decision.status.time_us >= until:
-            self._told = (decision.reason, decision.status.time_us + REPEAT_US)
+        words = decision.reason.translate(_NO_FIGURES)
+        if words != text or decision.status.time_us >= until:
+            self._told = (words, decision.status.time_us + REPEAT_US)
             self._tell(
                 "decision",
                 id=self._next_id(),

@@ -34,6 +34,7 @@ KILLER_MODULES = [
     "oomd.detectors.thresholds",
     "oomd.engine",
     "oomd.engine.aftermath",
+    "oomd.engine.blame",
     "oomd.engine.credit",
     "oomd.engine.detection",
     "oomd.engine.eligibility",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from oomd.engine.blame import taken_by_files
 from oomd.engine.eligibility import freeable_bytes, sift
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, Rejection
 from oomd.model.ruleset import EngineState, Rules, Ruleset
@@ -52,6 +53,9 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
         return replace(decision, reason=reason, target=dying)
     if not ranking:
         return replace(decision, action=NOTIFY, reason=f"{alarm.ruleset}: nobody may be killed")
+    files = "" if alarm.critical else taken_by_files(state.blame, snapshot)
+    if files:
+        return replace(decision, action=NOTIFY, reason=f"{alarm.ruleset}: {_evidence(alarm)}; {files}")
     return _verdict(decision, alarm, ruleset, ranking[0])
 
 
@@ -68,16 +72,19 @@ def where_memory_is(status: MemoryStatus) -> str:
 
 
 def _verdict(decision: Decision, alarm: Detection, ruleset: Ruleset, victim: Candidate) -> Decision:
-    evidence = " and ".join(piece.text for piece in alarm.evidence if piece.holds)
     who = f"{victim.process.comm} ({victim.process.id.pid}) gives back {_size(victim)}"
     at_once = alarm.critical or ruleset.grace_us == 0
     return replace(
         decision,
         action=KILL if at_once else TERM,
-        reason=f"{alarm.ruleset}{' (critical)' if alarm.critical else ''}: {evidence}; {who}",
+        reason=f"{alarm.ruleset}{' (critical)' if alarm.critical else ''}: {_evidence(alarm)}; {who}",
         target=victim,
         grace_us=0 if at_once else ruleset.grace_us,
     )
+
+
+def _evidence(alarm: Detection) -> str:
+    return " and ".join(piece.text for piece in alarm.evidence if piece.holds)
 
 
 def _ruleset_of(rules: Rules, alarm: Detection | None) -> Ruleset:

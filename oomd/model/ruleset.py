@@ -55,6 +55,25 @@ class PressureSample:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySample:
+    """Where memory stood at one instant."""
+
+    time_us: int
+    available_bytes: int
+    shmem_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileBlame:
+    """Files in tmpfs took what is missing: as it stood when that was found."""
+
+    available_bytes: int
+    shmem_bytes: int
+    grown_bytes: int
+    """How much they had grown."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """What detectors see: the status, what counts as available after credit, and the recent pressure."""
 
@@ -126,6 +145,9 @@ class EngineState:
 
     rulesets: tuple[RulesetState, ...] = ()
     history: tuple[PressureSample, ...] = ()
+    trail: tuple[MemorySample, ...] = ()
+    """How memory came to be short, oldest first: :mod:`oomd.engine.blame`."""
+    blame: FileBlame | None = None
     credits: tuple[Credit, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     futile_kills: int = 0
