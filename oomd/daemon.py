@@ -27,7 +27,13 @@ from oomd.model.scope import Scope, ScopeError, parse_scope
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
-from oomd.monitor.selfcheck import other_killers, own_capabilities, raise_shield, start_report
+from oomd.monitor.selfcheck import (
+    other_killers,
+    own_capabilities,
+    raise_descriptor_limit,
+    raise_shield,
+    start_report,
+)
 from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.waiter import PRESSURE, SignalPipe, Waiter
 from oomd.outside.link import Link
@@ -371,6 +377,7 @@ def main() -> None:
     prctl_set_name(b"oomd")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     threading.stack_size(STACK_BYTES)
+    raise_descriptor_limit()
     try:
         daemon = Daemon(options)
     except (ScopeError, GateError) as error:

@@ -88,6 +88,10 @@ def _reap_words(reap: Plain) -> str:
         return f"reaped by {reap['backend']} in {format_duration(reap['duration_us'])}"
     if reap["errno"] == errno.ESRCH:
         return f"it was quicker than {reap['backend']}"
+    if reap["errno"] == errno.EINVAL:
+        return "not reaped: a process that shares its memory lives, or it dumps core"
+    if reap["errno"] == errno.ENOSYS:
+        return f"{reap['backend']} without process_mrelease"
     return f"{reap['backend']} failed: {os.strerror(reap['errno'])}"
 
 

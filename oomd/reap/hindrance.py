@@ -26,8 +26,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PRIORITY = 12
-"""The reapers' own: lifting must not come between a signal and its reap on the same CPU."""
+PRIORITY = 13
+"""Above the reapers': on a machine with one CPU nobody else could end a reaper's real-time while it reaps. It sleeps
+first, so that it does not come between a signal and its reap."""
 BEGIN_S = 0.0003
 """After the signal: by then process_mrelease holds the victim's memory map, and a victim that runs cannot let go of it
 first."""
