@@ -151,6 +151,104 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class PressureLine:
+    """One line of a pressure file: averages as fractions of 1 (0.05 for ``5.00``), the total in microseconds since
+    boot (or since the cgroup was made).
+    """
+
+    avg10: float
+    avg60: float
+    avg300: float
+    total_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """``some``: at least one task stalled; ``full``: every task that was not idle did. Kernels before 5.13 have no
+    ``full`` for cpu.
+    """
+
+    some: PressureLine
+    full: PressureLine | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceIo:
+    """One device's line of io.stat: bytes and operations since the cgroup was made."""
+
+    device: str
+    """``MAJ:MIN``."""
+    read_bytes: int = 0
+    written_bytes: int = 0
+    reads: int = 0
+    writes: int = 0
+    discarded_bytes: int = 0
+    discards: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroup:
+    """One cgroup of version 2 as its files show it (Documentation/admin-guide/cgroup-v2.rst); bytes, events, and
+    microseconds of stall, all with what lies below counted in. None: not readable, or not there (the root has few
+    files).
+    """
+
+    path: str
+    """From the root of the hierarchy: ``/`` or ``/user.slice/…``; undecodable bytes as ``\\xNN``."""
+    inode: int = 0
+    """Of its directory: a cgroup made anew under the same path is another one."""
+    time_us: int = 0
+    """When it was read (CLOCK_MONOTONIC)."""
+    owner_uid: int = 0
+    """Of its directory: whoever it was delegated to."""
+    populated: bool = True
+    """Whether a live process is in it or below."""
+    oom_group: bool = False
+    """memory.oom.group: it is one whole, killed together or not at all."""
+    xattrs: tuple[tuple[str, str], ...] = ()
+    """The marks of oomd and systemd-oomd that it bears (``user.oomd_avoid`` …), by name, with their text."""
+    current_bytes: int | None = None
+    swap_bytes: int | None = None
+    min_bytes: int = 0
+    low_bytes: int = 0
+    high_bytes: int | None = None
+    """None: no limit."""
+    max_bytes: int | None = None
+    """None: no limit."""
+    swap_max_bytes: int | None = None
+    """None: no limit."""
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    shmem_bytes: int | None = None
+    active_anon_bytes: int | None = None
+    inactive_anon_bytes: int | None = None
+    active_file_bytes: int | None = None
+    inactive_file_bytes: int | None = None
+    pgscan: int | None = None
+    """Pages scanned for reclaim."""
+    refault_anon: int | None = None
+    """Pages that were taken and wanted back soon after."""
+    refault_file: int | None = None
+    memory_pressure: Pressure | None = None
+    io_pressure: Pressure | None = None
+    cpu_pressure: Pressure | None = None
+    dying_descendants: int | None = None
+    """Cgroups below that were removed and still hold memory."""
+    pids: int | None = None
+    """pids.current: tasks in it and below."""
+    io: tuple[DeviceIo, ...] | None = None
+
+    @property
+    def parent(self) -> str:
+        """The path of its parent; empty for the root."""
+        return "" if self.path == "/" else self.path.rpartition("/")[0] or "/"
+
+    def holds(self, path: str) -> bool:
+        """Whether this path is the cgroup itself or lies below it."""
+        return path == self.path or path.startswith(self.path.rstrip("/") + "/")
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that a decision looks at: the status and the processes worth looking at."""
 
@@ -163,3 +261,5 @@ class Snapshot:
     complete: bool = True
     """False when only the leaders were re-read under the growth bound, which proves that nobody else could be chosen.
     """
+    cgroups: tuple[Cgroup, ...] = ()
+    """The cgroups that the rules ask for, by path; empty where none does."""
