@@ -27,7 +27,13 @@ from oomd.model.scope import Scope, ScopeError, parse_scope
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
-from oomd.monitor.selfcheck import other_killers, own_capabilities, raise_shield, start_report
+from oomd.monitor.selfcheck import (
+    other_killers,
+    own_capabilities,
+    raise_descriptor_limit,
+    raise_shield,
+    start_report,
+)
 from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.waiter import PRESSURE, SignalPipe, Waiter
 from oomd.monitor.watch import CgroupWatch
@@ -148,7 +154,9 @@ class Daemon:
             return None, None
         mrelease = probe_features(self.options.proc_dir).process_mrelease
         gate = Gate(self._guard, self._proc_fd, frozenset(self._own_pids))
-        return gate, ReaperPool(choose_reaper(self.config.reap.backend, kernel_has_mrelease=mrelease))
+        reap = self.config.reap
+        reaper = choose_reaper(reap.backend, kernel_has_mrelease=mrelease, beneath=reap.expedite_mrelease)
+        return gate, ReaperPool(reaper, reap.workers)
 
     def _build_loop(self) -> Loop:
         sampler = Sampler(self.options.proc_dir, PAGE_BYTES)
@@ -371,6 +379,7 @@ def main() -> None:
     prctl_set_name(b"oomd")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     threading.stack_size(STACK_BYTES)
+    raise_descriptor_limit()
     try:
         daemon = Daemon(options)
     except (ScopeError, GateError) as error:

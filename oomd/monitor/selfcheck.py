@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import dataclass
 
 from oomd.kernel.features import Features, probe_features, read_capabilities
@@ -32,6 +33,10 @@ OTHER_KILLERS = frozenset(
 """Names (15 bytes) of daemons that kill or freeze for memory too; two of them may each kill for the same shortage."""
 
 LOOP_PRIORITY = 10
+
+
+MOST_DESCRIPTORS = 65_536
+"""More than anything of ours ever needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,15 @@ def _be_realtime() -> bool:
     except OSError:
         return False
     return True
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as may be had: kept leaders and the victims of one kill need some hundreds each, and a kill
+    that finds none left is a kill without a reap.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def own_capabilities(proc_fd: int) -> frozenset[str]:
