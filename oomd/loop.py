@@ -6,11 +6,14 @@ import time
 from dataclasses import dataclass, replace
 
 from oomd.engine.aftermath import acted, refused
-from oomd.engine.detection import initial_state, observe, reloaded_state
+from oomd.engine.detection import among_of, initial_state, observe, reloaded_state, wants_of
+from oomd.engine.eligibility import sift
+from oomd.engine.levels import late_members, parts_of
 from oomd.engine.pacing import Pace, pace
-from oomd.engine.selection import fired, select, where_memory_is
+from oomd.engine.selection import fired, may_add, select, wanted_cgroups, wants_everybody, where_memory_is
+from oomd.kill.targets import begin_all, sweep
 from oomd.kill.warrant import Refused
-from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision, Detection, KillOutcome
+from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, KillOutcome
 from oomd.model.report import plain_decision, plain_outcome
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US, format_size
@@ -22,11 +25,12 @@ if TYPE_CHECKING:
     from oomd.kill.executor import Executor
     from oomd.model.report import Plain
     from oomd.model.ruleset import EngineState, Rules
-    from oomd.model.snapshot import MemoryStatus
+    from oomd.model.snapshot import MemoryStatus, ProcessId, Snapshot
     from oomd.monitor.process_table import ProcessTable
     from oomd.monitor.sampler import Sampler
     from oomd.monitor.sharing import SharingMeter
     from oomd.monitor.waiter import Waiter
+    from oomd.monitor.watch import CgroupWatch
 
 ALERTED_US = 5 * SECOND_US
 """How long a pressure trigger keeps the loop attentive."""
@@ -71,6 +75,8 @@ class Parts:
     cgroup: str = ""
     triggers: bool = False
     """Whether pressure triggers wake the loop."""
+    cgroups: CgroupWatch | None = None
+    """None where no rule may look at cgroups."""
     longest_us: int = 0
     """The longest wait that the watchdog allows; 0 for any."""
 
@@ -89,6 +95,9 @@ class Loop:
         self._waiting_since_us: int | None = None
         self._told = ("", 0)
         self._nobody_until_us = 0
+        self._sets: dict[str, Decision] = {}
+        """Kills under way of several processes as one, by id."""
+        self._want()
 
     def run(self) -> None:
         """Tick until somebody sets :attr:`stopping`."""
@@ -99,7 +108,8 @@ class Loop:
         """One round of the journey."""
         self._take(self.parts.waiter.wait_ready(self.pace.interval_us))
         status = self._observe()
-        detections, self.state = observe(self.rules, status, self.state)
+        cgroups = () if self.parts.cgroups is None else self.parts.cgroups.look(clock_us)
+        detections, self.state = observe(self.rules, status, self.state, cgroups)
         advanced = self._advance(detections, status)
         self._prepare(detections, status)
         if not advanced and self._may_act(detections, status):
@@ -110,6 +120,14 @@ class Loop:
         """A reload: kills under way go on."""
         self.rules = rules
         self.state = reloaded_state(self.state, rules)
+        self._want()
+
+    def _want(self) -> None:
+        """Have read what the rules look at, and nothing more."""
+        wants = wants_of(self.rules)
+        self.parts.sampler.want(wants.details)
+        if self.parts.cgroups is not None:
+            self.parts.cgroups.want(wants, choices=any(map(among_of, self.rules.rulesets)))
 
     def _take(self, events: list[tuple[Hashable, bool]]) -> None:
         now = clock_us()
@@ -159,6 +177,9 @@ class Loop:
         for escalation in escalations:
             self._condemn(escalation.process.id.pid)
             self._tell("escalation", id=escalation.decision_id, pid=escalation.process.id.pid, why=escalation.why)
+        for identity in {escalation.decision_id for escalation in escalations} & self._sets.keys():
+            self._sets[identity] = replace(self._sets[identity], action=KILL)
+            self._sweep(identity)
         outcomes, self.state = self.parts.executor.settle(status, self.state)
         self._tell_outcomes(outcomes)
         if self.state.resting_until_us != resting:
@@ -173,7 +194,7 @@ class Loop:
         alarm = fired(detections)
         if alarm is None or status.time_us < max(self.state.resting_until_us, self._nobody_until_us):
             return False
-        return alarm.critical or not self.state.credits
+        return may_add(alarm, self.state)
 
     def _prepare(self, detections: tuple[Detection, ...], status: MemoryStatus) -> None:
         """Decide how soon to look again; look at processes as soon as it begins to matter."""
@@ -184,6 +205,8 @@ class Loop:
         summed = self.parts.limit_bytes is not None and self.parts.read_cgroup_usage is None
         if self.pace.warm and not summed and self.parts.table.wants_scan(status.time_us):
             self.parts.table.scan(status, clock_us)
+        elif self.pace.warm and self.parts.table.wants_look(status.time_us):
+            self.parts.table.look(status, clock_us)
         # By the upper bound: what forked processes are taken to share may long have become their own.
         limit = self.parts.limit_bytes
         if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
@@ -202,16 +225,23 @@ class Loop:
         """The leaders' choice where the growth bound proves that nobody else could be chosen, else everybody's."""
         table = self.parts.table
         table.look(status, clock_us)
-        decision = select(self.rules, table.snapshot(status, clock_us()), detections, self.state)
+        if wants_everybody(self.rules, detections):
+            return self._choose(table.snapshot(status, clock_us(), everybody=True), detections)
+        decision = self._choose(table.snapshot(status, clock_us()), detections)
         if decision.action == NO_ACTION:
             return decision
         if decision.target is None or decision.target.score < table.rest_bound_bytes():
             table.scan(status, clock_us)
-            decision = select(self.rules, table.snapshot(status, clock_us()), detections, self.state)
+            decision = self._choose(table.snapshot(status, clock_us()), detections)
         if decision.target is None:
-            everybody = table.snapshot(status, clock_us(), everybody=True)
-            decision = select(self.rules, everybody, detections, self.state)
+            decision = self._choose(table.snapshot(status, clock_us(), everybody=True), detections)
         return decision
+
+    def _choose(self, snapshot: Snapshot, detections: tuple[Detection, ...]) -> Decision:
+        wants = wanted_cgroups(self.rules, detections)
+        if self.parts.cgroups is not None and wants.cgroups:
+            snapshot = replace(snapshot, cgroups=self.parts.cgroups.choice(wants, clock_us()))
+        return select(self.rules, snapshot, detections, self.state)
 
     def _act(self, decision: Decision) -> None:
         if decision.action == NO_ACTION:
@@ -234,22 +264,57 @@ class Loop:
         """Carry it out. False when the victim may not be touched or is gone: it is left out, and another is chosen."""
         assert decision.target is not None
         identity = self._next_id()
-        victim = decision.target.process.id
-        row = self.parts.table.rows.get(victim.pid)
-        stat_fd = row.stat_fd if row is not None and row.start_ticks == victim.start_ticks else -1
-        if decision.action == KILL and row is not None and not self.parts.executor.dry_run:
-            self.parts.sharing.condemn(row.id)  # before the signal: a reader of its maps would hold its memory
+        parts = parts_of(decision.target)
+        if decision.action == KILL and not self.parts.executor.dry_run:
+            for part in parts:  # before the signal: a reader of its maps would hold its memory
+                self.parts.sharing.condemn(part.process.id)
         try:
-            self.state = self.parts.executor.begin(identity, decision, self.state, stat_fd)
+            if len(parts) == 1:
+                victim = parts[0].process.id
+                self.state = self.parts.executor.begin(identity, decision, self.state, self._stat_fd(victim))
+            else:
+                self.state = begin_all(self.parts.executor, identity, decision, parts, self.state, self._stat_fd)
         except Refused as verdict:
-            self.state = refused(self.state, victim, str(verdict))
-            self._tell("refused", id=identity, pid=victim.pid, comm=decision.target.process.comm, why=str(verdict))
+            process = next((each.process for each in parts if each.process.id == verdict.who), decision.target.process)
+            self.state = refused(self.state, process.id, str(verdict))
+            self._tell("refused", id=identity, pid=process.id.pid, comm=process.comm, why=str(verdict))
             return False
         if decision.action == KILL and not self.parts.executor.dry_run:
-            self._condemn(victim.pid)
+            for part in parts:
+                self._condemn(part.process.id.pid)
+        if len(parts) > 1:
+            self._sets[identity] = decision
+            self._sweep(identity)
         self._rest(decision)
         self._tell("decision", id=identity, dry_run=self.parts.executor.dry_run, **plain_decision(decision))
         return True
+
+    def _sweep(self, identity: str) -> None:
+        """Whoever was forked while a set was being killed goes too."""
+        decision = self._sets.get(identity)
+        if decision is None or decision.action != KILL or self.parts.executor.dry_run:
+            return
+        before = self.state.credits
+        self.state = sweep(
+            self.parts.executor, identity, decision, self.state, lambda state: self._late(decision, state)
+        )
+        for credit in self.state.credits:
+            if credit not in before:
+                self._condemn(credit.process.id.pid)
+
+    def _late(self, decision: Decision, state: EngineState) -> tuple[Candidate, ...]:
+        self.parts.table.look(decision.status, clock_us)
+        everybody = self.parts.table.snapshot(decision.status, clock_us(), everybody=True)
+        candidates, rejected = sift(everybody, self.rules.preferences, state)
+        under_way = {credit.process.id for credit in state.credits}
+        assert decision.target is not None
+        late = late_members(decision.target, candidates, rejected)
+        return tuple(each for each in late if each.process.id not in under_way)
+
+    def _stat_fd(self, victim: ProcessId) -> int:
+        """The kept descriptor of its stat file, or -1."""
+        row = self.parts.table.rows.get(victim.pid)
+        return row.stat_fd if row is not None and row.start_ticks == victim.start_ticks else -1
 
     def _must_wait(self, decision: Decision) -> bool:
         """Wait a little for the first measurement of leaders that may share their memory; shorter than a wrong kill
@@ -295,6 +360,8 @@ class Loop:
         for outcome in outcomes:
             self.parts.table.bury(outcome.process.id.pid)
             self._tell("outcome", id=outcome.decision_id, **plain_outcome(outcome))
+        under_way = {credit.decision_id for credit in self.state.credits}
+        self._sets = {identity: each for identity, each in self._sets.items() if identity in under_way}
 
     def _tell_seldom(self, decision: Decision) -> None:
         text, until = self._told

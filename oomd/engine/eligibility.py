@@ -7,6 +7,9 @@ from oomd.model.decision import Candidate, Rejection
 from oomd.model.ruleset import EngineState, Preferences
 from oomd.model.snapshot import Process, Snapshot
 
+NOTHING_OWNED = "owns no anonymous memory and no swap"
+"""Why a process alone is not worth its death; it does not save those beside it."""
+
 OOM_SCORE_ADJ_MIN = -1000
 """oom_score_adj that the kernel never kills; include/uapi/linux/oom.h."""
 
@@ -72,5 +75,5 @@ def _why_not_now(process: Process, preferences: Preferences) -> str:
     if matches(preferences.protect, process.comm):
         return "is protected by its name"
     if process.size_bytes == 0:
-        return "owns no anonymous memory and no swap"
+        return NOTHING_OWNED
     return ""
