@@ -103,6 +103,8 @@ class Loop:
         """Tick until somebody sets :attr:`stopping`."""
         while not self.stopping:
             self.tick()
+        self._take(self.parts.waiter.wait_ready(0))
+        self._tell_outcomes(self.parts.executor.conclude(self.state))  # what ends us may be the very victim
 
     def tick(self) -> None:
         """One round of the journey."""

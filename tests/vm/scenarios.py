@@ -243,8 +243,6 @@ NEIGHBOUR = Scenario(
     max_s=30,
 )
 """Shows what reaping is for: without it the neighbour dies. Not on the scoreboard."""
-WAITING = ("culprit", "session")
-"""Scenarios that wait for rules; their rows stand in the scoreboard as they are."""
 BY_NAME = {scenario.name: scenario for scenario in (*ALL, NEIGHBOUR)}
 EXTRA_CELLS = (("leak", "zram"), ("swapstorm", "zram"))
 """Scoreboard cells beside the natural ones."""

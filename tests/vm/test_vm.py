@@ -41,11 +41,7 @@ def facts(image: Image) -> dict[str, Any]:
 
 NOBODY_DIES = ("innocent", "memcg", "tmpfs")
 SHORT = [("leak", "none"), ("leak", "zram"), ("innocent", "zram"), ("starved", "none"), ("tmpfs", "none")]
-LONG = [
-    (scenario.name, scenario.swap)
-    for scenario in scenarios.ALL
-    if (scenario.name, scenario.swap) not in SHORT and scenario.name not in scenarios.WAITING
-]
+LONG = [(scenario.name, scenario.swap) for scenario in scenarios.ALL if (scenario.name, scenario.swap) not in SHORT]
 
 
 @pytest.mark.parametrize(("name", "swap"), [*SHORT, *(pytest.param(*each, marks=pytest.mark.vm_long) for each in LONG)])
