@@ -55,6 +55,12 @@ class Sampler:
             arc_bytes=arc,
         )
 
+    def close(self) -> None:
+        """Close its files."""
+        for file in (self._meminfo, self._pressure, self._zoneinfo, self._arcstats):
+            if file is not None:
+                file.close()
+
 
 def _optional(path: str, *, single_record: bool = False) -> KernelFile | None:
     try:

@@ -1,0 +1,64 @@
+"""``oomd replay``: what would have been decided, step by step, in a recorded trace. Nobody is ever signalled."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from oomd.commands.options import add_config_options, complain, load_or_complain, overrides_of
+from oomd.config.problems import printable
+from oomd.model.report import plain_decision
+from oomd.model.units import SECOND_US, format_size
+from oomd.replay.observation import observe_step
+from oomd.replay.player import Player
+from oomd.replay.trace import ReplayError, read_trace
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from oomd.model.config import Config
+    from oomd.model.report import Plain
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser("replay", help="decide again what was recorded", description=__doc__)
+    parser.add_argument("path", metavar="PATH", help="a folder with one folder per step, or a recording (run --record)")
+    add_config_options(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per step")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one line per step."""
+    config = load_or_complain(arguments.config, overrides_of(arguments))
+    if config is None:
+        return 2
+    try:
+        if not os.path.isdir(arguments.path):
+            return complain(f"{arguments.path}: there is no such file or folder")
+        for line in replay_trace(arguments.path, config):
+            print(json.dumps(line) if arguments.json else describe(line), flush=True)
+    except ReplayError as error:
+        return complain(str(error))
+    return 0
+
+
+def replay_trace(path: str, config: Config) -> Iterator[Plain]:
+    """The decision of each step of a folder. Raises ReplayError."""
+    player = Player.begin(config.rules)
+    for step in read_trace(path):
+        seen = observe_step(step, config)
+        decision = player.play(seen.status, seen.snapshot)
+        yield {"step": step.number, "time": step.time_us / SECOND_US, **plain_decision(decision)}
+
+
+def describe(line: Plain) -> str:
+    """One line for people."""
+    decision = line["decision"]
+    target = decision["target"]
+    who = "" if target is None else f" {target['comm']} ({target['pid']})"
+    memory = format_size(line["status"]["available_bytes"])
+    return printable(f"{line['time']:>8g}s  {memory:>8} available  {decision['action']}{who}: {decision['reason']}")

@@ -1,0 +1,101 @@
+"""One step of a trace, read by the same readers as the live machine, as the values that a decision looks at."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from oomd.kernel.cgroup import CgroupError, open_cgroup_memory
+from oomd.kernel.files import PAGE_BYTES, KernelFormatError
+from oomd.kernel.scope import ScopeGuard
+from oomd.model.scope import CGROUP, ScopeError
+from oomd.model.snapshot import Budget, MemoryStatus, Process, Snapshot
+from oomd.monitor.process_table import ProcessTable
+from oomd.monitor.rows import read_rollup
+from oomd.monitor.sampler import Sampler
+from oomd.replay.trace import ReplayError, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.model.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a step shows."""
+
+    status: MemoryStatus
+    snapshot: Snapshot
+
+
+def observe_step(step: Step, config: Config) -> Observation:
+    """Everything of this step. Raises ReplayError that names the step and the file."""
+    try:
+        proc_fd = os.open(step.proc_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ReplayError(f"step {step.name}: {step.proc_dir}: {error.strerror}") from error
+    try:
+        return _observe(step, config, proc_fd)
+    except KernelFormatError as error:
+        raise ReplayError(
+            f"step {step.name}: {_place(error.file, step)}: {error.field} is missing or malformed"
+        ) from error
+    except (CgroupError, ScopeError) as error:
+        raise ReplayError(f"step {step.name}: {error}") from error
+    except OSError as error:
+        raise ReplayError(f"step {step.name}: {error.filename or step.proc_dir}: {error.strerror}") from error
+    finally:
+        os.close(proc_fd)
+
+
+def _observe(step: Step, config: Config, proc_fd: int) -> Observation:
+    table = ProcessTable(
+        proc_fd,
+        ScopeGuard(config.scope, proc_fd),
+        frozenset(),
+        vmstat=None,
+        loadavg=None,
+        page_bytes=PAGE_BYTES,
+        account_all=True,
+    )
+    sampler = Sampler(step.proc_dir, PAGE_BYTES)
+    try:
+        status = sampler.read_status(step.time_us, per_cpu_lists=True)
+        table.scan(status, lambda: step.time_us)
+        for row in table.rows.values():
+            rollup = read_rollup(proc_fd, row.pid)
+            if rollup is not None:
+                row.measured(rollup, step.time_us)
+        status = _with_budget(status, step, config, table)
+        snapshot = table.snapshot(status, step.time_us, everybody=True)
+    finally:
+        table.close()
+        sampler.close()
+    processes = tuple(_owned(process, step) for process in snapshot.processes)
+    return Observation(status, replace(snapshot, processes=processes))
+
+
+def _owned(process: Process, step: Step) -> Process:
+    uid = step.meta.uids.get(process.id.pid)
+    return process if uid is None else replace(process, uid=uid)
+
+
+def _with_budget(status: MemoryStatus, step: Step, config: Config, table: ProcessTable) -> MemoryStatus:
+    if config.budget_bytes is None:
+        return status
+    cgroup = next((part.path for part in config.scope.parts if part.kind == CGROUP), "")
+    if not cgroup:
+        return replace(status, budget=Budget(config.budget_bytes, table.usage_bytes(), "processes"))
+    if not step.cgroup_dir:
+        raise CgroupError(f"cgroup {cgroup}: the trace has no cgroup/ tree")
+    memory = open_cgroup_memory(cgroup, root=step.cgroup_dir)
+    usage = memory.read_usage_bytes()
+    memory.close()
+    return replace(status, budget=Budget(config.budget_bytes, usage, cgroup))
+
+
+def _place(file: str, step: Step) -> str:
+    """The very file: parsers call it as the kernel does (``/proc/meminfo``)."""
+    if file == "pressure":
+        return f"{step.proc_dir}/pressure/memory"
+    return f"{step.proc_dir}/{file.removeprefix('/proc/')}" if file.startswith("/proc/") else file

@@ -1,0 +1,69 @@
+"""``oomd replay``: one line per step, mistakes with their place."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from oomd.__main__ import main
+from tests.replay.traces import BIG_AND_SMALL, LOW, PLENTY, add_step
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    """What ``oomd replay --json`` prints."""
+    assert main(["replay", "--json", *arguments]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_one_line_per_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The decision's form with the step's number and time; a tree that is absent is as before."""
+    add_step(tmp_path, "0", PLENTY, BIG_AND_SMALL)
+    add_step(tmp_path, "1.5", LOW, BIG_AND_SMALL)
+    (tmp_path / "2").mkdir()
+    answers = lines(capsys, str(tmp_path))
+    assert [(line["step"], line["time"]) for line in answers] == [(0, 0), (1, 1.5), (2, 2)]
+    assert [line["decision"]["action"] for line in answers] == ["none", "term", "none"]
+    assert answers[1]["decision"]["target"]["pid"] == 50
+    assert {"status", "detections", "ranking", "rejected", "version"} <= answers[1].keys()
+    assert answers[1]["status"]["time_us"] == 1_500_000
+
+
+def test_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line each for people; a name cannot break out of it."""
+    add_step(tmp_path, "0", LOW, {50: {"comm": b"a\n\x1b[2J", "rss_anon": 1 << 30}})
+    assert main(["replay", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert "\x1b" not in out
+    assert "term" in out
+
+
+def test_rules_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--config asks the same trace other rules."""
+    add_step(tmp_path / "trace", "0", LOW, BIG_AND_SMALL)
+    config = tmp_path / "other.yaml"
+    config.write_text("protect: [big]\nstall: off\n")
+    (line,) = lines(capsys, str(tmp_path / "trace"), "--config", str(config))
+    assert line["decision"]["target"]["comm"] == "small"
+    config.write_text("protecct: []")
+    assert main(["replay", str(tmp_path / "trace"), "--config", str(config)]) == 2
+    assert "did you mean 'protect'?" in capsys.readouterr().err
+
+
+def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be replayed is told, status 2; the steps before a broken one are printed."""
+    assert main(["replay", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere: there is no such file or folder" in capsys.readouterr().err
+    assert main(["replay", str(tmp_path)]) == 2
+    assert "no step in it" in capsys.readouterr().err
+    add_step(tmp_path, "0", LOW, {})
+    (add_step(tmp_path, "1", LOW, {}).root / "meminfo").write_text("")
+    assert main(["replay", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1
+    assert f"step 1: {tmp_path}/1/proc/meminfo: MemTotal is missing" in captured.err
