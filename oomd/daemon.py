@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from oomd.config.compiled import from_plain
+from oomd.config.compiled import from_plain, to_plain
 from oomd.kernel.cgroup import CGROUP_ROOT, open_cgroup_memory
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
@@ -23,12 +23,14 @@ from oomd.kernel.vmstat import read_fault_pages
 from oomd.kill.executor import Executor
 from oomd.kill.warrant import Gate, GateError
 from oomd.loop import Loop, Parts, clock_us
+from oomd.model.config import changes_that_need_a_restart
 from oomd.model.scope import Scope, ScopeError, parse_scope
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import other_killers, own_capabilities, raise_shield, start_report
 from oomd.monitor.sharing import SharingMeter
+from oomd.monitor.tape import Tape
 from oomd.monitor.waiter import PRESSURE, SignalPipe, Waiter
 from oomd.outside.link import Link
 from oomd.outside.spawn import Outside, spawn_outside
@@ -69,6 +71,8 @@ class Options:
     usage_cgroup: str = ""
     """The cgroup whose memory is the budget's usage; empty: the processes in scope."""
     cgroup_root: str = CGROUP_ROOT
+    record: bool = False
+    """Keep what is seen for the outside process to write."""
     lock_fd: int = -1
     """Holds the lock of the runtime directory for as long as we live."""
 
@@ -117,10 +121,12 @@ class Daemon:
         backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
         report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
         self._tell("start", report=report, scope=str(self._scope), pid=os.getpid(), dry_run=self.config.dry_run)
+        self._tell_rules()
         self._notifier.send(f"READY=1\nSTATUS={self._status()}")
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
         self._notifier.send("STOPPING=1")
+        self.loop.hand_out()
         self._tell(
             "stop",
             text="stopping",
@@ -155,12 +161,16 @@ class Daemon:
         if self.config.budget_bytes is not None and self.options.usage_cgroup:
             root = self.options.cgroup_root
             usage = open_cgroup_memory(self.options.usage_cgroup, root=root).read_usage_bytes
+        executor = Executor(self._gate, self._reaper, self._waiter)
+        tape = Tape() if self.options.record else None
+        if tape is not None:
+            executor.on_result = tape.note_reaped
         parts = Parts(
             waiter=self._waiter,
             sampler=sampler,
             table=self._table,
             sharing=self._sharing,
-            executor=Executor(self._gate, self._reaper, self._waiter),
+            executor=executor,
             on_event=self._on_event,
             report=self._link.send,
             on_tick=self._on_tick,
@@ -169,6 +179,7 @@ class Daemon:
             cgroup=self.options.usage_cgroup,
             triggers=sampler.has_pressure and self._open_triggers(),
             longest_us=self._notifier.feed_us,
+            tape=tape,
         )
         return Loop(parts, self.config.rules)
 
@@ -270,6 +281,7 @@ class Daemon:
             if not problems:
                 self.config = new
                 self.loop.replace_rules(new.rules)
+                self._tell_rules()
             self._tell(
                 "reload",
                 ok=not problems,
@@ -310,7 +322,13 @@ class Daemon:
             self._gate.own_pids = frozenset(self._own_pids)
         self._link.reopen(outside.link_fd)
         self._waiter.watch(outside.link_fd, "link")
+        self._tell_rules()
         self._tell("note", text=f"the outside process was started again; {dropped} reports were lost")
+
+    def _tell_rules(self) -> None:
+        """What a recording begins with."""
+        if self.options.record:
+            self._tell("rules", plain=to_plain(self.config))
 
     def _tell(self, event: str, **content: object) -> None:
         self._link.send({"event": event, "time": time.time(), **content})
@@ -338,16 +356,6 @@ def own_and_ancestors(proc_fd: int) -> frozenset[int]:
         data = read_pid_file(proc_fd, pid, "stat", denied=b"")
         pid = parse_stat(data).ppid if data else 0
     return frozenset(pids)
-
-
-def changes_that_need_a_restart(old: Config, new: Config) -> list[str]:
-    """What a reload cannot change, in words."""
-    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log")
-    return [
-        f"{field.removesuffix('_bytes')}: changed; that needs a restart"
-        for field in fields
-        if getattr(old, field) != getattr(new, field)
-    ]
 
 
 def pass_signal(child_pid: int, number: int) -> None:

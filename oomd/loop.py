@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from oomd.kill.executor import Executor
     from oomd.model.report import Plain
     from oomd.model.ruleset import EngineState, Rules
-    from oomd.model.snapshot import MemoryStatus
+    from oomd.model.snapshot import MemoryStatus, Snapshot
     from oomd.monitor.process_table import ProcessTable
     from oomd.monitor.sampler import Sampler
     from oomd.monitor.sharing import SharingMeter
+    from oomd.monitor.tape import Tape
     from oomd.monitor.waiter import Waiter
 
 ALERTED_US = 5 * SECOND_US
@@ -69,6 +70,8 @@ class Parts:
     """Whether pressure triggers wake the loop."""
     longest_us: int = 0
     """The longest wait that the watchdog allows; 0 for any."""
+    tape: Tape | None = None
+    """Where everything that was seen is kept for a recording; None where nobody records."""
 
 
 class Loop:
@@ -85,6 +88,10 @@ class Loop:
         self._waiting_since_us: int | None = None
         self._told = ("", 0)
         self._nobody_until_us = 0
+        self._seen: Snapshot | None = None
+        """What the last choice was made of."""
+        self._worth_writing = False
+        """Whether something happened that a recording should tell soon."""
 
     def run(self) -> None:
         """Tick until somebody sets :attr:`stopping`."""
@@ -95,15 +102,20 @@ class Loop:
         """One round of the journey."""
         self._take(self.parts.waiter.wait_ready(self.pace.interval_us))
         status = self._observe()
+        if self.parts.tape is not None:
+            self.parts.tape.begin(status, self.state)
         detections, self.state = observe(self.rules, status, self.state)
         advanced = self._advance(detections, status)
         self._prepare(detections, status)
         if not advanced and self._may_act(detections, status):
             self._act(self._select(detections, status))
         self.parts.on_tick(status.time_us)
+        if self._worth_writing:
+            self.hand_out()
 
     def replace_rules(self, rules: Rules) -> None:
         """A reload: kills under way go on."""
+        self.hand_out()
         self.rules = rules
         self.state = reloaded_state(self.state, rules)
 
@@ -112,6 +124,8 @@ class Loop:
         for key, lost in events:
             if isinstance(key, tuple) and key[0] == "victim":
                 self.state = self.parts.executor.note_death(key[1], now, self.state)
+                if self.parts.tape is not None:
+                    self.parts.tape.note_death(key[1], now)
                 self.parts.table.bury(key[1].pid)
             elif key == "reaper":
                 outcomes, self.state = self.parts.executor.note_reaped(self.state)
@@ -154,6 +168,8 @@ class Loop:
         escalations, self.state = self.parts.executor.escalate(detections, status, self.state)
         for escalation in escalations:
             self._condemn(escalation.process.id.pid)
+            if self.parts.tape is not None:
+                self.parts.tape.note_escalated(escalation.process.id, escalation.why)
             self._tell("escalation", id=escalation.decision_id, pid=escalation.process.id.pid, why=escalation.why)
         outcomes, self.state = self.parts.executor.settle(status, self.state)
         self._tell_outcomes(outcomes)
@@ -198,28 +214,34 @@ class Loop:
         """The leaders' choice where the growth bound proves that nobody else could be chosen, else everybody's."""
         table = self.parts.table
         table.look(status, clock_us)
-        decision = select(self.rules, table.snapshot(status, clock_us()), detections, self.state)
+        decision = self._choose(table.snapshot(status, clock_us()), detections)
         if decision.action == NO_ACTION:
             return decision
         if decision.target is None or decision.target.score < table.rest_bound_bytes():
             table.scan(status, clock_us)
-            decision = select(self.rules, table.snapshot(status, clock_us()), detections, self.state)
+            decision = self._choose(table.snapshot(status, clock_us()), detections)
         if decision.target is None:
-            everybody = table.snapshot(status, clock_us(), everybody=True)
-            decision = select(self.rules, everybody, detections, self.state)
+            decision = self._choose(table.snapshot(status, clock_us(), everybody=True), detections)
         return decision
+
+    def _choose(self, snapshot: Snapshot, detections: tuple[Detection, ...]) -> Decision:
+        self._seen = snapshot
+        return select(self.rules, snapshot, detections, self.state)
 
     def _act(self, decision: Decision) -> None:
         if decision.action == NO_ACTION:
             if decision.target is not None:
                 identity = self._next_id()
                 self.state = self.parts.executor.await_death(identity, decision.target, decision.status, self.state)
+                self._record(decision)
             return
         if decision.action == NOTIFY:
             self._nobody_until_us = decision.status.time_us + NOBODY_US
             self._tell_seldom(decision)
             return
         if self._must_wait(decision):
+            if self.parts.tape is not None:
+                self.parts.tape.note_held()
             return
         for _ in range(MOST_TRIES):
             if decision.target is None or decision.action not in (TERM, KILL) or self._try(decision):
@@ -237,13 +259,32 @@ class Loop:
             self.state = self.parts.executor.begin(identity, decision, self.state, stat_fd)
         except Refused as verdict:
             self.state = refused(self.state, victim, str(verdict))
+            if self.parts.tape is not None:
+                self.parts.tape.note_refused(victim, str(verdict))
             self._tell("refused", id=identity, pid=victim.pid, comm=decision.target.process.comm, why=str(verdict))
             return False
         if decision.action == KILL and not self.parts.executor.dry_run:
             self._condemn(victim.pid)
         self._rest(decision)
         self._tell("decision", id=identity, dry_run=self.parts.executor.dry_run, **plain_decision(decision))
+        self._record(decision)
         return True
+
+    def _record(self, decision: Decision) -> None:
+        tape = self.parts.tape
+        if tape is not None and self._seen is not None:
+            tape.note_decision(decision, self._seen)
+            self._worth_writing = True
+            victim = decision.target
+            if victim is not None and not any(each.process.id == victim.process.id for each in self.state.credits):
+                tape.note_gone(victim.process.id, "is gone")
+
+    def hand_out(self) -> None:
+        """Have what was seen so far written, if anybody records."""
+        self._worth_writing = False
+        parts = [] if self.parts.tape is None else self.parts.tape.drain()
+        for number, ticks in enumerate(parts, 1):
+            self._tell("seen", ticks=ticks, last=number == len(parts))
 
     def _must_wait(self, decision: Decision) -> bool:
         """Wait a little for the first measurement of leaders that may share their memory; shorter than a wrong kill
@@ -287,6 +328,7 @@ class Loop:
         for outcome in outcomes:
             self.parts.table.bury(outcome.process.id.pid)
             self._tell("outcome", id=outcome.decision_id, **plain_outcome(outcome))
+            self._worth_writing = True
 
     def _tell_seldom(self, decision: Decision) -> None:
         text, until = self._told
@@ -298,6 +340,7 @@ class Loop:
                 dry_run=self.parts.executor.dry_run,
                 **plain_decision(decision),
             )
+            self._record(decision)
 
     def _tell(self, event: str, **content: object) -> None:
         self.parts.report({"event": event, "time": time.time(), **content})

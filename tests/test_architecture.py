@@ -81,6 +81,7 @@ KILLER_MODULES = [
     "oomd.monitor.sampler",
     "oomd.monitor.selfcheck",
     "oomd.monitor.sharing",
+    "oomd.monitor.tape",
     "oomd.monitor.usage",
     "oomd.monitor.waiter",
     "oomd.outside",

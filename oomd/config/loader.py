@@ -34,15 +34,17 @@ _LEVEL_FIELDS = {"grace": "grace_us"}
 _STALL_FIELDS = {"grace": "grace_us", "over": "over_us"}
 
 
-def load_config(path: str | None, *, overrides: dict[str, str] | None = None) -> Config | list[Problem]:
+def load_config(
+    path: str | None, *, overrides: dict[str, str] | None = None, text: bytes | None = None
+) -> Config | list[Problem]:
     """The configuration of a file (None: the embedded default) with what the command line says of it.
 
     ``overrides`` maps keys (``budget``, ``log.format``) to the texts of their options; a mistake there names the
-    option.
+    option. ``text`` takes the place of the file's content; ``path`` only names it then.
     """
     problems: list[Problem] = []
     walker = Walker(path or "", problems)
-    root = None if path is None else _compose(path, problems)
+    root = None if path is None else _compose(path, problems, text)
     nodes = {} if root is None else walker.mapping(root, "", _BY_NAME)
     values = _plain_values(walker, nodes)
     _override(values, overrides or {}, problems)
@@ -68,12 +70,16 @@ def default_config() -> Config:
     return config
 
 
-def _compose(path: str, problems: list[Problem]) -> yaml.Node | None:
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(MOST_BYTES + 1)
+
+
+def _compose(path: str, problems: list[Problem], text: bytes | None = None) -> yaml.Node | None:
     """The root node; None for an empty file, or after a problem."""
-    data = b""
+    data = text or b""
     try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        data = _read(path) if text is None else text
         if len(data) > MOST_BYTES:
             problems.append(Problem(path, 1, 1, "", "is larger than 1 MiB: not a configuration of oomd"))
             return None

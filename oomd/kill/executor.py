@@ -21,7 +21,7 @@ from oomd.model.snapshot import ProcessId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from typing import Protocol
 
     from oomd.kill.warrant import Gate
@@ -67,6 +67,8 @@ class Executor:
         self._reaping: set[ProcessId] = set()
         """Handed to the reaper, whose result has not come yet."""
         self._reaped: dict[ProcessId, ReapResult] = {}
+        self.on_result: Callable[[ReapResult], None] | None = None
+        """Told of every result of the reaper before it counts."""
 
     @property
     def dry_run(self) -> bool:
@@ -135,6 +137,8 @@ class Executor:
         outcomes: list[KillOutcome] = []
         for result in self._reaper.take_results() if self._reaper is not None else ():
             self._reaping.discard(result.id)
+            if self.on_result is not None:
+                self.on_result(result)
             if _credit_of(result.id, state) is None:
                 continue  # its kill was closed at the deadline; the result comes too late to be told
             self._reaped[result.id] = result

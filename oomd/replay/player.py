@@ -47,7 +47,7 @@ class Player:
         escalated = self.advance(detections, status)
         decision = select(self.rules, snapshot, detections, self.state)
         if escalated:
-            return _escalation(decision, *escalated[0])
+            return escalation(decision, *escalated[0])
         self.act(decision)
         return self.explained(decision)
 
@@ -120,7 +120,7 @@ class Player:
                 self.state = acted(self.state, ruleset.name, names, decision.status.time_us + ruleset.pause_us)
 
 
-def _escalation(decision: Decision, credit: Credit, why: str) -> Decision:
+def escalation(decision: Decision, credit: Credit, why: str) -> Decision:
     """The step at which a victim that was asked to go is killed."""
     expected = credit.expected_bytes + credit.expected_swap_bytes
     victim = Candidate(credit.process, expected, "size", "normal", score=expected)

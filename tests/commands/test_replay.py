@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from oomd.__main__ import main
+from oomd.config.effective import to_yaml
+from oomd.config.loader import default_config
+from oomd.engine.detection import initial_state
+from oomd.model.decision import Decision
+from oomd.model.units import SECOND_US
+from oomd.monitor.tape import Tape
+from oomd.outside.recording import header_line, tick_line
+from tests.fakes.builders import candidate, process, snapshot, status
 from tests.replay.traces import BIG_AND_SMALL, LOW, PLENTY, add_step
 
 if TYPE_CHECKING:
@@ -53,6 +63,49 @@ def test_rules_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     config.write_text("protecct: []")
     assert main(["replay", str(tmp_path / "trace"), "--config", str(config)]) == 2
     assert "did you mean 'protect'?" in capsys.readouterr().err
+
+
+def recording(folder: Path) -> str:
+    """A recording in which somebody was asked to go."""
+    config = default_config()
+    tape = Tape()
+    shown = snapshot(process(7, 3000, comm="big"), process(8, 1000, comm="small"), status=status())
+    tape.begin(replace(shown.status, time_us=SECOND_US), initial_state(config.rules))
+    tape.begin(replace(shown.status, time_us=3 * SECOND_US, mem_available_bytes=LOW // 2), initial_state(config.rules))
+    decision = Decision("term", "low", shown.status, "level", target=candidate(7, 3000, comm="big"))
+    tape.note_decision(decision, shown)
+    path = folder / "incident"
+    lines = [tick_line(tick) for part in tape.drain() for tick in part]
+    path.write_text("".join([header_line(to_yaml(config)), *lines]), encoding="utf-8")
+    return str(path)
+
+
+def test_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Time counts from the first tick; what was recorded stands beside the answer; other rules are marked."""
+    path = recording(tmp_path)
+    quiet, asked = lines(capsys, path)
+    assert (quiet["time"], asked["time"], asked["step"]) == (0, 2, 1)
+    assert asked["decision"]["target"]["pid"] == asked["recorded"]["target"]["pid"] == 7
+    assert (quiet["differs"], asked["differs"], asked["snapshot_time"]) == (False, False, 2)
+    config = tmp_path / "other.yaml"
+    config.write_text("protect: [big]")
+    assert main(["replay", path, "--config", str(config)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "differs" not in out[0]
+    assert out[1].endswith("[differs: recorded was term big (7)]")
+
+
+def test_recording_that_was_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The readable part is replayed, and standard error tells the cut; options of a trace are refused."""
+    path = recording(tmp_path)
+    os.truncate(path, os.path.getsize(path) - 10)
+    assert len(lines(capsys, path)) == 1
+    assert main(["replay", path]) == 0
+    assert "incident:3: cut off in the middle of a line; what comes before is replayed" in capsys.readouterr().err
+    assert main(["replay", path, "--budget", "1GiB"]) == 2
+    os.truncate(path, 10)
+    assert main(["replay", path]) == 2
+    assert "is no recording of oomd" in capsys.readouterr().err
 
 
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
