@@ -16,7 +16,7 @@ PREFER_SHARE = 10
 """A preferred process goes first only when it gives back at least one part in so many of what the largest other does.
 """
 
-_TIERS = {"prefer": 0, "normal": 1, "avoid": 2}
+_TIERS = {"prefer": 0, "normal": 1, "avoid": 2, "omit": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class Freeable:
         total = _total_bytes(snapshot.status)
         scored = [replace(candidate, score=_score(candidate, total)) for candidate in candidates]
         largest = max((each.freeable_bytes for each in scored if each.preference == "normal"), default=0)
-        tiers: dict[tuple[bool, int], list[Candidate]] = {}
+        tiers: dict[tuple[bool, int, int], list[Candidate]] = {}
         for candidate in scored:
             is_root = candidate.process.id.pid in snapshot.tree_roots
-            tiers.setdefault((is_root, _tier(candidate, largest)), []).append(candidate)
+            tiers.setdefault((is_root, _tier(candidate, largest), candidate.standing), []).append(candidate)
         return tuple(candidate for key in sorted(tiers) for candidate in _by_score(tiers[key]))
 
     def words(self) -> str:
