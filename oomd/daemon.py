@@ -12,10 +12,10 @@ import time
 from dataclasses import dataclass
 
 from oomd.config.compiled import from_plain, to_plain
+from oomd.engine.preferences import wanted_of
 from oomd.kernel.cgroup import CGROUP_ROOT, open_cgroup_memory
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
-from oomd.kernel.process import parse_stat, read_pid_file
 from oomd.kernel.psi import open_trigger
 from oomd.kernel.scope import ScopeGuard
 from oomd.kernel.syscalls import prctl_set_name
@@ -25,10 +25,11 @@ from oomd.kill.warrant import Gate, GateError
 from oomd.loop import Loop, Parts, clock_us
 from oomd.model.config import changes_that_need_a_restart
 from oomd.model.scope import Scope, ScopeError, parse_scope
+from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
-from oomd.monitor.selfcheck import other_killers, own_capabilities, raise_shield, start_report
+from oomd.monitor.selfcheck import other_killers, own_and_ancestors, own_capabilities, raise_shield, start_report
 from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.tape import Tape
 from oomd.monitor.waiter import PRESSURE, SignalPipe, Waiter
@@ -103,6 +104,9 @@ class Daemon:
         self._guard = ScopeGuard(self._scope, self._proc_fd)
         self._table = self._build_table()
         self._sharing = SharingMeter(self._proc_fd)
+        self._table.own_uid = os.geteuid()
+        marks = MarkReader(options.cgroup_root)
+        self._facts = FactsReader(self._proc_fd, marks, wanted_of(self.config.rules.preferences))
         self._gate, self._reaper = self._build_gate()
         self._shield = raise_shield(self._capabilities)
         self.loop = self._build_loop()
@@ -110,6 +114,7 @@ class Daemon:
     def run(self) -> int:
         """Watch until told to stop. Returns the exit status."""
         self._sharing.start()
+        self._facts.start()
         if self._reaper is not None:
             self._reaper.start()
         self._watch_everything()
@@ -170,6 +175,7 @@ class Daemon:
             sampler=sampler,
             table=self._table,
             sharing=self._sharing,
+            facts=self._facts,
             executor=executor,
             on_event=self._on_event,
             report=self._link.send,
@@ -345,17 +351,6 @@ def narrowed_by_environment(scope: Scope) -> Scope:
         return scope.narrowed(parse_scope(text))
     except ScopeError as error:
         raise ScopeError(f"OOMD_SCOPE: {error}") from error
-
-
-def own_and_ancestors(proc_fd: int) -> frozenset[int]:
-    """Our pid and those of everything that started us, from procfs."""
-    pids = set()
-    pid = os.getpid()
-    while pid > 0 and pid not in pids:
-        pids.add(pid)
-        data = read_pid_file(proc_fd, pid, "stat", denied=b"")
-        pid = parse_stat(data).ppid if data else 0
-    return frozenset(pids)
 
 
 def pass_signal(child_pid: int, number: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from oomd.engine.aftermath import acted, refused
 from oomd.engine.detection import initial_state, observe, reloaded_state
 from oomd.engine.pacing import Pace, pace
+from oomd.engine.preferences import prepare, wanted_of
 from oomd.engine.selection import fired, select, where_memory_is
 from oomd.kill.warrant import Refused
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision, Detection, KillOutcome
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from oomd.model.report import Plain
     from oomd.model.ruleset import EngineState, Rules
     from oomd.model.snapshot import MemoryStatus, Snapshot
+    from oomd.monitor.facts import FactsReader
     from oomd.monitor.process_table import ProcessTable
     from oomd.monitor.sampler import Sampler
     from oomd.monitor.sharing import SharingMeter
@@ -70,6 +72,8 @@ class Parts:
     """Whether pressure triggers wake the loop."""
     longest_us: int = 0
     """The longest wait that the watchdog allows; 0 for any."""
+    facts: FactsReader | None = None
+    """Reads what only preferences ask for; None where nobody needs it."""
     tape: Tape | None = None
     """Where everything that was seen is kept for a recording; None where nobody records."""
 
@@ -117,6 +121,9 @@ class Loop:
         """A reload: kills under way go on."""
         self.hand_out()
         self.rules = rules
+        prepare(rules.preferences)
+        if self.parts.facts is not None:
+            self.parts.facts.wanted = wanted_of(rules.preferences)
         self.state = reloaded_state(self.state, rules)
 
     def _take(self, events: list[tuple[Hashable, bool]]) -> None:
@@ -200,7 +207,17 @@ class Loop:
         limit = self.parts.limit_bytes
         if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
             self.parts.sharing.ask(self.parts.table.leaders, status.time_us)
-        self.parts.sharing.collect(self.parts.table.rows)
+        self._collect(status.time_us, ask=self.pace.warm)
+
+    def _collect(self, now_us: int, *, ask: bool) -> None:
+        """Take what the background threads have read, and the marks of the leaders' cgroups."""
+        table, facts = self.parts.table, self.parts.facts
+        self.parts.sharing.collect(table.rows)
+        if facts is not None:
+            facts.collect(table.rows)
+            if ask:
+                facts.ask(table.leaders)
+                facts.note_marks(table.leaders, now_us)
 
     def _look(self, status: MemoryStatus) -> None:
         now = clock_us()
@@ -208,20 +225,26 @@ class Loop:
             self.parts.table.scan(status, clock_us)
         else:
             self.parts.table.look(status, clock_us)
-        self.parts.sharing.collect(self.parts.table.rows)
+        self._collect(now, ask=False)
 
     def _select(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Decision:
         """The leaders' choice where the growth bound proves that nobody else could be chosen, else everybody's."""
         table = self.parts.table
         table.look(status, clock_us)
+        self._collect(status.time_us, ask=True)
         decision = self._choose(table.snapshot(status, clock_us()), detections)
         if decision.action == NO_ACTION:
             return decision
         if decision.target is None or decision.target.score < table.rest_bound_bytes():
             table.scan(status, clock_us)
+            self._collect(status.time_us, ask=True)
             decision = self._choose(table.snapshot(status, clock_us()), detections)
         if decision.target is None:
-            decision = self._choose(table.snapshot(status, clock_us(), everybody=True), detections)
+            everybody = table.snapshot(status, clock_us(), everybody=True)
+            if self.parts.facts is not None:
+                self.parts.facts.note_marks(table.rows.values(), status.time_us)
+                everybody = table.snapshot(status, clock_us(), everybody=True)
+            decision = self._choose(everybody, detections)
         return decision
 
     def _choose(self, snapshot: Snapshot, detections: tuple[Detection, ...]) -> Decision:
@@ -293,7 +316,8 @@ class Loop:
         now = decision.status.time_us
         leaders = self.parts.table.leaders
         self.parts.sharing.ask(leaders, now)
-        if not self.parts.sharing.awaits(leaders):
+        facts = self.parts.facts
+        if not self.parts.sharing.awaits(leaders) and (facts is None or not facts.awaits(leaders)):
             self._waiting_since_us = None
             return False
         if self._waiting_since_us is None:
@@ -312,6 +336,8 @@ class Loop:
         row = self.parts.table.rows.get(pid)
         if row is not None:
             self.parts.sharing.condemn(row.id)
+            if self.parts.facts is not None:
+                self.parts.facts.condemn(row.id)
         self.parts.table.condemn(pid)
 
     def _bury_stripped(self) -> None:

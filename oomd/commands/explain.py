@@ -16,8 +16,9 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
-from oomd.daemon import narrowed_by_environment, own_and_ancestors
+from oomd.daemon import narrowed_by_environment
 from oomd.engine.detection import initial_state, longest_window_us, observe
+from oomd.engine.preferences import wanted_of
 from oomd.engine.selection import select
 from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError, open_optional
@@ -29,9 +30,11 @@ from oomd.model.report import plain_decision
 from oomd.model.scope import CGROUP, Scope, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus
 from oomd.model.units import format_size
+from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
+from oomd.monitor.selfcheck import own_and_ancestors
 from oomd.monitor.sharing import MOST, WORTH_BYTES
 
 TYPE_CHECKING = False
@@ -92,6 +95,10 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
     status = sampler.read_status(clock_us())
     table.scan(status, clock_us)
     _measure_sharing(table, proc_fd)
+    # The same tree's cgroups: a recorded procfs has nothing to do with the machine's own.
+    marks = MarkReader(arguments.cgroup or ("" if arguments.proc else CGROUP_ROOT))
+    table.own_uid = 0 if arguments.proc else os.geteuid()
+    read_all(proc_fd, table.rows.values(), marks, clock_us(), wanted_of(config.rules.preferences))
     status = _with_budget(status, config, scope, table, arguments.cgroup or CGROUP_ROOT)
     detections, state = observe(config.rules, status, state)
     if arguments.assume_low:
@@ -117,6 +124,7 @@ def describe(decision: Decision) -> list[str]:
         lines.append(
             f"  {place:2}. {process.comm} ({process.id.pid}) gives back {format_size(candidate.freeable_bytes)}"
             f" [{_measure_of(candidate.measured)}], oom_score_adj {process.oom_score_adj}, {candidate.preference}"
+            f"{f' ({candidate.because})' if candidate.because else ''}"
         )
     spared = sorted(decision.rejected, key=lambda rejection: -rejection.process.size_bytes)
     spared = [rejection for rejection in spared if not rejection.process.is_kernel_thread]

@@ -37,10 +37,14 @@ class Row:
         "anon_bytes",
         "base_size_bytes",
         "cgroup",
+        "cgroup_uid",
+        "cmdline",
         "comm",
         "exact",
+        "exe",
         "flags",
         "kill_pending",
+        "marks",
         "measured_private_bytes",
         "measured_size_bytes",
         "measured_us",
@@ -50,6 +54,7 @@ class Row:
         "pid",
         "policy",
         "ppid",
+        "read_as",
         "rss_bytes",
         "shared_guess_bytes",
         "shmem_bytes",
@@ -79,6 +84,12 @@ class Row:
         self.oom_score_adj = 0
         self.cgroup = ""
         self.out_of_scope = ""
+        self.cmdline: str | None = None
+        self.exe: str | None = None
+        self.read_as: str | None = None
+        """Under which name those two were read; None when they were not."""
+        self.marks: tuple[tuple[str, str], ...] = ()
+        self.cgroup_uid: int | None = None
         self.stat_fd = -1
         self.status_fd = -1
         self.measured_us: int | None = None
@@ -215,6 +226,10 @@ class Row:
         self.measured_private_bytes = rollup.private_bytes
         self.shared_guess_bytes = 0
 
+    def told(self, cmdline: str, exe: str) -> None:
+        """Take the command line and the executable."""
+        self.cmdline, self.exe, self.read_as = cmdline, exe, self.comm
+
     def private_estimate_bytes(self) -> int:
         """What only it holds: as measured and grown since, or its size without what a fork made it share."""
         if self.measured_us is None:
@@ -248,6 +263,10 @@ class Row:
             out_of_scope=self.out_of_scope,
             private_bytes=private,
             private_age_us=age,
+            cmdline=self.cmdline,
+            exe=self.exe,
+            marks=self.marks,
+            cgroup_uid=self.cgroup_uid,
         )
 
 

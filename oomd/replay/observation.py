@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+from oomd.engine.preferences import wanted_of
 from oomd.kernel.cgroup import CgroupError, open_cgroup_memory
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError
 from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus, Process, Snapshot
+from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
@@ -66,6 +68,8 @@ def _observe(step: Step, config: Config, proc_fd: int) -> Observation:
             rollup = read_rollup(proc_fd, row.pid)
             if rollup is not None:
                 row.measured(rollup, step.time_us)
+        marks = MarkReader(step.cgroup_dir, xattrs=step.meta.xattrs, owners=step.meta.owners)
+        read_all(proc_fd, table.rows.values(), marks, step.time_us, wanted_of(config.rules.preferences))
         status = _with_budget(status, step, config, table)
         snapshot = table.snapshot(status, step.time_us, everybody=True)
     finally:
