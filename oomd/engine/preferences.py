@@ -152,7 +152,7 @@ def _named(process: Process, names: Names, own_uid: int) -> str:
     own = _own(names)
     if own and matches(Names(own), process.comm):
         return f"name {_which(own, process.comm)}"
-    if names.embedded and matches(Names(names.embedded), process.comm) and _is_trusted(process, own_uid):
+    if names.embedded and matches(Names(names.embedded), process.comm) and is_trusted(process, own_uid):
         return f"name {_which(names.embedded, process.comm)}"
     if not names.matches:
         return ""
@@ -177,7 +177,8 @@ def _which(patterns: tuple[str, ...], comm: str) -> str:
     return next(pattern for pattern in patterns if matches_pattern(pattern, comm))
 
 
-def _is_trusted(process: Process, own_uid: int) -> bool:
+def is_trusted(process: Process, own_uid: int) -> bool:
+    """Whether the embedded names count for it: root's, our own user's or a system service's, and not in a container."""
     placed = placement_of(process.cgroup)
     if placed.container or placed.pod:
         return False

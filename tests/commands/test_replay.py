@@ -16,6 +16,7 @@ from oomd.model.units import SECOND_US
 from oomd.monitor.tape import Tape
 from oomd.outside.recording import header_line, tick_line
 from tests.fakes.builders import candidate, process, snapshot, status
+from tests.fakes.cgroup_tree import CgroupTree
 from tests.replay.traces import BIG_AND_SMALL, LOW, PLENTY, add_step
 
 if TYPE_CHECKING:
@@ -106,6 +107,42 @@ def test_recording_that_was_cut(tmp_path: Path, capsys: pytest.CaptureFixture[st
     os.truncate(path, 10)
     assert main(["replay", path]) == 2
     assert "is no recording of oomd" in capsys.readouterr().err
+
+
+def test_marks_and_matches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A trace's command lines, executables and cgroups count, and meta.yaml tells marks and owners."""
+    crowd: dict[int, dict[str, Any]] = {
+        50: {"rss_anon": 3 << 30, "cmdline": ("java", "-jar", "big.jar"), "cgroup": "/a"},
+        60: {"rss_anon": 2 << 30, "cgroup": "/b", "comm": "two"},
+        70: {"rss_anon": 1 << 30, "cgroup": "/c", "comm": "one"},
+        80: {"rss_anon": 1 << 29, "cgroup": "/d", "comm": "half"},
+    }
+    trace = tmp_path / "trace"
+    tree = add_step(trace, "0", LOW, crowd)
+    groups = CgroupTree(trace / "0" / "cgroup")
+    for name in ("/a", "/b", "/c", "/d"):
+        groups.add_group(name)
+    (tree.root / "70" / "exe").symlink_to("/opt/app/run")
+    (trace / "0" / "meta.yaml").write_text(
+        "xattrs: {/b: {user.oomd_omit: 1}, /c: {user.oomd_avoid: 1}, /d: {user.oomd_avoid: 1}}\n"
+        "owners: {/a: 0, /b: 0, /c: 1000, /d: 0}"
+    )
+    config = tmp_path / "c.yaml"
+    config.write_text("protect: [{cmdline: '*big.jar*'}]\nprefer: [{exe: /opt/app/*, name: nobody}]")
+    (line,) = lines(capsys, str(trace), "--config", str(config))
+    assert [(each["comm"], each["preference"], each["because"]) for each in line["ranking"]] == [
+        ("one", "normal", ""),
+        ("half", "avoid", "user.oomd_avoid"),
+    ]
+    assert {each["pid"]: each["why"] for each in line["rejected"]} == {
+        1: "pid 1 is never killed",
+        50: "is protected by its command line *big.jar*",
+        60: "is omitted: its cgroup is marked user.oomd_omit",
+    }
+    config.write_text("protect: []\nprefer: [{exe: /opt/app/*}]\nomit: last_resort")
+    (line,) = lines(capsys, str(trace), "--config", str(config))
+    assert [each["comm"] for each in line["ranking"]] == ["one", "process", "half", "two"]
+    assert line["ranking"][0]["because"] == "executable /opt/app/*"
 
 
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
