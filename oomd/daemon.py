@@ -33,6 +33,7 @@ from oomd.monitor.selfcheck import other_killers, own_and_ancestors, own_capabil
 from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.tape import Tape
 from oomd.monitor.waiter import PRESSURE, SignalPipe, Waiter
+from oomd.monitor.watch import CgroupWatch
 from oomd.outside.link import Link
 from oomd.outside.spawn import Outside, spawn_outside
 from oomd.reap.backends import choose_reaper
@@ -183,6 +184,7 @@ class Daemon:
             limit_bytes=self.config.budget_bytes,
             read_cgroup_usage=usage,
             cgroup=self.options.usage_cgroup,
+            cgroups=CgroupWatch(self.options.cgroup_root),
             triggers=sampler.has_pressure and self._open_triggers(),
             longest_us=self._notifier.feed_us,
             tape=tape,

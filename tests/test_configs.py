@@ -90,7 +90,12 @@ def test_it_loads_and_reads_back(path: Path) -> None:
     assert load_config("again", text=to_yaml(config).encode()) == config
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_nobody_is_forgotten() -> None:
+    """Each configuration for a kind of machine has its crowd; rules.yaml is a catalogue to copy from."""
+    assert {path.stem for path in CONFIGS} - {"rules"} == CROWDS.keys()
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if path.stem in CROWDS], ids=lambda path: path.stem)
 def test_it_chooses_whom_it_says(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing while there is memory, whatever the stall; then the ranking that its comments promise."""
     crowd, ranking = CROWDS[path.stem]

@@ -136,10 +136,22 @@ def _ruleset_words(ruleset: Ruleset) -> list[str]:
     if ruleset.critical:
         lines.append(f"  when {_groups_words(ruleset.critical)}: SIGKILL at once")
     if ruleset.policy is not None:
-        lines.append(f"  to the process {ruleset.policy.words()}")
+        lines.append(f"  to {_choice_words(ruleset)} {ruleset.policy.words()}")
     if ruleset.pause_us:
         lines.append(f"  then it rests for {format_duration(ruleset.pause_us)}")
     return lines
+
+
+def _choice_words(ruleset: Ruleset) -> str:
+    choice = ruleset.choice
+    whole = {"group": "the process group", "session": "the session", "cgroup": "the cgroup"}
+    text = whole.get(choice.level, "the process")
+    among = " or ".join(choice.among)
+    if choice.level == "process_in":
+        text += " in the cgroup"
+    if choice.among:
+        text += f" {'below' if choice.recursive else 'of'} {among}"
+    return text
 
 
 def _groups_words(groups: tuple[tuple[Detector, ...], ...]) -> str:

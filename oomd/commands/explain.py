@@ -17,9 +17,9 @@ from oomd.commands.options import (
     overrides_of,
 )
 from oomd.daemon import narrowed_by_environment
-from oomd.engine.detection import initial_state, longest_window_us, observe
+from oomd.engine.detection import initial_state, longest_window_us, observe, wants_of
 from oomd.engine.preferences import wanted_of
-from oomd.engine.selection import select
+from oomd.engine.selection import name_of, select, wanted_cgroups
 from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError, open_optional
 from oomd.kernel.scope import ScopeGuard
@@ -36,6 +36,7 @@ from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import own_and_ancestors
 from oomd.monitor.sharing import MOST, WORTH_BYTES
+from oomd.monitor.watch import CgroupWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,10 +89,13 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
         page_bytes=PAGE_BYTES,
         account_all=True,
     )
-    sampler = Sampler(proc_dir, PAGE_BYTES)
+    wants = wants_of(config.rules)
+    sampler = Sampler(proc_dir, PAGE_BYTES, wants.details)
+    watch = CgroupWatch(arguments.cgroup or CGROUP_ROOT)
+    watch.want(wants, choices=True)
     state = initial_state(config.rules)
-    if not arguments.proc and sampler.has_pressure and not arguments.assume_low:
-        state = _watch(config, sampler, state)
+    if not arguments.proc and not arguments.assume_low:
+        state = _watch(config, sampler, watch, state)
     status = sampler.read_status(clock_us())
     table.scan(status, clock_us)
     _measure_sharing(table, proc_fd)
@@ -100,10 +104,12 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
     table.own_uid = 0 if arguments.proc else os.geteuid()
     read_all(proc_fd, table.rows.values(), marks, clock_us(), wanted_of(config.rules.preferences))
     status = _with_budget(status, config, scope, table, arguments.cgroup or CGROUP_ROOT)
-    detections, state = observe(config.rules, status, state)
+    detections, state = observe(config.rules, status, state, watch.look(clock_us))
     if arguments.assume_low:
         detections = _assumed(detections)
-    return select(config.rules, table.snapshot(status, clock_us(), everybody=True), detections, state)
+    snapshot = table.snapshot(status, clock_us(), everybody=True)
+    snapshot = replace(snapshot, cgroups=watch.choice(wanted_cgroups(config.rules, detections), clock_us()))
+    return select(config.rules, snapshot, detections, state)
 
 
 def describe(decision: Decision) -> list[str]:
@@ -122,7 +128,7 @@ def describe(decision: Decision) -> list[str]:
     for place, candidate in enumerate(decision.ranking[:10], 1):
         process = candidate.process
         lines.append(
-            f"  {place:2}. {process.comm} ({process.id.pid}) gives back {format_size(candidate.freeable_bytes)}"
+            f"  {place:2}. {name_of(candidate)} gives back {format_size(candidate.freeable_bytes)}"
             f" [{_measure_of(candidate.measured)}], oom_score_adj {process.oom_score_adj}, {candidate.preference}"
             f"{f' ({candidate.because})' if candidate.because else ''}"
         )
@@ -132,7 +138,8 @@ def describe(decision: Decision) -> list[str]:
         lines.append("who is spared:")
     for rejection in spared[:20]:
         process = rejection.process
-        lines.append(f"  {process.comm} ({process.id.pid}, {format_size(process.size_bytes)}) {rejection.why}")
+        who = f"{process.comm} ({process.id.pid}, {format_size(process.size_bytes)})"
+        lines.append(f"  {f'{rejection.kind} {rejection.name}' if rejection.name else who} {rejection.why}")
     if len(spared) > 20:
         lines.append(f"  and {len(spared) - 20} more")
     return lines
@@ -148,14 +155,14 @@ def _measure_of(measured: str) -> str:
     return "its own, by smaps_rollup" if measured == "private" else "RssAnon + VmSwap"
 
 
-def _watch(config: Config, sampler: Sampler, state: EngineState) -> EngineState:
-    """Collect as much pressure as the longest window wants: a share of a window cannot be told from one look."""
+def _watch(config: Config, sampler: Sampler, watch: CgroupWatch, state: EngineState) -> EngineState:
+    """Collect as much of the past as the longest window wants: a share of a window cannot be told from one look."""
     window_us = longest_window_us(config.rules)
     if window_us and sys.stderr.isatty():
-        print(f"watching memory pressure for {window_us / 1e6:g} s …", file=sys.stderr)
+        print(f"watching for {window_us / 1e6:g} s …", file=sys.stderr)
     end = clock_us() + window_us
     while clock_us() < end:
-        _, state = observe(config.rules, sampler.read_status(clock_us()), state)
+        _, state = observe(config.rules, sampler.read_status(clock_us()), state, watch.look(clock_us))
         time.sleep(min(0.1, max(0.001, (end - clock_us()) / 1e6)))
     return initial_state(config.rules) if not window_us else state
 

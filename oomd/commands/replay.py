@@ -13,7 +13,7 @@ from oomd.model.report import plain_decision
 from oomd.model.units import SECOND_US, format_size
 from oomd.replay.asking import ask
 from oomd.replay.incident import read_recording
-from oomd.replay.observation import observe_step
+from oomd.replay.observation import Observer
 from oomd.replay.player import Player
 from oomd.replay.trace import ReplayError, read_trace
 
@@ -83,10 +83,13 @@ def replay_recording(recording: Recording, config: Config | None) -> Iterator[Pl
 
 def replay_trace(path: str, config: Config) -> Iterator[Plain]:
     """The decision of each step of a folder. Raises ReplayError."""
-    player = Player.begin(config.rules)
+    player, observer = Player.begin(config.rules), Observer(config)
     for step in read_trace(path):
-        seen = observe_step(step, config)
-        decision = player.play(seen.status, seen.snapshot)
+        seen = observer.observe(step)
+        try:
+            decision = player.play(seen.status, seen.snapshot, seen.cgroups, seen.choice)
+        finally:
+            seen.watch.close()
         yield {"step": step.number, "time": step.time_us / SECOND_US, **plain_decision(decision)}
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from oomd import detectors, policies
 from oomd.model.config import Config, LogOptions
 from oomd.model.matching import Match, Term
-from oomd.model.ruleset import Names, Preferences, ReapOptions, Rules, Ruleset
+from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
 from oomd.model.threshold import Threshold
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _TYPES: dict[str, Callable[..., object]] = {
     each.__name__: each
     for each in (
+        Choice,
         Config,
         LogOptions,
         Match,

@@ -13,7 +13,7 @@ from oomd.config.preferences import build_preferences
 from oomd.config.problems import Problem
 from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
-from oomd.detectors.pressure import MemoryPressure
+from oomd.detectors.pressure import PressureShare
 from oomd.model.config import Config, LogOptions
 from oomd.model.ruleset import ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1 << 20
 """A configuration larger than this is somebody else's file."""
-RANGES = {"over": MemoryPressure.ranges["over"], "term": MemoryPressure.ranges["above"]}
+RANGES = {"over": PressureShare.ranges["over"], "term": PressureShare.ranges["above"]}
 ANY_BYTES = 1 << 40
 MOST_VALUES = 10_000
 """So many values, aliases followed, is a configuration that nobody wrote by hand."""

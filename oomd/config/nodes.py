@@ -16,9 +16,15 @@ from oomd.model.units import (
     UnitError,
     format_exact_duration,
     format_share,
+    parse_cgroup_globs,
+    parse_count,
     parse_duration,
+    parse_percent,
+    parse_rate,
+    parse_ratio,
     parse_share,
     parse_size,
+    parse_subject,
     parse_threshold,
 )
 
@@ -58,10 +64,16 @@ def parse_text(text: str) -> str:
 
 CONVERSIONS: dict[str, Callable[[str], Any]] = {
     "bool": parse_bool,
+    "cgroups": parse_cgroup_globs,
+    "count": parse_count,
     "duration": parse_duration,
+    "percent": parse_percent,
+    "rate": parse_rate,
+    "ratio": parse_ratio,
     "scope": parse_scope,
     "share": parse_share,
     "size": parse_budget,
+    "subject": parse_subject,
     "text": parse_text,
     "threshold": parse_threshold,
 }
@@ -111,6 +123,10 @@ class Walker:
         if not _is_nothing(node):
             self.problem(node, path, f"should be a list, is {_kind_of(node)}")
         return []
+
+    def is_mapping(self, node: yaml.Node) -> bool:
+        """Whether it is a mapping, and no single value or list."""
+        return isinstance(node, yaml.MappingNode)
 
     def is_empty_mapping(self, node: yaml.Node) -> bool:
         """Whether it is ``{}``."""

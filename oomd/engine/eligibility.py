@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from oomd.engine.preferences import NOTHING_SAID, OMIT, PROTECT, Verdict, judge, pod_usage, standing
+from oomd.engine.marks import OMIT
+from oomd.engine.preferences import NOTHING_SAID, PROTECT, Verdict, judge, pod_usage, standing
 from oomd.model.decision import Candidate, Rejection
-from oomd.model.ruleset import EngineState, Preferences
+from oomd.model.ruleset import NEVER, EngineState, Preferences
 from oomd.model.snapshot import Process, Snapshot
+
+NOTHING_OWNED = "owns no anonymous memory and no swap"
+"""Why a process alone is not worth its death; it does not save those beside it."""
 
 OOM_SCORE_ADJ_MIN = -1000
 """oom_score_adj that the kernel never kills; include/uapi/linux/oom.h."""
@@ -52,7 +56,7 @@ def why_spared(verdict: Verdict, preferences: Preferences) -> str:
     """Why nobody with this verdict is taken; empty where it only moves its place."""
     if verdict.kind == PROTECT:
         return f"is protected by its {verdict.because}"
-    if verdict.kind == OMIT and preferences.omit == "never":
+    if verdict.kind == OMIT and preferences.omit == NEVER:
         return f"is omitted: its cgroup is marked {verdict.because}"
     return ""
 
@@ -81,4 +85,4 @@ def _why_not_now(process: Process, verdict: Verdict, preferences: Preferences) -
     spared = why_spared(verdict, preferences)
     if spared:
         return spared
-    return "owns no anonymous memory and no swap" if process.size_bytes == 0 else ""
+    return NOTHING_OWNED if process.size_bytes == 0 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from oomd.engine.marks import AVOID, NORMAL, OMIT, PREFER, honoured_mark
 from oomd.engine.names import matches, matches_pattern
 from oomd.engine.patterns import glob_matches, regex_found
 from oomd.model.matching import CGROUP, CMDLINE, CONTAINER, EXE, NAME, POD, UNIT, USER, Match, Term
@@ -15,16 +16,9 @@ if TYPE_CHECKING:
     from oomd.model.snapshot import Process, Snapshot
 
 PROTECT = "protect"
-OMIT = "omit"
-AVOID = "avoid"
-PREFER = "prefer"
-NORMAL = "normal"
 
 NODE_CRITICAL_ADJ = -997
 """kubelet gives it to system-node-critical pods and to guaranteed ones, and less to what runs the node."""
-_TRUE = frozenset(("1", "y", "yes", "t", "true", "on"))
-_FALSE = frozenset(("0", "n", "no", "f", "false", "off"))
-"""As systemd's parse_boolean() reads them."""
 _MOST_LISTS = 64
 
 STANDING_FIRST = 0
@@ -57,35 +51,17 @@ def judge(process: Process, preferences: Preferences, own_uid: int = 0, monitore
     placed = placement_of(process.cgroup)
     if placed.qos in (BURSTABLE, BEST_EFFORT) and process.oom_score_adj <= NODE_CRITICAL_ADJ:
         return Verdict(PROTECT, f"node-critical: oom_score_adj {process.oom_score_adj} in a {placed.qos} pod")
-    mark = honoured_mark(process.marks, process.cgroup_uid, monitored_uid)
-    if mark.kind == OMIT:
-        return mark
+    kind, mark = honoured_mark(process.marks, process.cgroup_uid, monitored_uid)
+    marked = Verdict(kind, mark)
+    if kind == OMIT:
+        return marked
     for kind, names in ((AVOID, preferences.avoid), (PREFER, preferences.prefer)):
         named = _named(process, names, own_uid)
         if named:
             return Verdict(kind, named)
-    if mark.kind == NORMAL and _is_unread(process, preferences.protect, placed):
+    if _is_unread(process, preferences.protect, placed):
         return Verdict(AVOID, "what protects it could not be read yet")
-    return mark
-
-
-def honoured_mark(marks: tuple[tuple[str, str], ...], owner_uid: int | None, monitored_uid: int) -> Verdict:
-    """What a cgroup's extended attributes say: omit before prefer before avoid.
-
-    ``user.`` ones count only where the cgroup belongs to root or to the owner of the monitored ancestor: whoever may
-    write to a directory may write them, and nobody is to exempt himself. ``trusted.`` ones are root's alone. A mark
-    holds for its cgroup only, not for what is below. systemd.resource-control(5), ManagedOOMPreference=.
-    """
-    own = owner_uid in (0, monitored_uid)
-    told = {
-        name.partition(".oomd_")[2]: name
-        for name, text in reversed(marks)
-        if (own or name.startswith("trusted.")) and _is_set(name, text)
-    }
-    for kind in (OMIT, PREFER, AVOID):
-        if kind in told:
-            return Verdict(kind, told[kind])
-    return NOTHING_SAID
+    return marked
 
 
 def pod_usage(snapshot: Snapshot) -> dict[str, int]:
@@ -233,13 +209,6 @@ def _path_fits(parts: list[str], names: list[str]) -> bool:
     if parts[0] == "**":
         return any(_path_fits(parts[1:], names[skipped:]) for skipped in range(len(names) + 1))
     return bool(names) and glob_matches(parts[0], names[0]) and _path_fits(parts[1:], names[1:])
-
-
-def _is_set(name: str, text: str) -> bool:
-    text = text.strip("\0 \n").lower()
-    if name.endswith("_prefer"):
-        return text not in _FALSE  # Meta's oomd asks only whether it is there
-    return text in _TRUE
 
 
 def _request_bytes(process: Process, mem_total_bytes: int) -> int:

@@ -69,6 +69,8 @@ class Executor:
         self._reaped: dict[ProcessId, ReapResult] = {}
         self.on_result: Callable[[ReapResult], None] | None = None
         """Told of every result of the reaper before it counts."""
+        self.signalled: set[ProcessId] = set()
+        """Those of a set that got SIGKILL before the first of it was reaped."""
 
     @property
     def dry_run(self) -> bool:
@@ -85,7 +87,17 @@ class Executor:
             patience = credits.DRY_RUN_US
             opened = credits.open_credit(decision_id, victim, decision.ruleset, KILL, decision.status, patience)
             return with_credit(state, opened)
-        warrant = self._gate.grant(victim.process, stat_fd)
+        return self.start(decision_id, decision, self.grant(victim.process, stat_fd), state)
+
+    def grant(self, process: Process, stat_fd: int = -1) -> Warrant:
+        """A warrant for this process, or Refused."""
+        assert self._gate is not None
+        return self._gate.grant(process, stat_fd)
+
+    def start(self, decision_id: str, decision: Decision, warrant: Warrant, state: EngineState) -> EngineState:
+        """The same for one that is under warrant already. Raises Refused when it may not be signalled, or is gone."""
+        victim = decision.target
+        assert victim is not None
         phase = decision.action
         if phase == TERM:
             self._ask(warrant)
@@ -192,7 +204,7 @@ class Executor:
         if not credits.is_stripped(credit):
             return "timed_out"
         result = self._reaped.get(credit.process.id)
-        if result is not None and result.signal_errno == errno.ESRCH:
+        if result is not None and result.signal_errno == errno.ESRCH and credit.process.id not in self.signalled:
             return "already_gone"
         return "killed" if credit.kill_us is not None else "exited"
 
@@ -230,6 +242,7 @@ class Executor:
         if pidfd is not None:
             os.close(pidfd)
         self._reaped.pop(process_id, None)
+        self.signalled.discard(process_id)
 
 
 def _credit_of(process_id: ProcessId, state: EngineState) -> Credit | None:

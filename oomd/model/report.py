@@ -72,6 +72,7 @@ def plain_candidate(candidate: Candidate) -> Plain:
     process = candidate.process
     return {
         **_plain_process(process),
+        **_plain_kind(candidate.kind, candidate.name),
         "score": candidate.score,
         "freeable_bytes": candidate.freeable_bytes,
         "measured": candidate.measured,
@@ -87,7 +88,7 @@ def plain_candidate(candidate: Candidate) -> Plain:
 
 def plain_rejection(rejection: Rejection) -> Plain:
     """A process that may not be killed, and why."""
-    return {**_plain_process(rejection.process), "why": rejection.why}
+    return {**_plain_process(rejection.process), **_plain_kind(rejection.kind, rejection.name), "why": rejection.why}
 
 
 def plain_decision(decision: Decision) -> Plain:
@@ -102,8 +103,10 @@ def plain_decision(decision: Decision) -> Plain:
             "action": decision.action,
             "ruleset": decision.ruleset or None,
             "reason": decision.reason,
-            "target": None if target is None else {"kind": "process", **_plain_process(target.process)},
-            "pids": [] if target is None else [target.process.id.pid],
+            "target": None
+            if target is None
+            else {"kind": target.kind, **_plain_process(target.process), **_plain_kind(target.kind, target.name)},
+            "pids": [] if target is None else [process.id.pid for process in target.processes],
         },
         "ranking": [plain_candidate(candidate) for candidate in decision.ranking[:TOP]],
         "rejected": [plain_rejection(rejection) for rejection in rejected[:MOST_REJECTED]],
@@ -128,6 +131,15 @@ def plain_outcome(outcome: KillOutcome) -> Plain:
         },
         "hindrances": list(outcome.hindrances),
     }
+
+
+def _plain_kind(kind: str, name: str) -> Plain:
+    """What is taken as one, where it is more than a process: then pid and name are those of its largest member, and
+    ``cgroup`` is the cgroup that dies.
+    """
+    if kind == "process":
+        return {}
+    return {"kind": kind, "name": name, **({"cgroup": name} if kind == "cgroup" else {})}
 
 
 def _plain_process(process: Process) -> Plain:

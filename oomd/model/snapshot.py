@@ -38,6 +38,86 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class PressureLine:
+    """One line of a pressure file: averages as fractions of 1 (0.05 for ``5.00``), the total in microseconds since
+    boot (or since the cgroup was made).
+    """
+
+    avg10: float
+    avg60: float
+    avg300: float
+    total_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """``some``: at least one task stalled; ``full``: every task that was not idle did. Kernels before 5.13 have no
+    ``full`` for cpu.
+    """
+
+    some: PressureLine
+    full: PressureLine | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Events of /proc/vmstat since boot that some rules ask for, in pages or times; proc_vmstat(5)."""
+
+    pgscan: int
+    pgscan_direct: int
+    allocstall: int
+    """Direct reclaims: a task that wanted memory had to look for it itself."""
+    pswpin: int
+    pswpout: int
+    refault_anon: int
+    refault_file: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watermarks:
+    """How far the fullest-handed zone stands above its watermarks (/proc/zoneinfo), lowmem reserve included; bytes,
+    negative where every zone is below.
+    """
+
+    min_bytes: int
+    low_bytes: int
+    high_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Zram:
+    """All zram devices together (mm_stat), bytes."""
+
+    original_bytes: int
+    """What was swapped out to them."""
+    compressed_bytes: int
+    used_bytes: int
+    """What they take of the memory."""
+    same_bytes: int
+    """Pages of one value, which take nothing."""
+    huge_bytes: int
+    """Pages that do not compress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What the machine shows only when a configured rule asks for it; None for what nobody asked for or is absent."""
+
+    counters: Counters | None = None
+    watermarks: Watermarks | None = None
+    zram: Zram | None = None
+    memory_pressure: Pressure | None = None
+    io_pressure: Pressure | None = None
+    cpu_pressure: Pressure | None = None
+    tasks: int | None = None
+    """Processes and threads, the kernel's among them."""
+    page_bytes: int = 4096
+
+
+NO_DETAILS = Details()
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryStatus:
     """meminfo, memory pressure and counters at one instant; read at every tick. Bytes and microseconds.
 
@@ -67,6 +147,12 @@ class MemoryStatus:
     arc_bytes: int = 0
     """What ZFS could give back: the size of its cache above its minimum."""
     budget: Budget | None = None
+    file_bytes: int = 0
+    """Active(file) + Inactive(file): page cache on the kernel's lists."""
+    commit_limit_bytes: int = 0
+    committed_bytes: int = 0
+    """Committed_AS: what was promised to processes, used or not."""
+    details: Details = NO_DETAILS
 
     @property
     def available_bytes(self) -> int:
@@ -88,6 +174,10 @@ class MemoryStatus:
     def has_swap(self) -> bool:
         """Whether swap delays the end; a budget counts swap as usage, so there it never does."""
         return self.budget is None and self.swap_total_bytes > 0
+
+
+HORIZONS_US = (2_000_000, 8_000_000, 32_000_000, 128_000_000)
+"""How far back the growth of processes is told: the fast leak shows in the first, the slow one in the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +223,14 @@ class Process:
     """The marks of its cgroup (``user.oomd_avoid`` …), by name, with their text."""
     cgroup_uid: int | None = None
     """The owner of its cgroup's directory; None when not read."""
+    rss_file_bytes: int = 0
+    page_tables_bytes: int = 0
+    pgrp: int = 0
+    session: int = 0
+    grown: tuple[int, ...] = ()
+    """By how many bytes its size rose over each of :data:`HORIZONS_US` (over what is known, where that is less; below
+    zero where it fell); empty where it was not looked at before.
+    """
 
     @property
     def size_bytes(self) -> int:
@@ -156,28 +254,6 @@ class Process:
     def is_dead(self) -> bool:
         """A zombie none of whose threads live; a leader that is dead while its threads live is not dead."""
         return self.state == "Z" and self.num_threads <= 1
-
-
-@dataclass(frozen=True, slots=True)
-class PressureLine:
-    """One line of a pressure file: averages as fractions of 1 (0.05 for ``5.00``), the total in microseconds since
-    boot (or since the cgroup was made).
-    """
-
-    avg10: float
-    avg60: float
-    avg300: float
-    total_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pressure:
-    """``some``: at least one task stalled; ``full``: every task that was not idle did. Kernels before 5.13 have no
-    ``full`` for cpu.
-    """
-
-    some: PressureLine
-    full: PressureLine | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,3 +349,5 @@ class Snapshot:
     """
     cgroups: tuple[Cgroup, ...] = ()
     """The cgroups that the rules ask for, by path; empty where none does."""
+    earlier: tuple[Cgroup, ...] = ()
+    """The same as they were some seconds ago, where they were looked at then: what rates are told from."""

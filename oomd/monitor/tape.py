@@ -13,10 +13,10 @@ from oomd.config.compiled import to_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomd.model.decision import Decision, ReapResult
+    from oomd.model.decision import Credit, Decision, ReapResult
     from oomd.model.report import Plain
     from oomd.model.ruleset import EngineState
-    from oomd.model.snapshot import MemoryStatus, ProcessId, Snapshot
+    from oomd.model.snapshot import Cgroup, MemoryStatus, ProcessId, Snapshot
 
 MOST_TICKS = 512
 """Half a minute of danger (100 ms a tick and less), or half an hour of quiet."""
@@ -29,15 +29,33 @@ MOST_CGROUPS = 128
 class Tick:
     """One round of the loop: what it began with, what it saw, what it did."""
 
-    __slots__ = ("decision", "escalated", "facts", "held", "number", "refused", "snapshot", "state", "status")
+    __slots__ = (
+        "after",
+        "cgroups",
+        "decision",
+        "escalated",
+        "facts",
+        "held",
+        "number",
+        "refused",
+        "snapshot",
+        "state",
+        "status",
+    )
 
-    def __init__(self, number: int, facts: list[Plain], status: MemoryStatus, state: EngineState) -> None:
+    def __init__(
+        self, number: int, facts: list[Plain], status: MemoryStatus, state: EngineState, cgroups: tuple[Cgroup, ...]
+    ) -> None:
         self.number = number
         self.facts = facts
         """What the kernel told since the tick before: deaths, reaped victims, victims that were gone."""
         self.status = status
         self.state = state
         """The engine's memory after those facts, before this status."""
+        self.cgroups = cgroups
+        """What detectors saw of cgroups."""
+        self.after: EngineState | None = None
+        """The engine's memory after somebody was signalled."""
         self.held = False
         """An alarm waited for a measurement."""
         self.refused: list[Plain] = []
@@ -55,9 +73,9 @@ class Tape:
         self._facts: list[Plain] = []
         self._count = 0
 
-    def begin(self, status: MemoryStatus, state: EngineState) -> None:
-        """A tick has seen this status."""
-        self._ticks.append(Tick(self._count, self._facts, status, state))
+    def begin(self, status: MemoryStatus, state: EngineState, cgroups: tuple[Cgroup, ...] = ()) -> None:
+        """A tick has seen this status, and these cgroups."""
+        self._ticks.append(Tick(self._count, self._facts, status, state, cgroups))
         self._count += 1
         self._facts = []
 
@@ -71,10 +89,6 @@ class Tape:
         errors = {"signal_errno": result.signal_errno, "reap_errno": result.reap_errno}
         self._facts.append({"fact": "reaped", **_plain_id(result.id), "time_us": end_us, **errors})
 
-    def note_gone(self, process_id: ProcessId, why: str) -> None:
-        """Somebody else's victim was gone before it could be waited for."""
-        self._facts.append({"fact": "refused", **_plain_id(process_id), "why": why})
-
     def note_held(self) -> None:
         """This tick's alarm waits for a measurement."""
         self._ticks[-1].held = True
@@ -87,14 +101,20 @@ class Tape:
         """A victim that was asked to go was killed in this tick."""
         self._ticks[-1].escalated.append({**_plain_id(process_id), "why": why})
 
-    def note_decision(self, decision: Decision, snapshot: Snapshot) -> None:
-        """What this tick decided, and all that it looked at."""
+    def note_state(self, state: EngineState) -> None:
+        """What the engine remembers once this tick has signalled."""
+        self._ticks[-1].after = state
+
+    def note_decision(self, decision: Decision, snapshot: Snapshot, after: EngineState) -> None:
+        """What this tick decided, all that it looked at, and what the engine remembers then."""
         target = None if decision.target is None else decision.target.process
         tick = self._ticks[-1]
+        tick.after = after
         tick.decision = {
             "action": decision.action,
             "ruleset": decision.ruleset,
             "reason": decision.reason,
+            "name": "" if decision.target is None else decision.target.name,
             "target": None if target is None else {**_plain_id(target.id), "comm": target.comm},
         }
         tick.snapshot = trimmed(snapshot, None if target is None else target.id)
@@ -131,10 +151,30 @@ def _plain_id(process_id: ProcessId) -> Plain:
     return {"pid": process_id.pid, "start_ticks": process_id.start_ticks}
 
 
+def lightened(state: EngineState) -> EngineState:
+    """The state without the past of cgroups where that is too much to tell: rates of theirs begin anew."""
+    if sum(len(sample.cgroups) for sample in state.history) <= MOST_CGROUPS:
+        return state
+    return replace(state, history=tuple(replace(sample, cgroups=()) for sample in state.history))
+
+
+def _opened(tick: Tick) -> tuple[Credit, ...]:
+    """The kills that this tick began."""
+    if tick.after is None:
+        return ()
+    before = {credit.process.id for credit in tick.state.credits}
+    return tuple(credit for credit in tick.after.credits if credit.process.id not in before)
+
+
 def _plain_tick(tick: Tick, *, with_state: bool) -> Plain:
     plain: Plain = {"tick": tick.number, "status": to_plain(tick.status)}
     if with_state:
-        plain["state"] = to_plain(tick.state)
+        plain["state"] = to_plain(lightened(tick.state))
+    if tick.cgroups:
+        plain["cgroups"] = to_plain(tick.cgroups[:MOST_CGROUPS])
+    opened = _opened(tick)
+    if opened:
+        plain["opened"] = to_plain(opened[:MOST_PROCESSES])
     if tick.snapshot is not None:
         # Its status is the tick's.
         kind, content = to_plain(tick.snapshot)

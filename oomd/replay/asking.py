@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from oomd.engine import credit as credits
 from oomd.engine.aftermath import refused, with_credit
 from oomd.engine.detection import reloaded_state
-from oomd.engine.selection import fired, select
+from oomd.engine.selection import fired, may_add, select
 from oomd.loop import NOBODY_US
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision
 from oomd.model.snapshot import Snapshot
@@ -74,23 +74,41 @@ class _Asking:
             for fact in tick.facts:
                 self._take(fact)
         self._next_number = tick.number + 1
-        detections = player.detect(tick.status)
+        detections = player.detect(tick.status, tick.cgroups)
         escalated = player.advance(detections, tick.status, frozenset(self._reaping))
         for fact in tick.refused:
             player.state = refused(player.state, fact.id, fact.why)
         recorded = _recorded(tick)
         self._note_world(tick)
         if escalated:
+            if {credit.process.id for credit, _ in escalated} == {fact.id for fact in tick.escalated}:
+                self._join(tick)  # whoever was forked meanwhile
             quiet = Decision(NO_ACTION, "", tick.status, detections=detections)
-            return Asked(tick, escalation(quiet, *escalated[0]), recorded, None)
+            return Asked(tick, escalation(quiet, escalated), recorded, None)
         if tick.held or not self._may_act(tick, detections):
             return Asked(tick, self._waiting(tick, detections), recorded, None)
         shown = snapshot or Snapshot(tick.status, ())
         decision = select(player.rules, shown, detections, player.state)
-        player.act(decision)
+        self._act(tick, decision)
         if decision.action == NOTIFY:
             self._nobody_until_us = tick.status.time_us + NOBODY_US
         return Asked(tick, decision, recorded, taken_us)
+
+    def _act(self, tick: Tick, decision: Decision) -> None:
+        """As it was carried out where the answer is the recorded one, else as it would have been."""
+        player, answer, target = self._player, tick.answer, decision.target
+        if answer is None or target is None or not _is_answer(decision, answer):
+            player.act(decision)
+        elif decision.action == NO_ACTION:
+            self._join(tick)
+            if not tick.opened:
+                player.state = refused(player.state, target.process.id, "is gone")
+        elif decision.action in (TERM, KILL):
+            player.join(decision, tick.opened)
+
+    def _join(self, tick: Tick) -> None:
+        for credit in tick.opened:
+            self._player.state = with_credit(self._player.state, credit)
 
     def _resume(self, tick: Tick) -> None:
         """The recording's beginning, or ticks are missing: go on with what the engine remembered here, after the facts
@@ -109,11 +127,9 @@ class _Asking:
         known = next((each for each in player.state.credits if each.process.id == fact.id), None)
         if fact.kind == "reaped":
             self._reaping.discard(fact.id)
-        if fact.kind == "refused":
-            player.state = refused(player.state, fact.id, fact.why)
-        elif known is None:
+        if known is None:
             return
-        elif fact.kind == "died" and known.phase != credits.DEAD:
+        if fact.kind == "died" and known.phase != credits.DEAD:
             player.state = with_credit(player.state, credits.died(known, fact.time_us))
         elif fact.kind == "reaped" and fact.signal_errno == 0 and fact.reap_errno == 0:
             player.state = with_credit(player.state, credits.stripped(known, fact.time_us))
@@ -124,19 +140,17 @@ class _Asking:
         """Who was really signalled, and is being reaped."""
         if self._player.dry_run:
             return
-        for fact in tick.escalated:
-            self._reaping.add(fact.id)
-        answer = tick.answer
-        if answer is not None and answer.target is not None:
-            self._player.really_killed |= {answer.target}
-            if answer.action == KILL:
-                self._reaping.add(answer.target)
+        self._reaping |= {fact.id for fact in tick.escalated}
+        answer, opened = tick.answer, {credit.process.id for credit in tick.opened}
+        self._player.really_killed |= opened
+        if tick.escalated or (answer is not None and answer.action == KILL):
+            self._reaping |= opened
 
     def _may_act(self, tick: Tick, detections: tuple[Detection, ...]) -> bool:
         alarm, state = fired(detections), self._player.state
         if alarm is None or tick.status.time_us < max(state.resting_until_us, self._nobody_until_us):
             return False
-        return alarm.critical or not state.credits
+        return may_add(alarm, state)
 
     def _waiting(self, tick: Tick, detections: tuple[Detection, ...]) -> Decision:
         """Nobody was looked for: the reason, as far as it needs no processes."""
@@ -158,6 +172,12 @@ def _recorded(tick: Tick) -> Answer:
 
 def _id_of(decision: Decision) -> ProcessId | None:
     return None if decision.target is None else decision.target.process.id
+
+
+def _is_answer(decision: Decision, answer: Answer) -> bool:
+    """Whether this is what was decided then."""
+    name = "" if decision.target is None else decision.target.name
+    return (decision.action, _id_of(decision), name) == (answer.action, answer.target, answer.name)
 
 
 def _signalled(action: str, target: ProcessId | None) -> tuple[str, ProcessId | None] | None:

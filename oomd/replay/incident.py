@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from oomd.config.loader import load_config
 from oomd.model.config import Config
+from oomd.model.decision import Credit
 from oomd.model.ruleset import EngineState
-from oomd.model.snapshot import MemoryStatus, ProcessId, Snapshot
+from oomd.model.snapshot import Cgroup, MemoryStatus, ProcessId, Snapshot
 from oomd.outside.recording import KEY, VERSION, RecordingError, value_of
 from oomd.replay.trace import ReplayError
 
@@ -30,7 +31,7 @@ class Fact:
     """What the kernel told of a victim between two ticks."""
 
     kind: str
-    """``died``, ``reaped``, ``refused`` or ``escalated``."""
+    """``died``, ``reaped``; in a tick: ``refused`` or ``escalated``."""
     id: ProcessId
     time_us: int = 0
     signal_errno: int = 0
@@ -46,6 +47,8 @@ class Answer:
     reason: str = ""
     target: ProcessId | None = None
     comm: str = ""
+    name: str = ""
+    """Of the group, session or cgroup that was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,10 @@ class Tick:
     refused: tuple[Fact, ...] = ()
     escalated: tuple[Fact, ...] = ()
     answer: Answer | None = None
+    opened: tuple[Credit, ...] = ()
+    """The kills that it began."""
+    cgroups: tuple[Cgroup, ...] = ()
+    """What detectors saw of cgroups."""
     snapshot: Snapshot | None = None
     config: Config | None = None
     """Rules that were loaded just before this tick."""
@@ -142,6 +149,8 @@ def _tick_of(content: dict[str, Any], line: int, config: Config | None) -> Tick:
         refused=tuple(_fact_of(fact, "refused") for fact in content.get("refused", ())),
         escalated=tuple(_fact_of(fact, "escalated") for fact in content.get("escalated", ())),
         answer=_answer_of(content.get("decision")),
+        opened=_all(content.get("opened", []), Credit),
+        cgroups=_all(content.get("cgroups", []), Cgroup),
         snapshot=None if snapshot is None else _expect(value_of(snapshot), Snapshot),
         config=config,
     )
@@ -151,6 +160,10 @@ def _expect(value: Any, kind: type[Any]) -> Any:
     if not isinstance(value, kind):
         raise RecordingError(f"not a {kind.__name__}")
     return value
+
+
+def _all(content: Any, kind: type[Any]) -> tuple[Any, ...]:
+    return tuple(_expect(value_of(each), kind) for each in content)
 
 
 def _fact_of(content: dict[str, Any], kind: str) -> Fact:
@@ -164,7 +177,7 @@ def _answer_of(content: dict[str, Any] | None) -> Answer | None:
     target = content["target"]
     identity = None if target is None else _id_of(target)
     comm = "" if target is None else str(target["comm"])
-    return Answer(str(content["action"]), str(content["reason"]), identity, comm)
+    return Answer(str(content["action"]), str(content["reason"]), identity, comm, str(content.get("name", "")))
 
 
 def _id_of(content: dict[str, Any]) -> ProcessId:

@@ -13,15 +13,18 @@ from dataclasses import dataclass, replace
 from oomd.engine import credit as credits
 from oomd.engine.aftermath import acted, learned, settled, why_kill_now, with_credit
 from oomd.engine.detection import initial_state, observe
-from oomd.engine.selection import select
+from oomd.engine.levels import parts_of
+from oomd.engine.selection import select, wanted_cgroups
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Credit, Decision
 from oomd.model.snapshot import ProcessId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oomd.model.decision import Detection
-    from oomd.model.ruleset import EngineState, Rules
-    from oomd.model.snapshot import MemoryStatus, Snapshot
+    from oomd.model.ruleset import EngineState, Rules, Wants
+    from oomd.model.snapshot import Cgroup, MemoryStatus, Snapshot
 
 
 @dataclass(slots=True)
@@ -40,14 +43,23 @@ class Player:
         """A player that remembers nothing."""
         return cls(rules, initial_state(rules))
 
-    def play(self, status: MemoryStatus, snapshot: Snapshot) -> Decision:
-        """The decision at this step of a trace, given all before. The snapshot holds everybody."""
+    def play(
+        self,
+        status: MemoryStatus,
+        snapshot: Snapshot,
+        cgroups: tuple[Cgroup, ...] = (),
+        choice: Callable[[Wants], tuple[Cgroup, ...]] = lambda wants: (),  # noqa: ARG005 - a trace without cgroups
+    ) -> Decision:
+        """The decision at this step of a trace, given all before. The snapshot holds everybody; ``cgroups`` are what
+        detectors look at, ``choice`` reads what a choice looks at.
+        """
         self.bury(snapshot)
-        detections = self.detect(status)
+        detections = self.detect(status, cgroups)
         escalated = self.advance(detections, status)
+        snapshot = replace(snapshot, cgroups=choice(wanted_cgroups(self.rules, detections)))
         decision = select(self.rules, snapshot, detections, self.state)
         if escalated:
-            return escalation(decision, *escalated[0])
+            return escalation(decision, escalated)
         self.act(decision)
         return self.explained(decision)
 
@@ -66,9 +78,9 @@ class Player:
             if credit.phase != credits.DEAD and credit.process.id not in alive:
                 self.state = with_credit(self.state, credits.died(credit, snapshot.status.time_us))
 
-    def detect(self, status: MemoryStatus) -> tuple[Detection, ...]:
+    def detect(self, status: MemoryStatus, cgroups: tuple[Cgroup, ...] = ()) -> tuple[Detection, ...]:
         """What every ruleset says; remembered."""
-        detections, self.state = observe(self.rules, status, self.state)
+        detections, self.state = observe(self.rules, status, self.state, cgroups)
         return detections
 
     def advance(
@@ -107,11 +119,21 @@ class Player:
             phase, patience = decision.action, decision.grace_us if decision.action == TERM else None
             if self.dry_run:
                 phase, patience = KILL, credits.DRY_RUN_US
-            opened = credits.open_credit(identity, victim, decision.ruleset, phase, status, patience)
-            if phase == KILL and not self.dry_run:
-                self.state = replace(self.state, history=())
-            self.state = with_credit(self.state, opened)
-            self._rest(decision)
+            self.join(
+                decision,
+                tuple(
+                    credits.open_credit(identity, part, decision.ruleset, phase, status, patience)
+                    for part in parts_of(victim)
+                ),
+            )
+
+    def join(self, decision: Decision, opened: tuple[Credit, ...]) -> None:
+        """These kills began by this decision."""
+        if decision.action == KILL and not self.dry_run:
+            self.state = replace(self.state, history=())
+        for credit in opened:
+            self.state = with_credit(self.state, credit)
+        self._rest(decision)
 
     def _rest(self, decision: Decision) -> None:
         for ruleset in self.rules.rulesets:
@@ -120,9 +142,14 @@ class Player:
                 self.state = acted(self.state, ruleset.name, names, decision.status.time_us + ruleset.pause_us)
 
 
-def escalation(decision: Decision, credit: Credit, why: str) -> Decision:
-    """The step at which a victim that was asked to go is killed."""
-    expected = credit.expected_bytes + credit.expected_swap_bytes
-    victim = Candidate(credit.process, expected, "size", "normal", score=expected)
-    reason = f"{credit.process.comm} ({credit.process.id.pid}) was asked to go, and {why}"
-    return replace(decision, action=KILL, ruleset=credit.ruleset, reason=reason, target=victim, grace_us=0)
+def escalation(decision: Decision, escalated: tuple[tuple[Credit, str], ...]) -> Decision:
+    """The step at which a victim that was asked to go is killed, and those that were asked with it."""
+    first, why = escalated[0]
+    together = [credit for credit, _ in escalated if credit.decision_id == first.decision_id]
+    together.sort(key=lambda credit: -credit.process.size_bytes)
+    expected = sum(credit.expected_bytes + credit.expected_swap_bytes for credit in together)
+    members = tuple(credit.process for credit in together) if len(together) > 1 else ()
+    head = together[0].process
+    victim = Candidate(head, expected, "size", "normal", score=expected, members=members)
+    reason = f"{head.comm} ({head.id.pid}) was asked to go, and {why}"
+    return replace(decision, action=KILL, ruleset=first.ruleset, reason=reason, target=victim, grace_us=0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from oomd.__main__ import main
 from oomd.config.effective import to_yaml
 from oomd.config.loader import default_config
+from oomd.engine.credit import open_credit
 from oomd.engine.detection import initial_state
 from oomd.model.decision import Decision
 from oomd.model.units import SECOND_US
@@ -74,7 +75,8 @@ def recording(folder: Path) -> str:
     tape.begin(replace(shown.status, time_us=SECOND_US), initial_state(config.rules))
     tape.begin(replace(shown.status, time_us=3 * SECOND_US, mem_available_bytes=LOW // 2), initial_state(config.rules))
     decision = Decision("term", "low", shown.status, "level", target=candidate(7, 3000, comm="big"))
-    tape.note_decision(decision, shown)
+    opened = open_credit("1", candidate(7, 3000, comm="big"), "level", "term", shown.status)
+    tape.note_decision(decision, shown, replace(initial_state(config.rules), credits=(opened,)))
     path = folder / "incident"
     lines = [tick_line(tick) for part in tape.drain() for tick in part]
     path.write_text("".join([header_line(to_yaml(config)), *lines]), encoding="utf-8")

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomd import policies
 from oomd.config.compiled import from_plain, to_plain
 from oomd.config.effective import to_yaml
 from oomd.config.loader import default_config, load_config
@@ -205,7 +206,7 @@ def test_compiled_configuration_is_the_same(tmp_path: Path) -> None:
         ("rulesets: [{name: a, when: {all: [{swap_free: {}}]}}]", ["oomd.yaml:1:47: rulesets[0].when.all[0].swap_free: needs 'below'"]),
         ("rulesets: [{name: a, when: {all: [{pressure: {above: 1%, kind: fool}}]}}]", ["oomd.yaml:1:64: rulesets[0].when.all[0].pressure.kind: 'fool' is not one of full, some"]),
         ("rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}, then: [{term: {}}]}]", ["oomd.yaml:1:69: rulesets[0].then: should be [{term: {grace: 5s}}, {kill: {}}] or [{kill: {}}]"]),
-        ("rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}, choose: {policy: biggest}}]", ["oomd.yaml:1:80: rulesets[0].choose.policy: 'biggest' is no policy; there is: freeable"]),
+        ("rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}, choose: {policy: freable}}]", ["oomd.yaml:1:80: rulesets[0].choose.policy: 'freable' is no policy; there is: " + ", ".join(each.name for each in policies.ALL) + " (did you mean 'freeable'?)"]),
     ],
 )  # fmt: skip
 def test_mistakes_have_their_place(tmp_path: Path, text: str | bytes, expected: list[str]) -> None:

@@ -96,12 +96,17 @@ def test_history_is_bounded_and_covers_the_window() -> None:
     assert window <= state.history[-1].time_us - state.history[0].time_us < window * 1.1
 
 
-def test_without_psi_nothing_is_remembered() -> None:
-    """Where PSI is off the level works and the stall is silent."""
+def test_without_psi_the_stall_is_silent() -> None:
+    """Where PSI is off the level works, and the stall says why it does not."""
     now = replace(low(1), psi_full_us=None, psi_some_us=None)
-    detections, state = observe(RULES, now, initial_state(RULES))
+    detections, _ = observe(RULES, now, initial_state(RULES))
     assert [detection.fired for detection in detections] == [True, False]
-    assert state.history == ()
+    assert detections[1].evidence[0].text == "memory pressure is not known"
+
+
+def test_nothing_is_remembered_without_a_window() -> None:
+    """Rules that look at no past keep none."""
+    assert observe(LEVEL, low(1), initial_state(LEVEL))[1].history == ()
 
 
 def test_reload_keeps_kills_under_way() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.engine.eligibility import sift
-from oomd.engine.preferences import Verdict, holds, honoured_mark, judge, pod_usage, prepare, standing, wanted_of
+from oomd.engine.preferences import Verdict, holds, judge, pod_usage, prepare, standing, wanted_of
 from oomd.model.matching import Match, Term
 from oomd.model.ruleset import EngineState, Names, Preferences
 from oomd.model.units import GIB, MIB
@@ -107,13 +107,15 @@ def test_nobody_exempts_himself_by_a_name(changes: dict[str, Any], own_uid: int,
         ({"user.oomd_avoid": "1", "user.oomd_omit": "1"}, 0, 0, Verdict("omit", "user.oomd_omit")),
         ({"user.oomd_avoid": "1", "user.oomd_prefer": ""}, 0, 0, Verdict("prefer", "user.oomd_prefer")),
         ({"user.oomd_prefer": "no"}, 0, 0, Verdict()),
+        ({"user.oomd_prefer": "1"}, 1000, 0, Verdict("prefer", "user.oomd_prefer")),
         ({"trusted.oomd_prefer": "1"}, 1000, 0, Verdict("prefer", "trusted.oomd_prefer")),
         ({"user.oomd_ooms": "1"}, 0, 0, Verdict()),
     ],
 )
 def test_marks_and_their_owners(marks: dict[str, str], owner: int | None, monitored: int, verdict: Verdict) -> None:
     """The ownership rule of systemd-oomd, and which mark beats which."""
-    assert honoured_mark(tuple(marks.items()), owner, monitored) == verdict
+    one = process(marks=tuple(marks.items()), cgroup_uid=owner)
+    assert judge(one, Preferences(), 0, monitored) == verdict
 
 
 def test_marks_are_not_inherited_by_matches() -> None:

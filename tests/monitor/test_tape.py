@@ -29,7 +29,7 @@ def test_parts_fit_a_datagram() -> None:
     everybody = snapshot(*(process(pid, comm="x" * 15, cgroup="/" + "c" * 200) for pid in range(2, 2000)))
     for number in range(TICKS_PER_PART + 5):
         tape.begin(status(time_us=number), EngineState())
-    tape.note_decision(Decision(KILL, "why", everybody.status, target=candidate(1999)), everybody)
+    tape.note_decision(Decision(KILL, "why", everybody.status, target=candidate(1999)), everybody, EngineState())
     tape.begin(status(), EngineState())
     parts = tape.drain()
     assert [len(part) for part in parts] == [TICKS_PER_PART, 4, 1, 1]

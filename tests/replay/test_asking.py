@@ -64,8 +64,9 @@ class Script:
 class Machine:
     """The real loop and executor around a machine that follows a script; nobody real is touched."""
 
-    def __init__(self, config: Config, recorder: Recorder) -> None:
+    def __init__(self, config: Config, recorder: Recorder, patch: pytest.MonkeyPatch) -> None:
         self.now_us = 5_000_000
+        patch.setattr(oomd.loop, "clock_us", lambda: self.now_us)
         self.script = Script(0, 4096)
         self.alive = dict(SIZES)
         self.watched: dict[int, Any] = {}
@@ -112,7 +113,12 @@ class Machine:
         available = self.script.available_mib * MIB
         return status(time_us=now_us, mem_available_bytes=available, anon_bytes=7 * GIB)
 
+    def want(self, details: Any) -> None: ...
+
     # The table
+    def wants_look(self, now_us: int) -> bool:
+        return False
+
     def wants_scan(self, now_us: int) -> bool:
         return False
 
@@ -180,9 +186,8 @@ def recorded(folder: Path, script: list[Script], text: str = RULES) -> tuple[str
     """The recording of a machine that followed the script, and what was reported."""
     path = str(folder / "incident")
     recorder = Recorder(path, print)
-    machine = Machine(config_of(text), recorder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(oomd.loop, "clock_us", lambda: machine.now_us)
+        machine = Machine(config_of(text), recorder, patch)
         machine.run(script)
     recorder.finish()
     return path, machine.events

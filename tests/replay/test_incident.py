@@ -15,6 +15,7 @@ from oomd.config.effective import to_yaml
 from oomd.config.loader import default_config
 from oomd.engine.detection import initial_state
 from oomd.model.decision import NOTIFY, Decision
+from oomd.model.ruleset import EngineState
 from oomd.model.snapshot import Cgroup, Pressure, PressureLine
 from oomd.monitor.tape import Tape
 from oomd.outside.recording import RecordingError, config_line, header_line, json_of, tick_line, value_of
@@ -125,7 +126,7 @@ def test_nearest_snapshot(tmp_path: Path) -> None:
         tape.begin(status(time_us=number), initial_state(config.rules))
         if number in (1, 3):
             now = status(time_us=number)
-            tape.note_decision(Decision(NOTIFY, "", now), snapshot(process(number), status=now))
+            tape.note_decision(Decision(NOTIFY, "", now), snapshot(process(number), status=now), EngineState())
     text = [header_line(to_yaml(config)), *(tick_line(tick) for part in tape.drain() for tick in part)]
     ticks = read_recording(written(tmp_path, "".join(text))).ticks
     found = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from oomd.config.loader import default_config, load_config
 from oomd.model.config import Config
 from oomd.model.units import GIB
-from oomd.replay.observation import Observation, observe_step
+from oomd.replay.observation import Observation, Observer
 from oomd.replay.trace import ReplayError, read_trace
 from tests.fakes.cgroup_tree import CgroupTree
 from tests.replay.traces import BIG_AND_SMALL, LOW, add_step
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def observed(root: Path, config: Config | None = None, step: int = 0) -> Observation:
     """One step of the trace."""
-    return observe_step(read_trace(str(root))[step], config or default_config())
+    return Observer(config or default_config()).observe(read_trace(str(root))[step])
 
 
 def test_everybody_is_seen(tmp_path: Path) -> None:
