@@ -124,6 +124,12 @@ class Walker:
             self.problem(node, path, f"should be a list, is {_kind_of(node)}")
         return []
 
+    def keys_of(self, node: yaml.Node) -> set[str]:
+        """The keys of a mapping, right or wrong."""
+        return (
+            {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)} if self.is_mapping(node) else set()
+        )
+
     def is_mapping(self, node: yaml.Node) -> bool:
         """Whether it is a mapping, and no single value or list."""
         return isinstance(node, yaml.MappingNode)

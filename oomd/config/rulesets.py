@@ -111,7 +111,7 @@ def _declared(walker: Walker, declared: type[Any], node: yaml.Node, path: str) -
     values = walker.options(node, path, option_keys(declared))
     walker.ranges(node, path, values, getattr(declared, "ranges", {}))
     alternatives = getattr(declared, "one_of", ())
-    if alternatives and len(values.keys() & set(alternatives)) != 1:
+    if alternatives and len(walker.keys_of(node) & set(alternatives)) != 1:
         walker.problem(node, path, f"needs one of {' and '.join(repr(each) for each in alternatives)}, and only one")
     return _construct(walker, node, path, declared, values)
 
@@ -126,10 +126,11 @@ def _choose(walker: Walker, node: yaml.Node | None, path: str) -> tuple[Choice, 
         if name in nodes and (value := walker.scalar(nodes[name], f"{path}.{name}", _CHOOSE[name])) is not None
     }
     among: list[str] = []
-    for index, item in enumerate(walker.sequence(nodes["from"], f"{path}.from") if "from" in nodes else ()):
+    items = walker.sequence(nodes["from"], f"{path}.from") if "from" in nodes else []
+    for index, item in enumerate(items):
         pattern = walker.scalar(item, f"{path}.from[{index}]", _CHOOSE["from"])
         among += pattern.split(",") if pattern else []
-    if "from" in nodes and not among:
+    if "from" in nodes and not items:
         walker.problem(nodes["from"], f"{path}.from", "names no cgroup; left out it means everybody in scope")
     if values.get("most") == 0:
         walker.problem(nodes["most"], f"{path}.most", "nobody could ever be taken")
@@ -188,6 +189,7 @@ def _construct(walker: Walker, node: yaml.Node, path: str, declared: type[Any], 
         if option in values:
             arguments[field.name] = values[option]
         elif is_needed(declared, option):
-            walker.problem(node, path, f"needs {option!r}")
+            if option not in walker.keys_of(node):  # else it is there, wrong, and told already
+                walker.problem(node, path, f"needs {option!r}")
             return None
     return declared(**arguments)

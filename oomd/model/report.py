@@ -61,6 +61,7 @@ def plain_detection(detection: Detection) -> Plain:
                 "value": evidence.value,
                 "limit": evidence.limit,
                 "window_us": evidence.window_us,
+                "cgroups": list(evidence.cgroups[:TOP]),
             }
             for evidence in detection.evidence
         ],
