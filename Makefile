@@ -1,6 +1,6 @@
 # make run        set up, show the demo, then watch this machine in a dry run
 # make test       set up, run every test
-# make vm         the short selection of the VM lab: a real kernel that really runs out of memory
+# make vm         every test of the VM lab: a real kernel that really runs out of memory (make test: a selection)
 # make install    protect this machine: unit, configuration, enable (as root); make uninstall undoes it
 # PYTHON=, PREFIX=, CONFIG=, UNITS= and DESTDIR= say where.
 
@@ -21,6 +21,7 @@ export OOMD_SCOPE ?= tree:$(MAKE_PID)
 
 PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
 TEST_PACKAGES := systemd strace
+VM_PACKAGES := mmdebstrap e2fsprogs debian-archive-keyring
 PIP := pip install --quiet --disable-pip-version-check
 
 .PHONY: setup packages run test vm lint install uninstall clean
@@ -45,12 +46,13 @@ run: setup
 	OOMD_SCOPE= $(BIN)/oomd run --dry-run --scope machine --runtime-dir $(VENV)/run
 
 test: setup
-	@.ci/packages $(TEST_PACKAGES)
+	@.ci/packages $(TEST_PACKAGES) $(VM_PACKAGES)
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "vm and not vm_long" tests/vm
 
 # Boots small machines under QEMU and runs them out of memory; the guest is built once, from Debian's packages (needs root).
 vm: setup
-	@.ci/packages mmdebstrap e2fsprogs debian-archive-keyring
+	@.ci/packages $(VM_PACKAGES)
 	$(BIN)/python -m pytest -m vm tests/vm
 
 lint: setup

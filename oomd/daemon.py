@@ -24,12 +24,20 @@ from oomd.kill.executor import Executor
 from oomd.kill.warrant import Gate, GateError
 from oomd.loop import Loop, Parts, clock_us
 from oomd.model.config import changes_that_need_a_restart
-from oomd.model.scope import Scope, ScopeError, parse_scope
+from oomd.model.scope import ScopeError
 from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
-from oomd.monitor.selfcheck import other_killers, own_and_ancestors, own_capabilities, raise_shield, start_report
+from oomd.monitor.selfcheck import (
+    narrowed_by_environment,
+    other_killers,
+    own_and_ancestors,
+    own_capabilities,
+    raise_descriptor_limit,
+    raise_shield,
+    start_report,
+)
 from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.tape import Tape
 from oomd.monitor.waiter import PRESSURE, SignalPipe, Waiter
@@ -159,7 +167,9 @@ class Daemon:
             return None, None
         mrelease = probe_features(self.options.proc_dir).process_mrelease
         gate = Gate(self._guard, self._proc_fd, frozenset(self._own_pids))
-        return gate, ReaperPool(choose_reaper(self.config.reap.backend, kernel_has_mrelease=mrelease))
+        reap = self.config.reap
+        reaper = choose_reaper(reap.backend, kernel_has_mrelease=mrelease, beneath=reap.expedite_mrelease)
+        return gate, ReaperPool(reaper, reap.workers)
 
     def _build_loop(self) -> Loop:
         sampler = Sampler(self.options.proc_dir, PAGE_BYTES)
@@ -342,19 +352,6 @@ class Daemon:
         self._link.send({"event": event, "time": time.time(), **content})
 
 
-def narrowed_by_environment(scope: Scope) -> Scope:
-    """The scope within OOMD_SCOPE, which every test, demo and build of ours sets. Raises ScopeError naming the
-    variable.
-    """
-    text = os.environ.get("OOMD_SCOPE", "")
-    if not text:
-        return scope
-    try:
-        return scope.narrowed(parse_scope(text))
-    except ScopeError as error:
-        raise ScopeError(f"OOMD_SCOPE: {error}") from error
-
-
 def pass_signal(child_pid: int, number: int) -> None:
     """Hand a signal on to the command that we started: our child, not yet waited for, so its pid is nobody else's."""
     try:
@@ -374,6 +371,7 @@ def main() -> None:
     prctl_set_name(b"oomd")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     threading.stack_size(STACK_BYTES)
+    raise_descriptor_limit()
     try:
         daemon = Daemon(options)
     except (ScopeError, GateError) as error:

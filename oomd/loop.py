@@ -46,6 +46,10 @@ REPEAT_US = 10 * SECOND_US
 """How often the same "nobody may be killed" or "resting" is told."""
 
 
+_NO_FIGURES = {ord(sign): None for sign in "0123456789."}
+"""The same words with other figures are no news."""
+
+
 def clock_us() -> int:
     """CLOCK_MONOTONIC in microseconds."""
     return time.monotonic_ns() // 1000
@@ -152,7 +156,7 @@ class Loop:
             elif key == "reaper":
                 outcomes, self.state = self.parts.executor.note_reaped(self.state)
                 self._tell_outcomes(outcomes)
-                self._bury_stripped()
+                self._condemn_the_doomed()
             else:
                 if isinstance(key, tuple) and key[0] == "pressure" and not lost:
                     self._alerted_until_us = now + ALERTED_US
@@ -259,6 +263,9 @@ class Loop:
         assert decision.target is not None
         identity = self._next_id()
         parts = parts_of(decision.target)
+        if decision.action == KILL and not self.parts.executor.dry_run:
+            for part in parts:  # before the signal: a reader of its maps would hold its memory
+                self._search.condemn(part.process.id)
         try:
             if len(parts) == 1:
                 victim = parts[0].process.id
@@ -322,14 +329,14 @@ class Loop:
         """From SIGKILL on nobody looks at the victim: readers hold its memory."""
         row = self.parts.table.rows.get(pid)
         if row is not None:
-            self.parts.sharing.condemn(row.id)
-            if self.parts.facts is not None:
-                self.parts.facts.condemn(row.id)
+            self._search.condemn(row.id)
         self.parts.table.condemn(pid)
 
-    def _bury_stripped(self) -> None:
-        """What the reaper has stripped owns nothing any more, dead or not."""
+    def _condemn_the_doomed(self) -> None:
+        """SIGTERM may have been the end of it as well; and what the reaper has stripped owns nothing any more."""
         for credit in self.state.credits:
+            if credit.phase == KILL:
+                self._condemn(credit.process.id.pid)
             if credit.reaped_us is not None:
                 self.parts.table.bury(credit.process.id.pid)
 
@@ -347,8 +354,9 @@ class Loop:
 
     def _tell_seldom(self, decision: Decision) -> None:
         text, until = self._told
-        if decision.reason != text or decision.status.time_us >= until:
-            self._told = (decision.reason, decision.status.time_us + REPEAT_US)
+        words = decision.reason.translate(_NO_FIGURES)
+        if words != text or decision.status.time_us >= until:
+            self._told = (words, decision.status.time_us + REPEAT_US)
             self._tell(
                 "decision",
                 id=self._next_id(),

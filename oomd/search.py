@@ -101,6 +101,12 @@ class Search:
         late = late_members(decision.target, candidates, rejected)
         return tuple(each for each in late if each.process.id not in under_way)
 
+    def condemn(self, process_id: ProcessId) -> None:
+        """From now on no background thread looks at this process."""
+        self._sharing.condemn(process_id)
+        if self._facts is not None:
+            self._facts.condemn(process_id)
+
     def stat_fd(self, victim: ProcessId) -> int:
         """The kept descriptor of its stat file, or -1."""
         row = self._table.rows.get(victim.pid)

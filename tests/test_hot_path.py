@@ -22,7 +22,9 @@ WAY_TO_A_KILL = str(Path(__file__).parent / "integration" / "way_to_a_kill.py")
 
 
 def test_nothing_is_opened_forked_or_imported_on_the_way_to_a_kill() -> None:
-    """From the alarm to the reaped victim, with leaders kept open: no file, no process, no import."""
+    """From the alarm to the reaped victim, with leaders kept open: no file, no process, no import by the loop or the
+    reaper.
+    """
     answer: dict[str, Any] = {}
     for _ in range(3):  # a machine that allocates much at this very moment makes the growth bound ask for a full scan
         done = subprocess.run(

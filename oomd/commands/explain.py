@@ -16,7 +16,6 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
-from oomd.daemon import narrowed_by_environment
 from oomd.engine.detection import initial_state, longest_window_us, observe, wants_of
 from oomd.engine.preferences import wanted_of
 from oomd.engine.selection import name_of, select, wanted_cgroups
@@ -34,7 +33,7 @@ from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
-from oomd.monitor.selfcheck import own_and_ancestors
+from oomd.monitor.selfcheck import narrowed_by_environment, own_and_ancestors
 from oomd.monitor.sharing import MOST, WORTH_BYTES
 from oomd.monitor.watch import CgroupWatch
 

@@ -15,11 +15,11 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
-from oomd.daemon import narrowed_by_environment
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
 from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import CGROUP, ScopeError
+from oomd.monitor.selfcheck import narrowed_by_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -62,6 +62,17 @@ def parse_text(text: str) -> str:
     return text
 
 
+MOST_WORKERS = 16
+"""Each has a stack, and the unit's TasksMax is not far above."""
+
+
+def parse_workers(text: str) -> int:
+    """A number of threads."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_WORKERS:
+        raise UnitError(f"{text!r} is not a number between 1 and {MOST_WORKERS}")
+    return int(text)
+
+
 CONVERSIONS: dict[str, Callable[[str], Any]] = {
     "bool": parse_bool,
     "cgroups": parse_cgroup_globs,
@@ -76,6 +87,7 @@ CONVERSIONS: dict[str, Callable[[str], Any]] = {
     "subject": parse_subject,
     "text": parse_text,
     "threshold": parse_threshold,
+    "workers": parse_workers,
 }
 
 

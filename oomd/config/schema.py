@@ -103,9 +103,11 @@ KEYS = (
                 "backend",
                 "choice",
                 "auto",
-                "process_mrelease where the kernel has it, else none",
-                choices=("auto", "mrelease", "none"),
+                "process_mrelease where the kernel has it, else expedite, which lifts what hinders the victim",
+                choices=("auto", "mrelease", "expedite", "none"),
             ),
+            Key("workers", "workers", "4", "threads that kill and reap, 1 to 16: so many victims side by side"),
+            Key("expedite_mrelease", "bool", "true", "whether expedite may use process_mrelease beneath"),
         ),
     ),
     Key(

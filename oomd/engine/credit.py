@@ -94,6 +94,14 @@ def killed(credit: Credit, now_us: int) -> Credit:
     return replace(credit, phase=KILL, kill_us=now_us, deadline_us=now_us + patience)
 
 
+def doomed(credit: Credit, now_us: int) -> Credit:
+    """The same victim when SIGTERM turned out to be its end: there is no grace to wait for, and no SIGKILL to send."""
+    if credit.phase != TERM:
+        return credit
+    patience = deadline_us(credit.expected_bytes + credit.expected_swap_bytes)
+    return replace(credit, phase=KILL, deadline_us=now_us + patience)
+
+
 def died(credit: Credit, now_us: int) -> Credit:
     """The same victim when its pidfd became readable: its memory is free, or on the way through per-CPU lists."""
     return replace(credit, phase=DEAD, death_us=now_us, deadline_us=now_us + SETTLE_US)

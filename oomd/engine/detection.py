@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from oomd.engine.blame import blame, followed
 from oomd.engine.credit import outstanding, progressed
 from oomd.model.decision import Detection, Evidence
 from oomd.model.history import thin
@@ -86,8 +87,13 @@ def observe(
         detections.append(detection)
         memories.append(remembered)
     alarmed = any(memory.since_us is not None for memory in memories)
+    trail = followed(state.trail, status)
     return tuple(detections), replace(
-        state, rulesets=tuple(memories), futile_kills=state.futile_kills if alarmed else 0
+        state,
+        rulesets=tuple(memories),
+        futile_kills=state.futile_kills if alarmed else 0,
+        trail=trail,
+        blame=blame(trail, status, state.blame, alarmed=alarmed),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from oomd.engine.blame import taken_by_files
 from oomd.engine.detection import among_of
 from oomd.engine.eligibility import freeable_bytes, sift
 from oomd.engine.levels import rank
@@ -85,6 +86,9 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
         return replace(decision, reason=reason, target=dying)
     if not ranking:
         return replace(decision, action=NOTIFY, reason=f"{alarm.ruleset}: nobody may be killed")
+    files = "" if alarm.critical else taken_by_files(state.blame, snapshot)
+    if files:
+        return replace(decision, action=NOTIFY, reason=f"{alarm.ruleset}: {_evidence(alarm)}; {files}")
     verdict = _verdict(decision, alarm, ruleset, ranking[0])
     return replace(verdict, reason=f"{verdict.reason}; {order.note}") if order.note else verdict
 
@@ -125,16 +129,19 @@ def _with_past(snapshot: Snapshot, ruleset: Ruleset, state: EngineState) -> Snap
 
 
 def _verdict(decision: Decision, alarm: Detection, ruleset: Ruleset, victim: Candidate) -> Decision:
-    evidence = " and ".join(piece.text for piece in alarm.evidence if piece.holds)
     who = f"{name_of(victim)} gives back {_size(victim)}"
     at_once = alarm.critical or ruleset.grace_us == 0
     return replace(
         decision,
         action=KILL if at_once else TERM,
-        reason=f"{alarm.ruleset}{' (critical)' if alarm.critical else ''}: {evidence}; {who}",
+        reason=f"{alarm.ruleset}{' (critical)' if alarm.critical else ''}: {_evidence(alarm)}; {who}",
         target=victim,
         grace_us=0 if at_once else ruleset.grace_us,
     )
+
+
+def _evidence(alarm: Detection) -> str:
+    return " and ".join(piece.text for piece in alarm.evidence if piece.holds)
 
 
 def _ruleset_of(rules: Rules, alarm: Detection | None) -> Ruleset:

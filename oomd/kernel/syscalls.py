@@ -9,6 +9,7 @@ signal is sent with the GIL held. process_mrelease lasts hundreds of millisecond
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 
@@ -39,6 +40,25 @@ _POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
 _PIDFD_SEND_SIGNAL = number_of(424, _MACHINE, _POINTER_BYTES, _MULTIARCH)
 _PROCESS_MRELEASE = number_of(448, _MACHINE, _POINTER_BYTES, _MULTIARCH)
 
+_IOPRIO_SET = {
+    "x86_64": 251, "i386": 289, "i486": 289, "i586": 289, "i686": 289, "s390x": 282, "s390": 282, "ppc64le": 273,
+    "ppc64": 273, "ppc": 273, "alpha": 442, "armv7l": 314, "armv6l": 314, "armv5tel": 314, "sparc64": 196,
+}  # fmt: skip
+"""Older than the common numbers: each table of its own, arch/*/kernel/syscalls/syscall.tbl."""
+_IOPRIO_SET_GENERIC = 30
+"""aarch64, riscv, loongarch; include/uapi/asm-generic/unistd.h."""
+_IOPRIO_WHO_PROCESS = 1
+_IOPRIO_CLASS_SHIFT = 13
+_MIPS_IOPRIO_SET = {"o32": 4314, "n64": 5273, "n32": 6277}
+IOPRIO_CLASS_BE = 2
+"""Best effort, the class of those who asked for none; ioprio_set(2)."""
+
+_KCMP = {
+    "x86_64": 312, "i386": 349, "i486": 349, "i586": 349, "i686": 349, "s390x": 343, "s390": 343, "ppc64le": 354,
+    "ppc64": 354, "ppc": 354, "armv7l": 378, "armv6l": 378, "aarch64": 272, "riscv64": 272, "loongarch64": 272,
+}  # fmt: skip
+_KCMP_VM = 1
+
 _SHIFTED_MCL = _MACHINE == "alpha" or _MACHINE.startswith(("ppc", "sparc"))
 MCL_CURRENT = 0x2000 if _SHIFTED_MCL else 1
 """Lock what is mapped now; mlockall(2)."""
@@ -64,6 +84,14 @@ _send_signal.restype = ctypes.c_long
 _mrelease = _dropping["syscall"]
 _mrelease.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_uint)
 _mrelease.restype = ctypes.c_long
+
+_ioprio = _dropping["syscall"]
+_ioprio.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int)
+_ioprio.restype = ctypes.c_long
+
+_kcmp = _dropping["syscall"]
+_kcmp.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong)
+_kcmp.restype = ctypes.c_long
 
 _prctl_number = _dropping["prctl"]
 _prctl_number.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
@@ -111,6 +139,40 @@ def process_mrelease(pidfd: int, flags: int = 0) -> None:
     """
     if _mrelease(_PROCESS_MRELEASE, pidfd, flags) < 0:
         raise _error()
+
+
+def ioprio_number(machine: str, pointer_bytes: int, multiarch: str = "") -> int:
+    """The number of ioprio_set(2), which is older than the numbers that all machines share."""
+    if machine.startswith("mips"):
+        narrow = "n32" if multiarch.endswith("abin32") else "o32"
+        return _MIPS_IOPRIO_SET["n64" if pointer_bytes == 8 else narrow]
+    if machine == "x86_64" and pointer_bytes == 4:
+        return 251 | 0x40000000 if multiarch.endswith("x32") else _IOPRIO_SET["i386"]
+    return _IOPRIO_SET.get(machine, _IOPRIO_SET_GENERIC)
+
+
+def ioprio_set_thread(tid: int, io_class: int, level: int) -> None:
+    """The I/O class and level (0, the first, to 7) of a thread; ioprio_set(2). Raises OSError: ESRCH, EPERM, EINVAL,
+    ENOSYS.
+    """
+    number = ioprio_number(_MACHINE, _POINTER_BYTES, _MULTIARCH)
+    if _ioprio(number, _IOPRIO_WHO_PROCESS, tid, io_class << _IOPRIO_CLASS_SHIFT | level) < 0:
+        raise _error()
+
+
+def kcmp_vm(pid: int, other: int) -> bool:
+    """Whether two processes have one memory map (CLONE_VM, or between vfork and exec); kcmp(2) with KCMP_VM.
+
+    Raises OSError: ESRCH, EPERM (it asks for what ptrace may read), ENOSYS (not built in, or a machine whose number for
+    it is not known here).
+    """
+    number = _KCMP.get(_MACHINE)
+    if number is None or (_MACHINE == "x86_64" and _POINTER_BYTES == 4):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    answer = _kcmp(number, pid, other, _KCMP_VM, 0, 0)
+    if answer < 0:
+        raise _error()
+    return bool(answer == 0)
 
 
 def prctl_set_child_subreaper() -> None:

@@ -15,9 +15,10 @@ from oomd.engine import credit as credits
 from oomd.engine.aftermath import learned, refused, settled, why_kill_now, with_credit
 from oomd.kernel.pidfd import open_pidfd
 from oomd.kernel.syscalls import pidfd_send_signal
-from oomd.kill.warrant import GONE, NOT_PERMITTED, Refused
+from oomd.kill.warrant import GONE, NOT_PERMITTED
 from oomd.model.decision import KILL, TERM, Decision, KillOutcome
 from oomd.model.snapshot import ProcessId
+from oomd.reap.pool import DYING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,13 +101,13 @@ class Executor:
         assert victim is not None
         phase = decision.action
         if phase == TERM:
-            self._ask(warrant)
+            self._submit(warrant, SIGTERM)
         self._warrants[warrant.id] = warrant
         self._watches.watch(warrant.pidfd, ("victim", warrant.id))
         patience_us = decision.grace_us if phase == TERM else None
         opened = credits.open_credit(decision_id, victim, decision.ruleset, phase, decision.status, patience_us)
         if phase == KILL:
-            self._kill(warrant)
+            self._submit(warrant, SIGKILL)
             state = replace(state, history=())  # stall from before this kill must not count for the next one
         return with_credit(state, opened)
 
@@ -131,7 +132,7 @@ class Executor:
             why = why_kill_now(credit, detections, status)
             warrant = self._warrants.get(credit.process.id)
             if why and warrant is not None:
-                self._kill(warrant)
+                self._submit(warrant, SIGKILL)
                 state = replace(with_credit(state, credits.killed(credit, status.time_us)), history=())
                 escalations.append(Escalation(credit.decision_id, credit.process, why))
         return tuple(escalations), state
@@ -154,9 +155,8 @@ class Executor:
             if _credit_of(result.id, state) is None:
                 continue  # its kill was closed at the deadline; the result comes too late to be told
             self._reaped[result.id] = result
-            if result.signal_errno == 0 and result.reap_errno == 0:
-                credit = next(credit for credit in state.credits if credit.process.id == result.id)
-                state = with_credit(state, credits.stripped(credit, result.signal_us + result.reap_us))
+            if result.signal_errno == 0:
+                state = _with_result(state, result)
             if result.signal_errno not in (0, errno.ESRCH):
                 outcomes.extend(
                     self._outcome(credit, "not_permitted") for credit in state.credits if credit.process.id == result.id
@@ -167,8 +167,6 @@ class Executor:
 
     def settle(self, status: MemoryStatus, state: EngineState) -> tuple[tuple[KillOutcome, ...], EngineState]:
         """Close the kills of which nothing more is to be expected."""
-        if self._reaper is not None:
-            self._reaper.tend(status.time_us)
         outcomes: list[KillOutcome] = []
         done, state = settled(state, status.time_us, busy=frozenset(self._reaping), dry_run=self.dry_run)
         for credit in done:
@@ -182,21 +180,14 @@ class Executor:
         for process_id in [*self._warrants, *self._awaited]:
             self._release(process_id)
 
-    def _ask(self, warrant: Warrant) -> None:
-        try:
-            pidfd_send_signal(warrant.pidfd, SIGTERM)
-        except OSError as error:
-            os.close(warrant.pidfd)
-            raise Refused(NOT_PERMITTED if error.errno == errno.EPERM else GONE) from error
-
-    def _kill(self, warrant: Warrant) -> None:
+    def _submit(self, warrant: Warrant, number: int) -> None:
         assert self._reaper is not None
         try:
-            self._reaper.submit(warrant)
+            self._reaper.submit(warrant, number)
             self._reaping.add(warrant.id)
         except OSError:  # no descriptor left for the reaper's copy: a kill without a reap is better than none
             with contextlib.suppress(OSError):
-                pidfd_send_signal(warrant.pidfd, SIGKILL)
+                pidfd_send_signal(warrant.pidfd, number)
 
     def _status_of(self, credit: Credit) -> str:
         if self.dry_run:
@@ -227,6 +218,7 @@ class Executor:
             reap_errno=result.reap_errno if result is not None else None,
             reap_us=result.reap_us if result is not None else None,
             hindrances=warrant.hindrances if warrant is not None else (),
+            lifted=self._reaper.take_lifted(credit.process.id.pid) if self._reaper is not None else (),
         )
 
     def _unwatch(self, process_id: ProcessId) -> None:
@@ -243,6 +235,16 @@ class Executor:
             os.close(pidfd)
         self._reaped.pop(process_id, None)
         self.signalled.discard(process_id)
+
+
+def _with_result(state: EngineState, result: ReapResult) -> EngineState:
+    """What the reaper's answer means: stripped; or, after SIGTERM, that this was the end of it."""
+    credit = next(credit for credit in state.credits if credit.process.id == result.id)
+    if result.signal == SIGTERM and result.reap_errno in DYING:
+        credit = credits.doomed(credit, result.signal_us)
+    if result.reap_errno == 0:
+        credit = credits.stripped(credit, result.signal_us + result.reap_us)
+    return with_credit(state, credit)
 
 
 def _credit_of(process_id: ProcessId, state: EngineState) -> Credit | None:

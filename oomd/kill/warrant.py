@@ -74,7 +74,8 @@ class Gate:
         except BaseException:
             os.close(pidfd)
             raise
-        return Warrant(process.id, pidfd, process.comm, str(self._guard.scope), hindrances(stat))
+        found = hindrances(stat)
+        return Warrant(process.id, pidfd, process.comm, str(self._guard.scope), found, process.size_bytes)
 
     def _prove(self, process_id: ProcessId, pidfd: int, stat_fd: int) -> Stat:
         stat = self._read_stat(process_id.pid, stat_fd)

@@ -115,6 +115,8 @@ class Warrant:
     """The scope that holds it, in words."""
     hindrances: tuple[str, ...] = ()
     """What keeps it from freeing its memory by itself."""
+    expected_bytes: int = 0
+    """Private memory and swap as last seen: the order in which several are reaped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,10 @@ class ReapResult:
     """What the reaper thread says of one victim: the last signal and the memory back are one motion."""
 
     id: ProcessId
+    signal: int
+    """What was sent; 0: nothing, somebody else had killed it."""
     signal_errno: int
-    """0, or the errno of pidfd_send_signal(SIGKILL)."""
+    """0, or the errno of pidfd_send_signal."""
     signal_us: int
     """When the signal call returned (CLOCK_MONOTONIC)."""
     backend: str
@@ -167,6 +171,8 @@ class ReapResult:
     """0, or the errno of the last process_mrelease; ESRCH is no failure: the victim was quicker."""
     reap_us: int
     """How long the reap took."""
+    reaped_bytes: int = 0
+    """What the reap took: counted where several were killed at once, else what a reap that succeeded was to give."""
     realtime: bool = False
     """Whether the motion ran under a real-time class, or with the victim demoted instead."""
 
@@ -190,3 +196,5 @@ class KillOutcome:
     reap_errno: int | None = None
     reap_us: int | None = None
     hindrances: tuple[str, ...] = ()
+    lifted: tuple[str, ...] = ()
+    """What of them, and what else was found in its way, was lifted."""

@@ -131,6 +131,7 @@ def plain_outcome(outcome: KillOutcome) -> Plain:
             "duration_us": outcome.reap_us,
         },
         "hindrances": list(outcome.hindrances),
+        "lifted": list(outcome.lifted),
     }
 
 

@@ -92,6 +92,25 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySample:
+    """Where memory stood at one instant."""
+
+    time_us: int
+    available_bytes: int
+    shmem_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileBlame:
+    """Files in tmpfs took what is missing: as it stood when that was found."""
+
+    available_bytes: int
+    shmem_bytes: int
+    grown_bytes: int
+    """How much they had grown."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """What detectors see: the status, what counts as available after credit, and the recent past."""
 
@@ -212,6 +231,9 @@ class EngineState:
 
     rulesets: tuple[RulesetState, ...] = ()
     history: tuple[Sample, ...] = ()
+    trail: tuple[MemorySample, ...] = ()
+    """How memory came to be short, oldest first: :mod:`oomd.engine.blame`."""
+    blame: FileBlame | None = None
     credits: tuple[Credit, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     futile_kills: int = 0
@@ -225,7 +247,11 @@ class ReapOptions:
     """``reap:`` of the configuration."""
 
     backend: str = "auto"
-    """``auto``, ``mrelease`` or ``none``."""
+    """``auto``, ``mrelease``, ``expedite`` or ``none``."""
+    workers: int = 4
+    """Threads that kill and reap."""
+    expedite_mrelease: bool = True
+    """Whether expedite may use process_mrelease where the kernel has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,6 +219,8 @@ class ProcessTable:
 
     def condemn(self, pid: int) -> None:
         """Stop reading a process that was killed; what it used counts until :meth:`bury`."""
+        if pid in self._condemned:
+            return
         row = self._rows.get(pid)
         self._condemned[pid] = row.private_estimate_bytes() if row is not None and row.exact else 0
         self.forget(pid)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import dataclass
 
 from oomd.kernel.features import Features, probe_features, read_capabilities
 from oomd.kernel.process import parse_stat, read_pid_file
 from oomd.kernel.swaps import parse_swaps
 from oomd.kernel.syscalls import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, mlockall
+from oomd.model.scope import Scope, ScopeError, parse_scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ OTHER_KILLERS = frozenset(
 """Names (15 bytes) of daemons that kill or freeze for memory too; two of them may each kill for the same shortage."""
 
 LOOP_PRIORITY = 10
+
+
+MOST_DESCRIPTORS = 65_536
+"""More than anything of ours ever needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,28 @@ def own_and_ancestors(proc_fd: int) -> frozenset[int]:
         data = read_pid_file(proc_fd, pid, "stat", denied=b"")
         pid = parse_stat(data).ppid if data else 0
     return frozenset(pids)
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as may be had: kept leaders and the victims of one kill need some hundreds each, and a kill
+    that finds none left is a kill without a reap.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def narrowed_by_environment(scope: Scope) -> Scope:
+    """The scope within OOMD_SCOPE, which every test, demo and build of ours sets. Raises ScopeError naming the
+    variable.
+    """
+    text = os.environ.get("OOMD_SCOPE", "")
+    if not text:
+        return scope
+    try:
+        return scope.narrowed(parse_scope(text))
+    except ScopeError as error:
+        raise ScopeError(f"OOMD_SCOPE: {error}") from error
 
 
 def own_capabilities(proc_fd: int) -> frozenset[str]:

@@ -86,8 +86,13 @@ class Tape:
     def note_reaped(self, result: ReapResult) -> None:
         """The reaper is done with a victim."""
         end_us = result.signal_us + result.reap_us
-        errors = {"signal_errno": result.signal_errno, "reap_errno": result.reap_errno}
-        self._facts.append({"fact": "reaped", **_plain_id(result.id), "time_us": end_us, **errors})
+        told = {
+            "signal": result.signal,
+            "signal_us": result.signal_us,
+            "signal_errno": result.signal_errno,
+            "reap_errno": result.reap_errno,
+        }
+        self._facts.append({"fact": "reaped", **_plain_id(result.id), "time_us": end_us, **told})
 
     def note_held(self) -> None:
         """This tick's alarm waits for a measurement."""
@@ -162,8 +167,9 @@ def _opened(tick: Tick) -> tuple[Credit, ...]:
     """The kills that this tick began."""
     if tick.after is None:
         return ()
-    before = {credit.process.id for credit in tick.state.credits}
-    return tuple(credit for credit in tick.after.credits if credit.process.id not in before)
+    # By the decision too: a credit of the same process may have ended in this very tick.
+    before = {(credit.process.id, credit.decision_id) for credit in tick.state.credits}
+    return tuple(each for each in tick.after.credits if (each.process.id, each.decision_id) not in before)
 
 
 def _plain_tick(tick: Tick, *, with_state: bool) -> Plain:

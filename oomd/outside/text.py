@@ -79,6 +79,8 @@ def _describe_outcome(event: Plain) -> list[str]:
         words.append(_reap_words(reap))
     if event["hindrances"]:
         words.append(f"hindered by {', '.join(event['hindrances'])}")
+    if event.get("lifted"):
+        words.append(f"lifted: {', '.join(event['lifted'])}")
     return [", ".join(words)]
 
 
@@ -89,6 +91,10 @@ def _reap_words(reap: Plain) -> str:
         return f"reaped by {reap['backend']} in {format_duration(reap['duration_us'])}"
     if reap["errno"] == errno.ESRCH:
         return f"it was quicker than {reap['backend']}"
+    if reap["errno"] == errno.EINVAL:
+        return "not reaped: a process that shares its memory lives, or it dumps core"
+    if reap["errno"] == errno.ENOSYS:
+        return f"{reap['backend']} without process_mrelease"
     return f"{reap['backend']} failed: {os.strerror(reap['errno'])}"
 
 

@@ -19,11 +19,11 @@ class MreleaseReaper:
     """Calls process_mrelease until it has taken what it can."""
 
     name = "mrelease"
+    lifts = True
 
     def reap(self, pidfd: int) -> int:
-        """0: reaped. ESRCH: the victim was quicker (no failure). EINVAL: not dying, a clone of its memory lives.
-        EAGAIN: part of it is
-        held by a device (a blocking MMU notifier) for longer than a second.
+        """0: reaped. ESRCH: the victim was quicker (no failure). EINVAL: not dying, or a process that shares its memory
+        is not. EAGAIN: part of it is held by a device (a blocking MMU notifier) for longer than a second.
         """
         pause = FIRST_PAUSE_S
         give_up = time.monotonic() + GIVE_UP_S

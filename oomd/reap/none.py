@@ -9,6 +9,7 @@ class NoReaper:
     """Leaves the victim alone."""
 
     name = "none"
+    lifts = False
 
     def reap(self, pidfd: int) -> int:  # noqa: ARG002 - the interface of a reaper
         """Does nothing, and says so: ENOSYS."""

@@ -1,12 +1,12 @@
 """The reaper threads: the last signal and the reap are one motion.
 
 After SIGKILL the woken victim may preempt us on our CPU and leave its memory map before process_mrelease finds it; the
-call then says ESRCH
-although the memory is still being freed, slowly, at the victim's own priority. Measured with small victims: 48–90 % of
-the calls at nice 0, also
-at nice -20; 0–5 % from a real-time thread; none when the victim was put into SCHED_IDLE just before. So: real-time
-where permitted, else demote, kill,
-reap, promote.
+call then says ESRCH although the memory is still being freed, slowly, at the victim's own priority. Measured with small
+victims: 48–90 % of the calls at nice 0, also at nice -20; 0–5 % from a real-time thread; none when the victim was put
+into SCHED_IDLE just before. So: real-time where permitted, else demote, kill, reap, promote.
+
+SIGTERM is such a motion too: where nobody catches it the kernel makes it a SIGKILL at once, and a victim that starves
+would hold its memory until its grace is over, and longer.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass
 from queue import SimpleQueue
 
 from oomd.kernel.pidfd import is_readable
+from oomd.kernel.process import read_pid_file
 from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.model.decision import ReapResult, Warrant
+from oomd.reap.dying import NO_LIMIT, try_reap_dying_process
+from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper
+from oomd.reap.hindrance import DROPPED, GO, Lift, Lifter, be_realtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +36,45 @@ PRIORITY = 12
 """Real-time priority; above the loop's, so that the loop's own next step never comes between signal and reap."""
 WORKERS = 4
 """Threads that kill and reap. process_mrelease may hang in the victim's mmap lock: the others go on."""
-MOST_REALTIME_US = 5_000
+MOST_REALTIME_S = 0.005
 """A reap that lasts longer goes on at normal priority: 4 GiB take 200 ms, in which nobody else would run on this CPU.
 """
+HANDOFF_S = 0.00005
+"""Whoever asks sleeps so long: that hands the interpreter's lock to the worker, which keeps it until the signal is sent
+and the reap begins. Without it the worker would wait until the asker has gone on for a switch interval."""
+DYING = (0, errno.ESRCH, errno.EAGAIN)
+"""What a reap after SIGTERM answers when that was the end of the process."""
+_PROC = "/proc"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Something for a worker."""
+
+    warrants: tuple[Warrant, ...]
+    signal: int
+    """0: reap only."""
+    lifts: tuple[Lift | None, ...] = ()
+    """For each of them, made by whoever asks: the worker has no time for it."""
+    pidfds: tuple[int, ...] = ()
+    """Copies of our own, in the same order."""
+    max_bytes: int = NO_LIMIT
+    shared: _Shared | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What the expediter's worker must know of its victim."""
+
+    warrant: Warrant
+    sent_us: int
+
+
+class _Shared:
+    """What the workers know of one kill of several processes: how many bytes are still wanted."""
+
+    def __init__(self, wanted_bytes: int) -> None:
+        self.wanted_bytes = wanted_bytes
 
 
 class ReaperPool:
@@ -44,31 +84,60 @@ class ReaperPool:
         self.reaper = reaper
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.realtime = False
-        """Whether the thread could get a real-time class."""
-        self._work: SimpleQueue[Warrant | None] = SimpleQueue()
-        self._results: deque[ReapResult] = deque(maxlen=256)
+        """Whether the threads could get a real-time class."""
+        self._proc_fd = os.open(_PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._work: SimpleQueue[_Job | None] = SimpleQueue()
+        self._results: deque[ReapResult] = deque(maxlen=4096)
         self._threads = [threading.Thread(target=self._run, name=f"reaper-{n}", daemon=True) for n in range(workers)]
         self._ready = threading.Barrier(workers + 1)
-        self._reaping_since_us: dict[int, int] = {}
-        """Thread ids of the workers that reap right now with real-time priority, and since when."""
+        self._lifter = Lifter(self._proc_fd) if reaper.lifts else None
+        self._expediter = Expediter(reaper, self._note_expedited) if isinstance(reaper, ExpediteReaper) else None
+        self._classes = threading.Lock()
+        """Held while a worker's scheduling class is changed."""
+        self._reaping: dict[int, object] = {}
+        """Thread ids of the workers that reap right now with real-time priority, each with a token of this reap."""
 
     def start(self) -> None:
         """Start the workers, and wait until they know their scheduling class."""
         for thread in self._threads:
             thread.start()
+        if self._lifter is not None:
+            self._lifter.start()
+        if self._expediter is not None:
+            self._expediter.prepare = lambda: be_realtime(PRIORITY)
+            self._expediter.start()
         self._ready.wait()
 
     def stop(self) -> None:
         """End the workers after the work in hand."""
         for _ in self._threads:
             self._work.put(None)
+        if self._lifter is not None:
+            self._lifter.stop()
+        if self._expediter is not None:
+            self._expediter.stop()
 
-    def submit(self, warrant: Warrant) -> None:
-        """Kill this one and reap it. The thread has its own copy of the pidfd: a number closed and given to another
-        process's pidfd
-        between the request and the signal would kill that one.
+    def submit(self, warrant: Warrant, number: int = SIGKILL) -> None:
+        """Signal this one and reap it. The worker has its own copy of the pidfd: a number closed and given to another
+        process's pidfd between the request and the signal would kill that one. Raises OSError (EMFILE).
         """
-        self._work.put(replace(warrant, pidfd=os.dup(warrant.pidfd)))
+        self.submit_all((warrant,), number)
+
+    def submit_all(self, warrants: tuple[Warrant, ...], number: int = SIGKILL, max_bytes: int = NO_LIMIT) -> None:
+        """Signal all of them before the first is reaped, then reap, largest first, different victims side by side; none
+        is begun once ``max_bytes`` are back. Raises OSError (EMFILE), and nobody was signalled.
+        """
+        if self._expediter is not None and number == SIGKILL:
+            self._expedite(warrants)
+            return
+        pidfds = _copies(warrants)
+        lifts = tuple(self._lift(warrant) if number == SIGKILL else None for warrant in warrants)
+        self._work.put(_Job(warrants, number, lifts, pidfds, max_bytes))
+        time.sleep(HANDOFF_S)
+
+    def reap_only(self, warrant: Warrant) -> None:
+        """Reap a process that somebody else has killed; no signal is sent. Raises OSError (EMFILE)."""
+        self._work.put(_Job((warrant,), 0, (self._lift(warrant),), _copies((warrant,))))
 
     def take_results(self) -> list[ReapResult]:
         """What was done since the last call."""
@@ -81,71 +150,190 @@ class ReaperPool:
             results.append(self._results.popleft())
         return results
 
-    def tend(self, now_us: int) -> None:
-        """Called by the loop while a kill is under way: ends real-time for a reap that takes long."""
-        for tid, since_us in list(self._reaping_since_us.items()):
-            if self.realtime and now_us - since_us > MOST_REALTIME_US:
-                self._reaping_since_us.pop(tid, None)
-                _set_policy(tid, os.SCHED_OTHER, 0)
+    def take_lifted(self, pid: int) -> tuple[str, ...]:
+        """What was lifted for a victim, in words; once."""
+        return self._lifter.take(pid) if self._lifter is not None else ()
 
     def _run(self) -> None:
-        realtime = self._be_realtime()
+        realtime = be_realtime(PRIORITY)
         if realtime:
             self.realtime = True
         self._ready.wait()
-        while (warrant := self._work.get()) is not None:
-            if self.realtime:
-                self._be_realtime()
+        while (job := self._work.get()) is not None:
             try:
-                self._results.append(self._kill_and_reap(warrant))
-            except OSError as error:  # no backend may end a worker
-                failed = error.errno or errno.EIO
-                self._results.append(ReapResult(warrant.id, 0, time.monotonic_ns() // 1000, "failed", failed, 0))
+                self._do(job)
             finally:
-                os.close(warrant.pidfd)
-            os.eventfd_write(self.fd, 1)
+                for pidfd in job.pidfds:
+                    os.close(pidfd)
+                os.eventfd_write(self.fd, 1)
 
-    def _kill_and_reap(self, warrant: Warrant) -> ReapResult:
-        pid, tid = warrant.id.pid, threading.get_native_id()
-        demoted = not self.realtime and not is_readable(warrant.pidfd) and _set_policy(pid, os.SCHED_IDLE, 0)
-        reap_errno, begin_us = errno.ESRCH, 0
+    def _do(self, job: _Job) -> None:
+        """One victim: signal and reap in one motion. Several: signal all, then hand them out by size."""
+        if len(job.warrants) == 1:
+            self._results.append(self._signal_and_reap(job.warrants[0], job.pidfds[0], job))
+            return
+        failed = [_send(pidfd, job.signal) for pidfd in job.pidfds]
+        for number, lift in zip(failed, job.lifts, strict=True):
+            (_drop if number else _go)(lift)
+        shared = _Shared(job.max_bytes)
+        everyone = zip(job.warrants, job.pidfds, failed, strict=True)
+        for warrant, pidfd, number in sorted(everyone, key=lambda each: -each[0].expected_bytes):
+            if number:
+                self._results.append(self._result(warrant, job.signal, number, 0, errno.ESRCH))
+            else:
+                self._work.put(_Job((warrant,), 0, (None,), (os.dup(pidfd),), shared=shared))
+
+    def _signal_and_reap(self, warrant: Warrant, pidfd: int, job: _Job) -> ReapResult:
+        pid = warrant.id.pid
+        demotes = job.signal == SIGKILL and not self.realtime and not is_readable(pidfd)
+        demoted = demotes and _set_policy(pid, os.SCHED_IDLE)
+        reap_errno, reaped, begin_us, signal_errno = errno.ESRCH, 0, 0, 0
+        (lift,) = job.lifts
+        tid = self._begin_realtime(job)
         try:
-            signal_errno = _kill(warrant.pidfd)
+            # From here to the reap nothing is done that can wait: the victim is running to its end on another CPU.
+            signal_errno = _send(pidfd, job.signal) if job.signal else 0
             begin_us = time.monotonic_ns() // 1000
             if signal_errno == 0:
-                self._reaping_since_us[tid] = begin_us
-                reap_errno = self.reaper.reap(warrant.pidfd)
+                reap_errno, reaped = self._reap(warrant, pidfd, job, lift)
+                # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
+                if job.signal not in (SIGKILL, 0) and self._is_dying(pid, reap_errno):
+                    _go(self._lift(warrant, pidfd))
+            else:
+                _drop(lift)
         finally:
-            self._reaping_since_us.pop(tid, None)
-            if demoted and not is_readable(warrant.pidfd):
-                _set_policy(
-                    pid, os.SCHED_OTHER, 0
-                )  # what is left of it should end quickly; to nice 0 and above everybody may return
+            with self._classes:
+                if self._reaping.pop(tid, None) is None and self.realtime:
+                    be_realtime(PRIORITY)  # it lasted so long that it was ended
+            if demoted and not is_readable(pidfd):
+                _set_policy(pid, os.SCHED_OTHER)  # what is left of it should end quickly
+        return self._result(warrant, job.signal, signal_errno, begin_us, reap_errno, reaped)
+
+    def _begin_realtime(self, job: _Job) -> int:
+        """The thread's id; in a few milliseconds it goes on at normal priority if it reaps then."""
+        tid, token = threading.get_native_id(), object()
+        self._reaping[tid] = token
+        if self._lifter is not None and self.realtime and job.shared is None:
+            self._lifter.call_later(time.monotonic() + MOST_REALTIME_S, lambda: self._end_realtime(tid, token))
+        return tid
+
+    def _reap(self, warrant: Warrant, pidfd: int, job: _Job, lift: Lift | None) -> tuple[int, int]:
+        """Errno and bytes."""
+        _go(lift)
+        try:
+            if job.shared is not None:
+                return self._reap_part(pidfd, job.shared)
+            number = self.reaper.reap(pidfd)
+        except OSError as error:  # no backend may end a worker
+            number = error.errno or errno.EIO
+        return number, warrant.expected_bytes if number == 0 else 0
+
+    def _reap_part(self, pidfd: int, shared: _Shared) -> tuple[int, int]:
+        """One of several: only while bytes are wanted, and counted."""
+        if shared.wanted_bytes <= 0 or self.reaper.name == "none":
+            return errno.ENOSYS, 0
+        taken = try_reap_dying_process(pidfd, proc_fd=self._proc_fd)
+        shared.wanted_bytes -= taken
+        return 0, taken
+
+    def _end_realtime(self, tid: int, token: object) -> None:
+        with self._classes:
+            if self._reaping.get(tid) is token:
+                self._reaping.pop(tid, None)
+                _set_policy(tid, os.SCHED_OTHER)
+
+    def _is_dying(self, pid: int, reap_errno: int) -> bool:
+        """Whether SIGTERM was the end of it. A backend that cannot tell leaves it to the kernel's own mark: a fatal
+        signal becomes a pending SIGKILL of every thread.
+        """
+        if reap_errno != errno.ENOSYS:
+            return reap_errno in DYING
+        data = read_pid_file(self._proc_fd, pid, "status", denied=b"") or b""
+        masks = [line.split(b":")[1] for line in data.split(b"\n") if line.startswith((b"SigPnd:", b"ShdPnd:"))]
+        return any(int(mask, 16) >> (SIGKILL - 1) & 1 for mask in masks)
+
+    def _lift(self, warrant: Warrant, pidfd: int = -1) -> Lift | None:
+        """Ready to be lifted as soon as :func:`_go` is called."""
+        if self._lifter is None:
+            return None
+        try:
+            return self._lifter.prepare(warrant.id.pid, warrant.pidfd if pidfd < 0 else pidfd)
+        except OSError:
+            return None  # no descriptor left: it must do without
+
+    def _expedite(self, warrants: tuple[Warrant, ...]) -> None:
+        """The proposal's way: the signals by us, now, and one worker afterwards."""
+        assert self._expediter is not None
+        for warrant in warrants:
+            sent_us = time.monotonic_ns() // 1000
+            try:
+                self._expediter.pidfd_send_signal(warrant.pidfd, SIGKILL, SS_EXPEDITE, tag=_Sent(warrant, sent_us))
+                _go(self._lift(warrant))
+            except OSError as error:
+                # Not privileged: a plain SIGKILL is what is left, and says so.
+                number = _send(warrant.pidfd, SIGKILL) if error.errno == errno.EPERM else error.errno or errno.EIO
+                result = self._result(warrant, SIGKILL, number, sent_us, errno.EPERM)
+                self._results.append(result)
+                os.eventfd_write(self.fd, 1)
+
+    def _note_expedited(self, done: Expedited) -> None:
+        assert isinstance(done.tag, _Sent)
+        warrant, sent_us = done.tag.warrant, done.tag.sent_us
+        bytes_ = warrant.expected_bytes if done.reap_errno == 0 else 0
+        result = self._result(warrant, SIGKILL, 0, sent_us, done.reap_errno, bytes_)
+        self._results.append(result)
+        os.eventfd_write(self.fd, 1)
+
+    def _result(
+        self, warrant: Warrant, number: int, signal_errno: int, signal_us: int, reap_errno: int, reaped: int = 0
+    ) -> ReapResult:
         return ReapResult(
             id=warrant.id,
+            signal=number,
             signal_errno=signal_errno,
-            signal_us=begin_us,
+            signal_us=signal_us,
             backend=self.reaper.name,
             reap_errno=reap_errno,
-            reap_us=time.monotonic_ns() // 1000 - begin_us,
+            reap_us=time.monotonic_ns() // 1000 - signal_us,
+            reaped_bytes=reaped,
             realtime=self.realtime,
         )
 
-    def _be_realtime(self) -> bool:
-        return _set_policy(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, PRIORITY)
 
-
-def _kill(pidfd: int) -> int:
+def _copies(warrants: tuple[Warrant, ...]) -> tuple[int, ...]:
+    """Descriptors of our own. Raises OSError, and none is left open."""
+    copies: list[int] = []
     try:
-        pidfd_send_signal(pidfd, SIGKILL)
+        for warrant in warrants:
+            copies.append(os.dup(warrant.pidfd))  # noqa: PERF401 - what was opened is closed on an error
+    except OSError:
+        for copy in copies:
+            os.close(copy)
+        raise
+    return tuple(copies)
+
+
+def _go(lift: Lift | None) -> None:
+    if lift is not None:
+        lift.state = GO
+
+
+def _drop(lift: Lift | None) -> None:
+    if lift is not None:
+        lift.state = DROPPED
+
+
+def _send(pidfd: int, number: int) -> int:
+    try:
+        pidfd_send_signal(pidfd, number)
     except OSError as error:
         return error.errno or errno.EIO
     return 0
 
 
-def _set_policy(tid: int, policy: int, priority: int) -> bool:
+def _set_policy(tid: int, policy: int) -> bool:
     try:
-        os.sched_setscheduler(tid, policy, os.sched_param(priority))
+        os.sched_setscheduler(tid, policy, os.sched_param(0))
     except OSError:
         return False
     return True

@@ -9,9 +9,12 @@ from oomd.engine import credit as credits
 from oomd.engine.aftermath import refused, with_credit
 from oomd.engine.detection import reloaded_state
 from oomd.engine.selection import fired, may_add, select
+from oomd.kill.executor import SIGTERM
+from oomd.kill.warrant import NOT_PERMITTED
 from oomd.loop import NOBODY_US
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision
 from oomd.model.snapshot import Snapshot
+from oomd.reap.pool import DYING
 from oomd.replay.incident import Answer, nearest_snapshots
 from oomd.replay.player import Player, escalation
 
@@ -131,10 +134,14 @@ class _Asking:
             return
         if fact.kind == "died" and known.phase != credits.DEAD:
             player.state = with_credit(player.state, credits.died(known, fact.time_us))
-        elif fact.kind == "reaped" and fact.signal_errno == 0 and fact.reap_errno == 0:
-            player.state = with_credit(player.state, credits.stripped(known, fact.time_us))
-        elif fact.kind == "reaped" and fact.signal_errno not in (0, errno.ESRCH):
-            player.state = refused(player.state, fact.id, "may not be signalled by us (EPERM)")
+        elif fact.kind == "reaped" and fact.signal_errno == 0:
+            if fact.signal == SIGTERM and fact.reap_errno in DYING:
+                known = credits.doomed(known, fact.signal_us)
+            if fact.reap_errno == 0:
+                known = credits.stripped(known, fact.time_us)
+            player.state = with_credit(player.state, known)
+        elif fact.kind == "reaped" and fact.signal_errno != errno.ESRCH:
+            player.state = refused(player.state, fact.id, NOT_PERMITTED)
 
     def _note_world(self, tick: Tick) -> None:
         """Who was really signalled, and is being reaped."""
@@ -143,7 +150,7 @@ class _Asking:
         self._reaping |= {fact.id for fact in tick.escalated}
         answer, opened = tick.answer, {credit.process.id for credit in tick.opened}
         self._player.really_killed |= opened
-        if tick.escalated or (answer is not None and answer.action == KILL):
+        if tick.escalated or (answer is not None and answer.action in (TERM, KILL)):
             self._reaping |= opened
 
     def _may_act(self, tick: Tick, detections: tuple[Detection, ...]) -> bool:

@@ -26,6 +26,9 @@ MOST_BYTES = 64 << 20
 """Eight times what the recorder writes."""
 
 
+_NUMBERS = ("time_us", "signal", "signal_us", "signal_errno", "reap_errno")
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """What the kernel told of a victim between two ticks."""
@@ -34,6 +37,8 @@ class Fact:
     """``died``, ``reaped``; in a tick: ``refused`` or ``escalated``."""
     id: ProcessId
     time_us: int = 0
+    signal: int = 0
+    signal_us: int = 0
     signal_errno: int = 0
     reap_errno: int = 0
     why: str = ""
@@ -167,7 +172,7 @@ def _all(content: Any, kind: type[Any]) -> tuple[Any, ...]:
 
 
 def _fact_of(content: dict[str, Any], kind: str) -> Fact:
-    numbers = {name: int(content.get(name, 0)) for name in ("time_us", "signal_errno", "reap_errno")}
+    numbers = {name: int(content.get(name, 0)) for name in _NUMBERS}
     return Fact(str(kind), _id_of(content), why=str(content.get("why", "")), **numbers)
 
 

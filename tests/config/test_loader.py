@@ -187,7 +187,7 @@ def test_compiled_configuration_is_the_same(tmp_path: Path) -> None:
         ("avoid: [/usr/bin/x]", ["oomd.yaml:1:9: avoid[0]: '/usr/bin/x' is a path; names are compared with the kernel's comm, without folders"]),
         ("protect: [x]\nprefer: [x]", ["oomd.yaml:2:10: prefer: 'x' is on the list protect too"]),
         ("avoid: [x]\nprefer: [x]", ["oomd.yaml:2:10: prefer: 'x' is on the list avoid too"]),
-        ("reap: {backend: mreleese}", ["oomd.yaml:1:17: reap.backend: 'mreleese' is not one of auto, mrelease, none (did you mean 'mrelease'?)"]),
+        ("reap: {backend: mreleese}", ["oomd.yaml:1:17: reap.backend: 'mreleese' is not one of auto, mrelease, expedite, none (did you mean 'mrelease'?)"]),
         ("? [a, b]\n: 1", ["oomd.yaml:1:3: a key must be a plain word"]),
         ("<<: {level: off}", ["oomd.yaml:1:1: <<: merge keys are not read: write the keys out"]),
         ("- level", ["oomd.yaml:1:1: should be a mapping (key: value), is a list"]),

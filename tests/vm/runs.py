@@ -30,9 +30,12 @@ def run_scenario(
     swap: str | None = None,
     memory_mib: int = 512,
     cpus: int = 1,
+    reap: str = "",
     keep: Path | None = None,
 ) -> Figures:
-    """Plays a scenario under a killer and measures it. ``keep``: a folder that gets everything the guest wrote."""
+    """Plays a scenario under a killer and measures it. ``reap``: how our own gets memory back, one of killers.REAPS.
+    ``keep``: a folder that gets everything the guest wrote.
+    """
     scenario = scenarios.BY_NAME[name]
     swap = swap or scenario.swap
     job: dict[str, Any] = {
@@ -48,7 +51,8 @@ def run_scenario(
     }
     disk: dict[str, bytes | Path] = {}
     if killer != "none":
-        job["killer"] = killers.BY_NAME[killer].plan()
+        chosen = killers.BY_NAME[killer]
+        job["killer"] = (killers.with_reap(chosen, reap) if reap else chosen).plan()
     if killer == "oomd":
         job["killer"]["site"] = wheel.guest_site(image)
         disk["site"] = wheel.site_folder(image)
@@ -76,14 +80,16 @@ def check_unit(image: Image) -> qemu.GuestRun:
     return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
 
 
-def run_suite(image: Image, arguments: list[str], *, timeout_s: float = SUITE_TIMEOUT_S) -> qemu.GuestRun:
-    """The integration tests of the tree, inside the guest, with swap; pytest's words are in the file ``pytest``."""
-    job = {"kind": "suite", "swap": "zram", "swap_mib": SUITE_MEMORY_MIB // 2, "site": wheel.guest_site(image)}
-    job["arguments"] = arguments or ["tests/integration"]
+def run_suite(image: Image, arguments: list[str], *, memory_mib: int = SUITE_MEMORY_MIB) -> qemu.GuestRun:
+    """The tests of the tree that touch the kernel, inside the guest, with swap; pytest's words are in the file
+    ``pytest``.
+    """
+    job = {"kind": "suite", "swap": "zram", "swap_mib": memory_mib // 2, "site": wheel.guest_site(image)}
+    job["arguments"] = arguments or ["tests/integration", "tests/reap", "tests/kill"]
     with tempfile.TemporaryDirectory(prefix="oomd-suite-") as name:
         tree = Path(name) / "tree"
         shutil.copytree(killers.TREE / "tests", tree / "tests", ignore=shutil.ignore_patterns("__pycache__", "vm"))
         shutil.copy(killers.TREE / "pyproject.toml", tree)
         disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "tree": tree}
         disk["site"] = wheel.site_folder(image)
-        return qemu.run_guest(image, disk, qemu.Machine(SUITE_MEMORY_MIB), timeout_s)
+        return qemu.run_guest(image, disk, qemu.Machine(memory_mib), SUITE_TIMEOUT_S)

@@ -227,6 +227,8 @@ ALL = (
     ),
     Scenario("burst", "as fast as the guest can", _burst, _LEAKER, watch=("leaker", "database"), kernel_may=True),
 )
+WAITING = ("culprit", "session")
+"""Scenarios that wait for rules; their rows stand in the scoreboard as they are."""
 BY_NAME = {scenario.name: scenario for scenario in ALL}
 EXTRA_CELLS = (("leak", "zram"), ("swapstorm", "zram"))
 """Scoreboard cells beside the natural ones."""

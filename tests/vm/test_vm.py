@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.vm import killers
+from tests.vm import killers, scenarios
 from tests.vm.image import Image, ImageError, ensure_image
-from tests.vm.runs import check_unit, run_scenario
+from tests.vm.runs import check_unit, run_scenario, run_suite
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 SCHED_FIFO = 1
@@ -39,13 +39,47 @@ def facts(image: Image) -> dict[str, Any]:
     return dict(json.loads(run.out["checks.json"]))
 
 
-@pytest.mark.parametrize(("name", "swap"), [("leak", "none"), ("leak", "zram"), ("innocent", "zram")])
+NOBODY_DIES = ("innocent", "memcg", "tmpfs")
+SHORT = [("leak", "none"), ("leak", "zram"), ("innocent", "zram"), ("starved", "none"), ("tmpfs", "none")]
+LONG = [
+    (scenario.name, scenario.swap)
+    for scenario in scenarios.ALL
+    if (scenario.name, scenario.swap) not in SHORT and scenario.name not in scenarios.WAITING
+]
+
+
+@pytest.mark.parametrize(("name", "swap"), [*SHORT, *(pytest.param(*each, marks=pytest.mark.vm_long) for each in LONG)])
 def test_scenario(image: Image, name: str, swap: str) -> None:
     """A machine out of memory: the right one dies by oomd's hand, the kernel has nothing to do, the database lives."""
     figures = run_scenario(image, name, "oomd", swap=swap)
     assert figures.verdict == "ok", figures
-    assert figures.killed_by == ("-" if name == "innocent" else "oomd"), figures
+    if name not in ("memcg", "burst"):  # there the kernel kills, inside the limit or because it is quicker
+        assert figures.killed_by == ("-" if name in NOBODY_DIES else "oomd"), figures
     assert figures.major_faults == 0, figures
+
+
+@pytest.mark.parametrize("name", ["starved", "frozen", "throttled", "service", "forkbomb-mem"])
+@pytest.mark.parametrize("reap", killers.REAPS[:3])
+@pytest.mark.vm_long
+def test_scenario_with_each_backend(image: Image, name: str, reap: str) -> None:
+    """Every backend gets the memory back in time, expedite also on a kernel that answers ENOSYS to process_mrelease."""
+    figures = run_scenario(image, name, "oomd", reap=reap)
+    assert figures.verdict == "ok", figures
+
+
+@pytest.mark.vm_long
+def test_suite_inside_the_guest(image: Image) -> None:
+    """What the host's control groups cannot show: version 2 with its memory controller, real swap, real cpu.max."""
+    run = run_suite(image, [])
+    assert run.ended == "poweroff", run.console[-2000:]
+    assert run.out.get("exit", b"1").strip() == b"0", run.out.get("pytest", b"").decode()[-4000:]
+
+
+def test_levers_inside_the_guest(image: Image) -> None:
+    """Reaping, lifting and their control groups of version 2, by the tests of that package."""
+    run = run_suite(image, ["tests/reap"], memory_mib=1024)
+    assert run.ended == "poweroff", run.console[-2000:]
+    assert run.out.get("exit", b"1").strip() == b"0", run.out.get("pytest", b"").decode()[-4000:]
 
 
 def test_service_is_ready(facts: dict[str, Any]) -> None:
