@@ -147,6 +147,48 @@ def test_marks_and_matches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert line["ranking"][0]["because"] == "executable /opt/app/*"
 
 
+CGROUP_RULES = """
+rulesets:
+  - name: hot
+    when: {all: [{pressure: {of: "/work.slice/*", kind: full, over: 2s, above: 30%}}]}
+    for: 1s
+    choose: {from: ["/work.slice/*"], level: cgroup, policy: POLICY, recursive: true}
+    then: [{kill: {}}]
+    pause: 15s
+"""
+
+
+def test_cgroups_of_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Windows, rates, timers and marks of cgroups go on from step to step; what dies is a cgroup with all its pids."""
+    trace = tmp_path / "trace"
+    for second in range(6):
+        crowd: dict[int, dict[str, Any]] = {
+            50: {"comm": "a", "rss_anon": 1 << 30, "cgroup": "/work.slice/one/x"},
+            51: {"comm": "b", "rss_anon": 2 << 30, "cgroup": "/work.slice/two"},
+            52: {"comm": "c", "rss_anon": 3 << 30, "cgroup": "/work.slice/three"},
+            53: {"comm": "d", "rss_anon": 1 << 20, "cgroup": "/work.slice/one/x"},
+        }
+        add_step(trace, str(second), PLENTY, crowd)
+        groups = CgroupTree(trace / str(second) / "cgroup")
+        groups.add_group("/work.slice/one", anon=1 << 30, full_us=600_000 * second, pgscan=1000 * second)
+        groups.add_group("/work.slice/one/x", anon=1 << 30, pids=(50, 53), pgscan=1000 * second)
+        groups.add_group("/work.slice/two", anon=2 << 30, pids=(51,), pgscan=9000 + 10 * second)
+        groups.add_group("/work.slice/three", anon=3 << 30, pids=(52,), pgscan=50_000)
+        (trace / str(second) / "meta.yaml").write_text(
+            "xattrs: {/work.slice/two: {user.oomd_avoid: 1}}\nowners: {/work.slice/two: 0, /work.slice: 0}"
+        )
+    config = tmp_path / "c.yaml"
+    for policy, name, pids in (("pgscan", "/work.slice/one/x", [50, 53]), ("resident", "/work.slice/three", [52])):
+        config.write_text(CGROUP_RULES.replace("POLICY", policy))
+        answers = lines(capsys, str(trace), "--config", str(config))
+        killed = [line for line in answers if line["decision"]["action"] == "kill"]
+        assert len(killed) == 1, [line["decision"] for line in answers]
+        assert killed[0]["time"] >= 1
+        assert killed[0]["decision"]["target"]["cgroup"] == name
+        assert killed[0]["decision"]["pids"] == pids
+        assert killed[0]["ranking"][-1]["because"] == "user.oomd_avoid"
+
+
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What cannot be replayed is told, status 2; the steps before a broken one are printed."""
     assert main(["replay", str(tmp_path / "nowhere")]) == 2

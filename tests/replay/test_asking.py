@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oomd.kill.executor
+import oomd.kill.targets
 import oomd.loop
 from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
@@ -38,6 +39,7 @@ rulesets:
     for: 100ms
     then: [{term: {grace: 400ms}}, {kill: {}}]
     pause: 1s
+    choose: {level: LEVEL, most: 4}
 """
 RULES = "level: {grace: 400ms}\nstall: off\n"
 SIZES = {10: 3 * GIB, 11: 2 * GIB, 12: 900 * MIB, 13: 40 * MIB, 14: 5 * MIB}
@@ -134,7 +136,9 @@ class Machine:
 
     def snapshot(self, now: Any, now_us: int, *, everybody: bool = False) -> Any:
         shown = [
-            process(pid, size / MIB, kill_pending=pid == self.script.dying, comm=f"p{pid}")
+            process(
+                pid, size / MIB, kill_pending=pid == self.script.dying, comm=f"p{pid}", session=pid // 2, pgrp=pid // 3
+            )
             for pid, size in self.alive.items()
         ]
         return snapshot(*shown, status=now, complete=everybody)
@@ -176,6 +180,7 @@ def no_signals() -> Iterator[None]:
     """Signals go nowhere, and time is the machine's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(oomd.kill.executor, "pidfd_send_signal", lambda pidfd, number: None)
+        patch.setattr(oomd.kill.targets, "pidfd_send_signal", lambda pidfd, number: None)
         patch.setattr(oomd.kill.executor, "open_pidfd", lambda pid: os.open("/dev/null", os.O_RDONLY))
         yield
 
@@ -249,14 +254,18 @@ STEP = st.builds(
 
 
 @settings(max_examples=60, deadline=None)
-@given(script=st.lists(STEP, min_size=1, max_size=40), dry_run=st.booleans(), pause=st.booleans())
+@given(
+    script=st.lists(STEP, min_size=1, max_size=40),
+    dry_run=st.booleans(),
+    level=st.sampled_from(["", "process", "session", "group"]),
+)
 def test_replay_repeats_the_recorded_decisions(
-    tmp_path_factory: pytest.TempPathFactory, script: list[Script], dry_run: bool, pause: bool
+    tmp_path_factory: pytest.TempPathFactory, script: list[Script], dry_run: bool, level: str
 ) -> None:
     """Whatever the machine does, a recording asked by its own rules gives its own answers."""
     text = f"{RULES}dry_run: {dry_run}\n"
-    if pause:
-        text = f"dry_run: {dry_run}\n{LONG_RULES}"
+    if level:
+        text = f"dry_run: {dry_run}\n{LONG_RULES.replace('LEVEL', level)}"
     path, _ = recorded(tmp_path_factory.mktemp("tape"), script, text)
     asked = answers(path)
     assert len(asked) == len(script)
