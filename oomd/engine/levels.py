@@ -84,6 +84,7 @@ def parts_of(target: Candidate) -> tuple[Candidate, ...]:
             measured=target.measured,
             preference=target.preference,
             score=target.score,
+            part_of=f"{target.kind} {target.name}",
         )
         for process in target.members
     )
@@ -98,7 +99,11 @@ def late_members(
     idle = tuple(
         Candidate(each.process, 0, "size", target.preference, 0) for each in rejected if each.why == NOTHING_OWNED
     )
-    return tuple(replace(each, score=target.score) for each in (*candidates, *idle) if _belongs(target, each.process))
+    return tuple(
+        replace(each, score=target.score, part_of=f"{target.kind} {target.name}")
+        for each in (*candidates, *idle)
+        if _belongs(target, each.process)
+    )
 
 
 def _belongs(target: Candidate, process: Process) -> bool:

@@ -16,6 +16,9 @@ from oomd.model.units import MIB, format_duration, format_size
 WORTH_WAITING_BYTES = 64 * MIB
 """A process that somebody else killed and that still owns this much is waited for before another one dies."""
 
+MOST_NAMED = 5
+"""Processes that a reason names."""
+
 
 def fired(detections: tuple[Detection, ...]) -> Detection | None:
     """The alarm to act on: the first critical one, else the first that fired."""
@@ -78,7 +81,9 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
         rest = format_duration(state.resting_until_us - snapshot.status.time_us)
         return replace(decision, reason=f"killing did not bring memory back; resting for {rest} more")
     if not may_add(alarm, state):
-        names = ", ".join(f"{credit.process.comm} ({credit.process.id.pid})" for credit in state.credits)
+        waits = [f"{credit.process.comm} ({credit.process.id.pid})" for credit in state.credits]
+        more = f" and {len(waits) - MOST_NAMED} more" if len(waits) > MOST_NAMED else ""
+        names = ", ".join(waits[:MOST_NAMED]) + more
         return replace(decision, reason=f"waiting for what {names} gives back")
     dying = _dying_already(rejected, state)
     if dying is not None:

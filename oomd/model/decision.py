@@ -62,6 +62,8 @@ class Candidate:
     """The cgroup's path, the number of the group or session; empty for a process."""
     members: tuple[Process, ...] = ()
     """All that die with it, largest first; empty for a process."""
+    part_of: str = ""
+    """What it dies with (``cgroup /a``), where it is one of several that die as one."""
     cgroup: Cgroup | None = None
     """The cgroup that it is, or (with ``process``) lies in, where cgroups were looked at."""
 
@@ -151,6 +153,8 @@ class Credit:
     lowest_swap_bytes: int = 0
     returned_bytes: int = 0
     returned_swap_bytes: int = 0
+    part_of: str = ""
+    """What it dies with, where it is one of several."""
     progress_bytes: int = 0
     """What had come back when the deadline was last put off."""
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 VERSION = 1
 TOP = 10
 """How many ranked candidates a report names."""
+MOST_PIDS = 100
+"""How many of those that die as one a report names, largest first."""
 MOST_REJECTED = 20
 """How many rejected processes a report names, largest first: a datagram has an end."""
 
@@ -107,7 +109,8 @@ def plain_decision(decision: Decision) -> Plain:
             "target": None
             if target is None
             else {"kind": target.kind, **_plain_process(target.process), **_plain_kind(target.kind, target.name)},
-            "pids": [] if target is None else [process.id.pid for process in target.processes],
+            "pids": [] if target is None else [process.id.pid for process in target.processes[:MOST_PIDS]],
+            "processes": 0 if target is None else len(target.processes),
         },
         "ranking": [plain_candidate(candidate) for candidate in decision.ranking[:TOP]],
         "rejected": [plain_rejection(rejection) for rejection in rejected[:MOST_REJECTED]],

@@ -54,7 +54,7 @@ def _describe_decision(event: Plain) -> list[str]:
     signal = "SIGTERM" if decision["action"] == "term" else "SIGKILL"
     who = _name(target)
     if target["kind"] != "process":
-        who = f"{target['kind']} {target['name']} ({len(decision['pids'])} processes, the largest {who})"
+        who = f"{target['kind']} {target['name']} ({decision['processes']} processes, the largest {who})"
     lines = [f"#{event['id']} {dry}{signal} to {who}: {decision['reason']}"]
     lines += [
         f"next {place}: {_name_of_set(each)} {format_size(each['freeable_bytes'])}"

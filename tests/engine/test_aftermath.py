@@ -118,3 +118,13 @@ def test_acting_rests_one_ruleset() -> None:
     """The pause is the ruleset's own."""
     state = aftermath.acted(EngineState(rulesets=(RulesetState(), RulesetState())), "b", ("a", "b"), 77)
     assert [memory.paused_until_us for memory in state.rulesets] == [0, 77]
+
+
+def test_small_part_of_a_set_is_no_lesson() -> None:
+    """One of several that died together gave back what it had: small, but all that was expected of it."""
+    state = EngineState(rulesets=(RulesetState(),), futile_kills=1)
+    part = replace(asked(), phase=credits.DEAD, expected_bytes=MIB, returned_bytes=MIB)
+    assert aftermath.learned(state, part, status()).futile_kills == 2
+    assert aftermath.learned(state, replace(part, part_of="cgroup /a"), status()).futile_kills == 0
+    nothing = replace(part, part_of="cgroup /a", returned_bytes=0)
+    assert aftermath.learned(state, nothing, status()).futile_kills == 2

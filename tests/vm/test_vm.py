@@ -68,6 +68,14 @@ def test_scenario_with_each_backend(image: Image, name: str, reap: str) -> None:
 
 
 @pytest.mark.vm_long
+def test_reaping_spares_the_neighbour(image: Image) -> None:
+    """With reaping only the leaker dies; with reaping off its memory comes too late, and somebody else dies too."""
+    assert run_scenario(image, "neighbour", "oomd").verdict == "ok"
+    without = run_scenario(image, "neighbour", "oomd", reap="none")
+    assert "wrong kills" in without.verdict, without
+
+
+@pytest.mark.vm_long
 def test_suite_inside_the_guest(image: Image) -> None:
     """What the host's control groups cannot show: version 2 with its memory controller, real swap, real cpu.max."""
     run = run_suite(image, [])
