@@ -25,9 +25,13 @@ def freeable_bytes(process: Process) -> tuple[int, str]:
 
 
 def sift(
-    snapshot: Snapshot, preferences: Preferences, state: EngineState
+    snapshot: Snapshot, preferences: Preferences, state: EngineState, *, monitored_uid: int = 0
 ) -> tuple[tuple[Candidate, ...], tuple[Rejection, ...]]:
-    """Every process of the snapshot as a candidate (not ranked yet) or as a rejection with its reason."""
+    """Every process of the snapshot as a candidate (not ranked yet) or as a rejection with its reason.
+
+    ``monitored_uid``: the owner of the cgroup beneath which the choice is made, whose word on marks counts besides
+    root's.
+    """
     candidates, rejected = [], []
     in_flight = {credit.process.id for credit in state.credits}
     pods = pod_usage(snapshot)
@@ -35,7 +39,7 @@ def sift(
     for process in snapshot.processes:
         why, verdict = _why_never(process, snapshot), NOTHING_SAID
         if not why:
-            verdict = judge(process, preferences, snapshot.own_uid)
+            verdict = judge(process, preferences, snapshot.own_uid, monitored_uid)
             why = _why_not_now(process, verdict, preferences)
         if not why and process.id in in_flight:
             why = "is being killed already"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomd.config.loader import default_config
 from oomd.engine.eligibility import sift
 from oomd.engine.preferences import Verdict, holds, judge, pod_usage, prepare, standing, wanted_of
+from oomd.engine.selection import select
 from oomd.model.matching import Match, Term
-from oomd.model.ruleset import EngineState, Names, Preferences
+from oomd.model.ruleset import Choice, EngineState, Names, Preferences, Rules
+from oomd.model.snapshot import Cgroup
 from oomd.model.units import GIB, MIB
 from oomd.policies.freeable import Freeable
-from tests.fakes.builders import process, snapshot
+from tests.fakes.builders import alarm, process, snapshot
 
 POD = "/kubepods.slice/kubepods-{qos}.slice/kubepods-{qos}-pod12345678_aaaa.slice/cri-containerd-0123456789ab.scope"
 BEST_EFFORT, BURSTABLE = POD.format(qos="besteffort"), POD.format(qos="burstable")
@@ -126,6 +130,19 @@ def test_marks_are_not_inherited_by_matches() -> None:
     assert judge(process(comm="a", **avoided), preferences) == Verdict("prefer", "name a")
     assert judge(process(comm="a", **omitted), preferences).kind == "omit"
     assert judge(process(comm="b", **omitted), preferences).kind == "protect"
+
+
+def test_among_his_own_an_owner_may_say() -> None:
+    """Where the choice is made beneath a user's cgroup, that user's marks count; elsewhere they do not."""
+    own = "/user.slice/user-1000.slice/user@1000.service"
+    marked = process(7, 900, cgroup=f"{own}/a", marks=(("user.oomd_omit", "1"),), cgroup_uid=1000)
+    crowd = snapshot(marked, process(8, 10, cgroup=f"{own}/b"), cgroups=(Cgroup(own, owner_uid=1000),))
+    level = default_config().rules.rulesets[0]
+    for among, victim in (((f"{own}/*",), 8), (("/user.slice/*",), 7)):
+        rules = Rules((replace(level, choice=Choice(among=among)),))
+        decision = select(rules, crowd, (alarm(critical=True),), EngineState())
+        assert decision.target is not None
+        assert decision.target.process.id.pid == victim
 
 
 def test_omit_relaxes_only_where_that_is_written() -> None:
