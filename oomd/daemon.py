@@ -11,11 +11,11 @@ import threading
 import time
 from dataclasses import dataclass
 
-from oomd.config.compiled import from_plain
+from oomd.config.compiled import from_plain, to_plain
+from oomd.engine.preferences import wanted_of
 from oomd.kernel.cgroup import CGROUP_ROOT, open_cgroup_memory
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
-from oomd.kernel.process import parse_stat, read_pid_file
 from oomd.kernel.psi import open_trigger
 from oomd.kernel.scope import ScopeGuard
 from oomd.kernel.syscalls import prctl_set_name
@@ -23,18 +23,23 @@ from oomd.kernel.vmstat import read_fault_pages
 from oomd.kill.executor import Executor
 from oomd.kill.warrant import Gate, GateError
 from oomd.loop import Loop, Parts, clock_us
-from oomd.model.scope import Scope, ScopeError, parse_scope
+from oomd.model.config import changes_that_need_a_restart
+from oomd.model.scope import ScopeError
+from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import (
+    narrowed_by_environment,
     other_killers,
+    own_and_ancestors,
     own_capabilities,
     raise_descriptor_limit,
     raise_shield,
     start_report,
 )
 from oomd.monitor.sharing import SharingMeter
+from oomd.monitor.tape import Tape
 from oomd.monitor.waiter import PRESSURE, SignalPipe, Waiter
 from oomd.monitor.watch import CgroupWatch
 from oomd.outside.link import Link
@@ -76,6 +81,8 @@ class Options:
     usage_cgroup: str = ""
     """The cgroup whose memory is the budget's usage; empty: the processes in scope."""
     cgroup_root: str = CGROUP_ROOT
+    record: bool = False
+    """Keep what is seen for the outside process to write."""
     lock_fd: int = -1
     """Holds the lock of the runtime directory for as long as we live."""
 
@@ -106,6 +113,9 @@ class Daemon:
         self._guard = ScopeGuard(self._scope, self._proc_fd)
         self._table = self._build_table()
         self._sharing = SharingMeter(self._proc_fd)
+        self._table.own_uid = os.geteuid()
+        marks = MarkReader(options.cgroup_root)
+        self._facts = FactsReader(self._proc_fd, marks, wanted_of(self.config.rules.preferences))
         self._gate, self._reaper = self._build_gate()
         self._shield = raise_shield(self._capabilities)
         self.loop = self._build_loop()
@@ -113,6 +123,7 @@ class Daemon:
     def run(self) -> int:
         """Watch until told to stop. Returns the exit status."""
         self._sharing.start()
+        self._facts.start()
         if self._reaper is not None:
             self._reaper.start()
         self._watch_everything()
@@ -124,10 +135,12 @@ class Daemon:
         backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
         report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
         self._tell("start", report=report, scope=str(self._scope), pid=os.getpid(), dry_run=self.config.dry_run)
+        self._tell_rules()
         self._notifier.send(f"READY=1\nSTATUS={self._status()}")
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
         self._notifier.send("STOPPING=1")
+        self.loop.hand_out()
         self._tell(
             "stop",
             text="stopping",
@@ -164,12 +177,17 @@ class Daemon:
         if self.config.budget_bytes is not None and self.options.usage_cgroup:
             root = self.options.cgroup_root
             usage = open_cgroup_memory(self.options.usage_cgroup, root=root).read_usage_bytes
+        executor = Executor(self._gate, self._reaper, self._waiter)
+        tape = Tape() if self.options.record else None
+        if tape is not None:
+            executor.on_result = tape.note_reaped
         parts = Parts(
             waiter=self._waiter,
             sampler=sampler,
             table=self._table,
             sharing=self._sharing,
-            executor=Executor(self._gate, self._reaper, self._waiter),
+            facts=self._facts,
+            executor=executor,
             on_event=self._on_event,
             report=self._link.send,
             on_tick=self._on_tick,
@@ -179,6 +197,7 @@ class Daemon:
             cgroups=CgroupWatch(self.options.cgroup_root),
             triggers=sampler.has_pressure and self._open_triggers(),
             longest_us=self._notifier.feed_us,
+            tape=tape,
         )
         return Loop(parts, self.config.rules)
 
@@ -280,6 +299,7 @@ class Daemon:
             if not problems:
                 self.config = new
                 self.loop.replace_rules(new.rules)
+                self._tell_rules()
             self._tell(
                 "reload",
                 ok=not problems,
@@ -320,44 +340,16 @@ class Daemon:
             self._gate.own_pids = frozenset(self._own_pids)
         self._link.reopen(outside.link_fd)
         self._waiter.watch(outside.link_fd, "link")
+        self._tell_rules()
         self._tell("note", text=f"the outside process was started again; {dropped} reports were lost")
+
+    def _tell_rules(self) -> None:
+        """What a recording begins with."""
+        if self.options.record:
+            self._tell("rules", plain=to_plain(self.config))
 
     def _tell(self, event: str, **content: object) -> None:
         self._link.send({"event": event, "time": time.time(), **content})
-
-
-def narrowed_by_environment(scope: Scope) -> Scope:
-    """The scope within OOMD_SCOPE, which every test, demo and build of ours sets. Raises ScopeError naming the
-    variable.
-    """
-    text = os.environ.get("OOMD_SCOPE", "")
-    if not text:
-        return scope
-    try:
-        return scope.narrowed(parse_scope(text))
-    except ScopeError as error:
-        raise ScopeError(f"OOMD_SCOPE: {error}") from error
-
-
-def own_and_ancestors(proc_fd: int) -> frozenset[int]:
-    """Our pid and those of everything that started us, from procfs."""
-    pids = set()
-    pid = os.getpid()
-    while pid > 0 and pid not in pids:
-        pids.add(pid)
-        data = read_pid_file(proc_fd, pid, "stat", denied=b"")
-        pid = parse_stat(data).ppid if data else 0
-    return frozenset(pids)
-
-
-def changes_that_need_a_restart(old: Config, new: Config) -> list[str]:
-    """What a reload cannot change, in words."""
-    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log")
-    return [
-        f"{field.removesuffix('_bytes')}: changed; that needs a restart"
-        for field in fields
-        if getattr(old, field) != getattr(new, field)
-    ]
 
 
 def pass_signal(child_pid: int, number: int) -> None:

@@ -7,28 +7,32 @@ from dataclasses import dataclass, replace
 
 from oomd.engine.aftermath import acted, refused
 from oomd.engine.detection import among_of, initial_state, observe, reloaded_state, wants_of
-from oomd.engine.eligibility import sift
-from oomd.engine.levels import late_members, parts_of
+from oomd.engine.levels import parts_of
 from oomd.engine.pacing import Pace, pace
-from oomd.engine.selection import fired, may_add, select, wanted_cgroups, wants_everybody, where_memory_is
+from oomd.engine.preferences import prepare, wanted_of
+from oomd.engine.selection import fired, may_add, where_memory_is
 from oomd.kill.targets import begin_all, sweep
 from oomd.kill.warrant import Refused
-from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, KillOutcome
+from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision, Detection, KillOutcome
 from oomd.model.report import plain_decision, plain_outcome
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US, format_size
+from oomd.search import Search
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from oomd.kill.executor import Executor
+    from oomd.model.decision import Candidate
     from oomd.model.report import Plain
     from oomd.model.ruleset import EngineState, Rules
-    from oomd.model.snapshot import MemoryStatus, ProcessId, Snapshot
+    from oomd.model.snapshot import MemoryStatus
+    from oomd.monitor.facts import FactsReader
     from oomd.monitor.process_table import ProcessTable
     from oomd.monitor.sampler import Sampler
     from oomd.monitor.sharing import SharingMeter
+    from oomd.monitor.tape import Tape
     from oomd.monitor.waiter import Waiter
     from oomd.monitor.watch import CgroupWatch
 
@@ -36,8 +40,6 @@ ALERTED_US = 5 * SECOND_US
 """How long a pressure trigger keeps the loop attentive."""
 MOST_TRIES = 8
 """Candidates that are tried in one tick when warrants are refused."""
-PATIENCE_US = {TERM: 1 * SECOND_US, KILL: 300_000}
-"""How long a decision waits for the first measurement of a process whose memory may be mostly its relatives'."""
 NOBODY_US = 500_000
 """How long nobody is looked for when a moment ago nobody could be killed."""
 REPEAT_US = 10 * SECOND_US
@@ -79,6 +81,10 @@ class Parts:
     """None where no rule may look at cgroups."""
     longest_us: int = 0
     """The longest wait that the watchdog allows; 0 for any."""
+    facts: FactsReader | None = None
+    """Reads what only preferences ask for; None where nobody needs it."""
+    tape: Tape | None = None
+    """Where everything that was seen is kept for a recording; None where nobody records."""
 
 
 class Loop:
@@ -92,9 +98,11 @@ class Loop:
         self.stopping = False
         self.decisions = 0
         self._alerted_until_us = 0
-        self._waiting_since_us: int | None = None
         self._told = ("", 0)
         self._nobody_until_us = 0
+        self._search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
+        self._worth_writing = False
+        """Whether something happened that a recording should tell soon."""
         self._sets: dict[str, Decision] = {}
         """Kills under way of several processes as one, by id."""
         self._want()
@@ -111,16 +119,24 @@ class Loop:
         self._take(self.parts.waiter.wait_ready(self.pace.interval_us))
         status = self._observe()
         cgroups = () if self.parts.cgroups is None else self.parts.cgroups.look(clock_us)
+        if self.parts.tape is not None:
+            self.parts.tape.begin(status, self.state, cgroups)
         detections, self.state = observe(self.rules, status, self.state, cgroups)
         advanced = self._advance(detections, status)
         self._prepare(detections, status)
         if not advanced and self._may_act(detections, status):
             self._act(self._select(detections, status))
         self.parts.on_tick(status.time_us)
+        if self._worth_writing:
+            self.hand_out()
 
     def replace_rules(self, rules: Rules) -> None:
         """A reload: kills under way go on."""
+        self.hand_out()
         self.rules = rules
+        prepare(rules.preferences)
+        if self.parts.facts is not None:
+            self.parts.facts.wanted = wanted_of(rules.preferences)
         self.state = reloaded_state(self.state, rules)
         self._want()
 
@@ -136,6 +152,8 @@ class Loop:
         for key, lost in events:
             if isinstance(key, tuple) and key[0] == "victim":
                 self.state = self.parts.executor.note_death(key[1], now, self.state)
+                if self.parts.tape is not None:
+                    self.parts.tape.note_death(key[1], now)
                 self.parts.table.bury(key[1].pid)
             elif key == "reaper":
                 outcomes, self.state = self.parts.executor.note_reaped(self.state)
@@ -155,7 +173,7 @@ class Loop:
         if self.parts.read_cgroup_usage is not None:
             usage, source = self._read_cgroup(self.parts.read_cgroup_usage), self.parts.cgroup
         else:
-            self._look(status)
+            self._search.look(status)
             usage, source = self.parts.table.usage_bytes(), "processes"
         return replace(status, budget=Budget(self.parts.limit_bytes, usage, source))
 
@@ -178,10 +196,14 @@ class Loop:
         escalations, self.state = self.parts.executor.escalate(detections, status, self.state)
         for escalation in escalations:
             self._condemn(escalation.process.id.pid)
+            if self.parts.tape is not None:
+                self.parts.tape.note_escalated(escalation.process.id, escalation.why)
             self._tell("escalation", id=escalation.decision_id, pid=escalation.process.id.pid, why=escalation.why)
         for identity in {escalation.decision_id for escalation in escalations} & self._sets.keys():
             self._sets[identity] = replace(self._sets[identity], action=KILL)
             self._sweep(identity)
+        if escalations and self.parts.tape is not None:
+            self.parts.tape.note_state(self.state)
         outcomes, self.state = self.parts.executor.settle(status, self.state)
         self._tell_outcomes(outcomes)
         if self.state.resting_until_us != resting:
@@ -213,49 +235,25 @@ class Loop:
         limit = self.parts.limit_bytes
         if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
             self.parts.sharing.ask(self.parts.table.leaders, status.time_us)
-        self.parts.sharing.collect(self.parts.table.rows)
-
-    def _look(self, status: MemoryStatus) -> None:
-        now = clock_us()
-        if self.parts.table.wants_scan(now):
-            self.parts.table.scan(status, clock_us)
-        else:
-            self.parts.table.look(status, clock_us)
-        self.parts.sharing.collect(self.parts.table.rows)
+        self._search.collect(status.time_us, ask=self.pace.warm)
 
     def _select(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Decision:
-        """The leaders' choice where the growth bound proves that nobody else could be chosen, else everybody's."""
-        table = self.parts.table
-        table.look(status, clock_us)
-        if wants_everybody(self.rules, detections):
-            return self._choose(table.snapshot(status, clock_us(), everybody=True), detections)
-        decision = self._choose(table.snapshot(status, clock_us()), detections)
-        if decision.action == NO_ACTION:
-            return decision
-        if decision.target is None or decision.target.score < table.rest_bound_bytes():
-            table.scan(status, clock_us)
-            decision = self._choose(table.snapshot(status, clock_us()), detections)
-        if decision.target is None:
-            decision = self._choose(table.snapshot(status, clock_us(), everybody=True), detections)
-        return decision
-
-    def _choose(self, snapshot: Snapshot, detections: tuple[Detection, ...]) -> Decision:
-        wants = wanted_cgroups(self.rules, detections)
-        if self.parts.cgroups is not None and wants.cgroups:
-            snapshot = replace(snapshot, cgroups=self.parts.cgroups.choice(wants, clock_us()))
-        return select(self.rules, snapshot, detections, self.state)
+        return self._search.select(self.rules, self.state, detections, status)
 
     def _act(self, decision: Decision) -> None:
         if decision.action == NO_ACTION:
             if decision.target is not None:
                 identity = self._next_id()
                 self.state = self.parts.executor.await_death(identity, decision.target, decision.status, self.state)
+                self._record(decision)
             return
         if decision.action == NOTIFY:
             self._nobody_until_us = decision.status.time_us + NOBODY_US
             self._tell_seldom(decision)
             return
-        if self._must_wait(decision):
+        if self._search.must_wait(decision):
+            if self.parts.tape is not None:
+                self.parts.tape.note_held()
             return
         for _ in range(MOST_TRIES):
             if decision.target is None or decision.action not in (TERM, KILL) or self._try(decision):
@@ -269,16 +267,18 @@ class Loop:
         parts = parts_of(decision.target)
         if decision.action == KILL and not self.parts.executor.dry_run:
             for part in parts:  # before the signal: a reader of its maps would hold its memory
-                self.parts.sharing.condemn(part.process.id)
+                self._search.condemn(part.process.id)
         try:
             if len(parts) == 1:
                 victim = parts[0].process.id
-                self.state = self.parts.executor.begin(identity, decision, self.state, self._stat_fd(victim))
+                self.state = self.parts.executor.begin(identity, decision, self.state, self._search.stat_fd(victim))
             else:
-                self.state = begin_all(self.parts.executor, identity, decision, parts, self.state, self._stat_fd)
+                self.state = begin_all(self.parts.executor, identity, decision, parts, self.state, self._search.stat_fd)
         except Refused as verdict:
             process = next((each.process for each in parts if each.process.id == verdict.who), decision.target.process)
             self.state = refused(self.state, process.id, str(verdict))
+            if self.parts.tape is not None:
+                self.parts.tape.note_refused(process.id, str(verdict))
             self._tell("refused", id=identity, pid=process.id.pid, comm=process.comm, why=str(verdict))
             return False
         if decision.action == KILL and not self.parts.executor.dry_run:
@@ -289,7 +289,21 @@ class Loop:
             self._sweep(identity)
         self._rest(decision)
         self._tell("decision", id=identity, dry_run=self.parts.executor.dry_run, **plain_decision(decision))
+        self._record(decision)
         return True
+
+    def _record(self, decision: Decision) -> None:
+        tape = self.parts.tape
+        if tape is not None and self._search.seen is not None:
+            tape.note_decision(decision, self._search.seen, self.state)
+            self._worth_writing = True
+
+    def hand_out(self) -> None:
+        """Have what was seen so far written, if anybody records."""
+        self._worth_writing = False
+        parts = [] if self.parts.tape is None else self.parts.tape.drain()
+        for number, ticks in enumerate(parts, 1):
+            self._tell("seen", ticks=ticks, last=number == len(parts))
 
     def _sweep(self, identity: str) -> None:
         """Whoever was forked while a set was being killed goes too."""
@@ -297,40 +311,14 @@ class Loop:
         if decision is None or decision.action != KILL or self.parts.executor.dry_run:
             return
         before = self.state.credits
-        self.state = sweep(
-            self.parts.executor, identity, decision, self.state, lambda state: self._late(decision, state)
-        )
+
+        def late(state: EngineState) -> tuple[Candidate, ...]:
+            return self._search.late(self.rules, decision, state)
+
+        self.state = sweep(self.parts.executor, identity, decision, self.state, late)
         for credit in self.state.credits:
             if credit not in before:
                 self._condemn(credit.process.id.pid)
-
-    def _late(self, decision: Decision, state: EngineState) -> tuple[Candidate, ...]:
-        self.parts.table.look(decision.status, clock_us)
-        everybody = self.parts.table.snapshot(decision.status, clock_us(), everybody=True)
-        candidates, rejected = sift(everybody, self.rules.preferences, state)
-        under_way = {credit.process.id for credit in state.credits}
-        assert decision.target is not None
-        late = late_members(decision.target, candidates, rejected)
-        return tuple(each for each in late if each.process.id not in under_way)
-
-    def _stat_fd(self, victim: ProcessId) -> int:
-        """The kept descriptor of its stat file, or -1."""
-        row = self.parts.table.rows.get(victim.pid)
-        return row.stat_fd if row is not None and row.start_ticks == victim.start_ticks else -1
-
-    def _must_wait(self, decision: Decision) -> bool:
-        """Wait a little for the first measurement of leaders that may share their memory; shorter than a wrong kill
-        lasts.
-        """
-        now = decision.status.time_us
-        leaders = self.parts.table.leaders
-        self.parts.sharing.ask(leaders, now)
-        if not self.parts.sharing.awaits(leaders):
-            self._waiting_since_us = None
-            return False
-        if self._waiting_since_us is None:
-            self._waiting_since_us = now
-        return now - self._waiting_since_us < PATIENCE_US[decision.action]
 
     def _rest(self, decision: Decision) -> None:
         for ruleset in self.rules.rulesets:
@@ -343,7 +331,7 @@ class Loop:
         """From SIGKILL on nobody looks at the victim: readers hold its memory."""
         row = self.parts.table.rows.get(pid)
         if row is not None:
-            self.parts.sharing.condemn(row.id)
+            self._search.condemn(row.id)
         self.parts.table.condemn(pid)
 
     def _condemn_the_doomed(self) -> None:
@@ -362,6 +350,7 @@ class Loop:
         for outcome in outcomes:
             self.parts.table.bury(outcome.process.id.pid)
             self._tell("outcome", id=outcome.decision_id, **plain_outcome(outcome))
+            self._worth_writing = True
         under_way = {credit.decision_id for credit in self.state.credits}
         self._sets = {identity: each for identity, each in self._sets.items() if identity in under_way}
 
@@ -376,6 +365,7 @@ class Loop:
                 dry_run=self.parts.executor.dry_run,
                 **plain_decision(decision),
             )
+            self._record(decision)
 
     def _tell(self, event: str, **content: object) -> None:
         self.parts.report({"event": event, "time": time.time(), **content})

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from oomd.engine.credit import DEAD, died, open_credit, progressed
 from oomd.engine.detection import initial_state, observe
+from oomd.engine.preferences import prepare
 from oomd.engine.selection import select, wanted_cgroups, where_memory_is
 from oomd.loop import clock_us
 from oomd.model.decision import KILL, Detection, KillOutcome
@@ -31,6 +32,7 @@ def _rehearse_cgroups(loop: Loop) -> None:
 
 def rehearse(loop: Loop) -> Decision:
     """Decide as though the first ruleset had fired, and go through the motions of the report; nobody is touched."""
+    prepare(loop.rules.preferences)
     status = loop.parts.sampler.read_status(clock_us(), per_cpu_lists=True)
     loop.parts.table.scan(status, clock_us)
     loop.parts.table.look(status, clock_us)

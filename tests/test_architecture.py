@@ -18,7 +18,14 @@ MOST_FUNCTION_LINES = 45
 
 ONLY_HERE = {
     "ctypes": {"oomd/kernel/syscalls.py"},
-    "yaml": {"oomd/config/loader.py", "oomd/config/nodes.py", "oomd/config/rulesets.py", "oomd/config/effective.py"},
+    "yaml": {
+        "oomd/config/loader.py",
+        "oomd/config/nodes.py",
+        "oomd/config/rulesets.py",
+        "oomd/config/effective.py",
+        "oomd/config/preferences.py",
+        "oomd/replay/meta.py",
+    },
     "systemd": {"oomd/outside/journal.py"},
     "prometheus_client": set(),
 }
@@ -51,6 +58,8 @@ KILLER_MODULES = [
     "oomd.engine.marks",
     "oomd.engine.names",
     "oomd.engine.pacing",
+    "oomd.engine.patterns",
+    "oomd.engine.preferences",
     "oomd.engine.selection",
     "oomd.kernel",
     "oomd.kernel.arc",
@@ -80,6 +89,8 @@ KILLER_MODULES = [
     "oomd.model.decision",
     "oomd.model.globs",
     "oomd.model.history",
+    "oomd.model.matching",
+    "oomd.model.placement",
     "oomd.model.report",
     "oomd.model.ruleset",
     "oomd.model.scope",
@@ -89,12 +100,14 @@ KILLER_MODULES = [
     "oomd.monitor",
     "oomd.monitor.cgroups",
     "oomd.monitor.details",
+    "oomd.monitor.facts",
     "oomd.monitor.notify",
     "oomd.monitor.process_table",
     "oomd.monitor.rows",
     "oomd.monitor.sampler",
     "oomd.monitor.selfcheck",
     "oomd.monitor.sharing",
+    "oomd.monitor.tape",
     "oomd.monitor.usage",
     "oomd.monitor.waiter",
     "oomd.monitor.watch",
@@ -118,6 +131,7 @@ KILLER_MODULES = [
     "oomd.reap.none",
     "oomd.reap.pool",
     "oomd.rehearsal",
+    "oomd.search",
 ]
 """Every module of ours that the running killer has loaded; one more is a decision, not an accident."""
 

@@ -16,8 +16,8 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
-from oomd.daemon import narrowed_by_environment, own_and_ancestors
 from oomd.engine.detection import initial_state, longest_window_us, observe, wants_of
+from oomd.engine.preferences import wanted_of
 from oomd.engine.selection import name_of, select, wanted_cgroups
 from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError, open_optional
@@ -29,9 +29,11 @@ from oomd.model.report import plain_decision
 from oomd.model.scope import CGROUP, Scope, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus
 from oomd.model.units import format_size
+from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
+from oomd.monitor.selfcheck import narrowed_by_environment, own_and_ancestors
 from oomd.monitor.sharing import MOST, WORTH_BYTES
 from oomd.monitor.watch import CgroupWatch
 
@@ -96,6 +98,10 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
     status = sampler.read_status(clock_us())
     table.scan(status, clock_us)
     _measure_sharing(table, proc_fd)
+    # The same tree's cgroups: a recorded procfs has nothing to do with the machine's own.
+    marks = MarkReader(arguments.cgroup or ("" if arguments.proc else CGROUP_ROOT))
+    table.own_uid = 0 if arguments.proc else os.geteuid()
+    read_all(proc_fd, table.rows.values(), marks, clock_us(), wanted_of(config.rules.preferences))
     status = _with_budget(status, config, scope, table, arguments.cgroup or CGROUP_ROOT)
     detections, state = observe(config.rules, status, state, watch.look(clock_us))
     if arguments.assume_low:
@@ -123,6 +129,7 @@ def describe(decision: Decision) -> list[str]:
         lines.append(
             f"  {place:2}. {name_of(candidate)} gives back {format_size(candidate.freeable_bytes)}"
             f" [{_measure_of(candidate.measured)}], oom_score_adj {process.oom_score_adj}, {candidate.preference}"
+            f"{f' ({candidate.because})' if candidate.because else ''}"
         )
     spared = sorted(decision.rejected, key=lambda rejection: -rejection.process.size_bytes)
     spared = [rejection for rejection in spared if not rejection.process.is_kernel_thread]

@@ -24,6 +24,7 @@ def become_killer(
     config_path: str | None,
     overrides: dict[str, str],
     quiet: bool = False,
+    record: str = "",
     keep_fds: tuple[int, ...] = (),
     **options: object,
 ) -> None:
@@ -37,6 +38,7 @@ def become_killer(
         "config_path": None if config_path is None else os.path.abspath(config_path),
         "overrides": overrides,
         "quiet": quiet,
+        "record": record and os.path.abspath(record),
     }
     argument = json.dumps(outside).replace(f'"{LINK_TOKEN}"', LINK_TOKEN)
     # -P and not -m: a folder that we are started in must not lend us its modules.
@@ -50,11 +52,10 @@ def become_killer(
         "link_token": LINK_TOKEN,
         "outside_pid": started.pid,
         "link_fd": started.link_fd,
+        "record": bool(record),
         **options,
     }
-    memfd = os.memfd_create("oomd-options", 0)
-    os.write(memfd, marshal.dumps(everything))
-    os.lseek(memfd, 0, os.SEEK_SET)
+    memfd = _in_memory(marshal.dumps(everything))
     for fd in (memfd, started.link_fd, *keep_fds):
         os.set_inheritable(fd, True)
     with contextlib.suppress(AttributeError):  # None where they were closed when we were started
@@ -62,3 +63,11 @@ def become_killer(
         sys.stderr.flush()
     image = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "killer.py")
     os.execv(sys.executable, [sys.executable, "-I", "-S", image, str(memfd)])
+
+
+def _in_memory(data: bytes) -> int:
+    """A descriptor to read this from."""
+    memfd = os.memfd_create("oomd-options", 0)
+    os.write(memfd, data)
+    os.lseek(memfd, 0, os.SEEK_SET)
+    return memfd

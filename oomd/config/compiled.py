@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 
 from oomd import detectors, policies
 from oomd.model.config import Config, LogOptions
+from oomd.model.matching import Match, Term
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
 from oomd.model.threshold import Threshold
@@ -21,6 +22,7 @@ _TYPES: dict[str, Callable[..., object]] = {
         Choice,
         Config,
         LogOptions,
+        Match,
         Names,
         Preferences,
         ReapOptions,
@@ -28,6 +30,7 @@ _TYPES: dict[str, Callable[..., object]] = {
         Ruleset,
         Scope,
         ScopePart,
+        Term,
         Threshold,
         *detectors.ALL,
         *policies.ALL,

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from oomd.config.preferences import plain_list
 from oomd.config.schema import option_keys, option_text
 from oomd.model.config import Config
 from oomd.model.ruleset import Ruleset
@@ -21,9 +22,10 @@ def effective(config: Config) -> dict[str, Any]:
         "budget": "none" if config.budget_bytes is None else format_exact_size(config.budget_bytes),
         "dry_run": config.dry_run,
         "rulesets": [_ruleset(ruleset) for ruleset in config.rules.rulesets],
-        "protect": list(preferences.protect.patterns),
-        "prefer": list(preferences.prefer.patterns),
-        "avoid": list(preferences.avoid.patterns),
+        "protect": plain_list(preferences.protect),
+        "prefer": plain_list(preferences.prefer),
+        "avoid": plain_list(preferences.avoid),
+        "omit": preferences.omit,
         "reap": {"backend": config.reap.backend},
         "log": {"format": config.log.format},
         "runtime_dir": config.runtime_dir,

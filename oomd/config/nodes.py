@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from oomd.config.problems import Problem, did_you_mean
-from oomd.config.schema import DEFAULT_PROTECT, DEFAULT_WORD
 from oomd.model.scope import ScopeError, parse_scope
 from oomd.model.units import (
     MIB,
@@ -151,6 +150,10 @@ class Walker:
         """Whether it is ``{}``."""
         return isinstance(node, yaml.MappingNode) and not node.value
 
+    def is_nothing(self, node: yaml.Node) -> bool:
+        """Whether nothing stands there."""
+        return _is_nothing(node)
+
     def scalar(self, node: yaml.Node, path: str, key: Key) -> Any:
         """The value of a scalar, or None after a problem."""
         if not isinstance(node, yaml.ScalarNode):
@@ -193,29 +196,6 @@ class Walker:
                     format_share if isinstance(values[name], float) else lambda each: format_exact_duration(int(each))
                 )
                 self.problem(node, f"{path}.{name}", f"should be between {form(low)} and {form(high)}")
-
-    def names(self, node: yaml.Node, path: str) -> dict[str, yaml.Node]:
-        """Patterns with their nodes; the word ``default`` becomes the embedded list."""
-        patterns: dict[str, yaml.Node] = {}
-        if _is_nothing(node):
-            # Somebody commented the last name out. Nobody means by that that init may die.
-            self.problem(node, path, "has no value; the empty list is []")
-        for index, item in enumerate(self.sequence(node, path)):
-            place = f"{path}[{index}]"
-            if not isinstance(item, yaml.ScalarNode):
-                self.problem(item, place, f"should be a name, is {_kind_of(item)}")
-            elif not item.value:
-                self.problem(item, place, "is empty")
-            elif not item.value.isprintable():
-                self.problem(item, place, "holds characters that cannot be printed; ? and * stand for any")
-            elif "/" in item.value:
-                self.problem(
-                    item, place, f"{item.value!r} is a path; names are compared with the kernel's comm, without folders"
-                )
-            else:
-                expanded = DEFAULT_PROTECT if item.value == DEFAULT_WORD and path == "protect" else (item.value,)
-                patterns.update(dict.fromkeys(expanded, item))
-        return patterns
 
 
 def is_off(node: yaml.Node) -> bool:

@@ -33,7 +33,7 @@ DEFAULT_PROTECT = (
 """Names that nobody wants dead: init, the journal, sshd, dbus, container runtimes, kubelet."""
 
 DEFAULT_WORD = "default"
-"""In a list of names: the embedded default list."""
+"""In a list of names: the embedded default list, which counts for root's processes and system services only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,16 @@ KEYS = (
     Key("level", "level", "", "the first default ruleset: too little is left; `off` drops it", keys=LEVEL_KEYS),
     Key("stall", "stall", "", "the second: the machine stands still for memory; `off` drops it", keys=STALL_KEYS),
     Key("rulesets", "rulesets", "", "the long form, which replaces level and stall (see README)"),
-    Key("protect", "names", "[default]", "names never killed (globs; `default` stands for the embedded list)"),
-    Key("prefer", "names", "[]", "names killed first, if that gives back a tenth of what the largest other would"),
-    Key("avoid", "names", "[]", "names killed only when nobody else is left"),
+    Key("protect", "names", "[default]", "never killed (names, or {cmdline: …}; `default`: the embedded list)"),
+    Key("prefer", "names", "[]", "killed first, if that gives back a tenth of what the largest other would"),
+    Key("avoid", "names", "[]", "killed only when nobody else is left"),
+    Key(
+        "omit",
+        "choice",
+        "never",
+        "cgroups marked user.oomd_omit: never killed, or as the last resort of all",
+        choices=("never", "last_resort"),
+    ),
     Key(
         "reap",
         "mapping",

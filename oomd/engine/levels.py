@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from oomd.engine.eligibility import NOTHING_OWNED
-from oomd.engine.marks import mark_of
+from oomd.engine.marks import AVOID, NORMAL, OMIT, PREFER, honoured_mark, is_mark
 from oomd.model.decision import Candidate, Rejection
 from oomd.model.globs import lies_in_any, matches_any
 from oomd.model.ruleset import CGROUP, GROUP, PROCESS, PROCESS_IN, SESSION, Choice
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oomd.model.ruleset import Policy, Ruleset
     from oomd.model.snapshot import Cgroup, Process, Snapshot
 
+_UNMARKED = (NORMAL, "")
 ROOTS = ("/*",)
 """Among which cgroups is chosen where ``from`` says nothing."""
 
@@ -35,10 +36,16 @@ class Ranking:
 
 
 def rank(
-    ruleset: Ruleset, snapshot: Snapshot, candidates: tuple[Candidate, ...], rejected: tuple[Rejection, ...]
+    ruleset: Ruleset,
+    snapshot: Snapshot,
+    candidates: tuple[Candidate, ...],
+    rejected: tuple[Rejection, ...],
+    *,
+    omit_last: bool = False,
 ) -> Ranking:
     """The order of this ruleset's level and policy. Where nothing may be taken as one, single processes are: once an
-    alarm is confirmed there is a victim if one is allowed at all.
+    alarm is confirmed there is a victim if one is allowed at all. ``omit_last``: cgroups marked ``omit`` are the last
+    resort, and not out of the question.
     """
     choice, policy = ruleset.choice, ruleset.policy
     if policy is None:
@@ -54,7 +61,7 @@ def rank(
     placed = _placed(candidates, snapshot)
     if choice.level == PROCESS:
         return Ranking(policy.rank(placed, snapshot), rejected)
-    sets = _Sets(choice, policy, snapshot, placed, rejected)
+    sets = _Sets(choice, policy, snapshot, placed, rejected, omit_last=omit_last)
     ranked = sets.of_sessions() if choice.level in (GROUP, SESSION) else sets.of_cgroups()
     if ranked or not placed:
         return Ranking(ranked, (*rejected, *sets.spared))
@@ -131,8 +138,11 @@ class _Sets:
         snapshot: Snapshot,
         candidates: tuple[Candidate, ...],
         rejected: tuple[Rejection, ...],
+        *,
+        omit_last: bool,
     ) -> None:
         self._choice = choice
+        self._omit_last = omit_last
         self._policy = policy
         self._snapshot = snapshot
         self._candidates = candidates
@@ -163,7 +173,7 @@ class _Sets:
         for one in numbers:
             members = [each for each in self._candidates if number(each.process) == one]
             idle = [process for process in self._idle if number(process) == one]
-            made = self._as_one(self._choice.level, str(one), members, idle, blocked.get(one), None, "normal")
+            made = self._as_one(self._choice.level, str(one), members, idle, blocked.get(one), None, _UNMARKED)
             sets += [made] if made is not None else []
         return self._policy.rank(tuple(sets), self._snapshot)
 
@@ -204,8 +214,8 @@ class _Sets:
         if not cgroup.populated:
             return None
         members = self._members(cgroup)
-        mark = mark_of(cgroup, self._ancestor_uid(cgroup))
-        if mark == "omit":
+        mark = self._mark(cgroup)
+        if mark[0] == OMIT and not self._omit_last:
             if members:
                 self.spared.append(
                     Rejection(members[0].process, "bears the mark oomd_omit", kind=CGROUP, name=cgroup.path)
@@ -219,8 +229,7 @@ class _Sets:
         """The cgroup as one victim, or None (and why) where a member may not be killed."""
         blocker = next((each for each in self._blockers if cgroup.holds(each.process.cgroup)), None)
         idle = [process for process in self._idle if cgroup.holds(process.cgroup)]
-        mark = mark_of(cgroup, self._ancestor_uid(cgroup))
-        return self._as_one(CGROUP, cgroup.path, self._members(cgroup), idle, blocker, cgroup, mark)
+        return self._as_one(CGROUP, cgroup.path, self._members(cgroup), idle, blocker, cgroup, self._mark(cgroup))
 
     def _processes_in(self, cgroup: Cgroup) -> tuple[Candidate, ...]:
         return self._policy.rank(tuple(self._members(cgroup)), self._snapshot)
@@ -228,6 +237,9 @@ class _Sets:
     def _members(self, cgroup: Cgroup) -> list[Candidate]:
         members = [each for each in self._candidates if cgroup.holds(each.process.cgroup)]
         return sorted(members, key=lambda each: (-each.process.size_bytes, each.process.id.pid))
+
+    def _mark(self, cgroup: Cgroup) -> tuple[str, str]:
+        return honoured_mark(cgroup.xattrs, cgroup.owner_uid, self._ancestor_uid(cgroup))
 
     def _ancestor_uid(self, cgroup: Cgroup) -> int:
         """Whoever owns the cgroup beneath which the choice was begun; root where that was not looked at."""
@@ -246,7 +258,7 @@ class _Sets:
         idle: list[Process],
         blocker: Rejection | None,
         cgroup: Cgroup | None,
-        mark: str,
+        mark: tuple[str, str],
     ) -> Candidate | None:
         if not members:
             return None
@@ -264,13 +276,21 @@ class _Sets:
         return self._gathered(kind, name, members, idle, cgroup, mark)
 
     def _gathered(
-        self, kind: str, name: str, members: list[Candidate], idle: list[Process], cgroup: Cgroup | None, mark: str
+        self,
+        kind: str,
+        name: str,
+        members: list[Candidate],
+        idle: list[Process],
+        cgroup: Cgroup | None,
+        mark: tuple[str, str],
     ) -> Candidate:
         members = sorted(members, key=lambda each: (-each.process.size_bytes, each.process.id.pid))
-        preferences = {each.preference for each in members}
-        preference = mark
-        if mark == "normal":
-            preference = next((each for each in ("avoid", "prefer") if each in preferences), "normal")
+        preference, because = mark
+        if preference == NORMAL:
+            preference, because = _preference_of(members, marks_count=cgroup is None)
+        # What is gone down into stands where the first of it would go; what is taken whole, where the last would.
+        goes_down = self._choice.recursive or self._choice.level == PROCESS_IN
+        standing = (min if goes_down else max)(each.standing for each in members)
         freeable = _freeable_bytes(members, cgroup)
         processes = (*(each.process for each in members), *idle)
         return Candidate(
@@ -279,11 +299,19 @@ class _Sets:
             measured=members[0].measured,
             preference=preference,
             score=freeable,
+            because=because,
+            standing=standing,
             kind=kind,
             name=name,
             members=processes,
             cgroup=cgroup if cgroup is not None else members[0].cgroup,
         )
+
+
+def _preference_of(members: list[Candidate], *, marks_count: bool) -> tuple[str, str]:
+    """The strongest preference of any member, and why. Marks of cgroups within a cgroup are a matter among those."""
+    told = {each.preference: each.because for each in members if marks_count or not is_mark(each.because)}
+    return next(((kind, told[kind]) for kind in (OMIT, AVOID, PREFER) if kind in told), _UNMARKED)
 
 
 def _freeable_bytes(members: list[Candidate], cgroup: Cgroup | None) -> int:

@@ -9,7 +9,7 @@ from oomd.engine.detection import among_of
 from oomd.engine.eligibility import freeable_bytes, sift
 from oomd.engine.levels import rank
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, Rejection
-from oomd.model.ruleset import NOTHING, PROCESS, EngineState, Rules, Ruleset, Wants
+from oomd.model.ruleset import NEVER, NOTHING, PROCESS, EngineState, Rules, Ruleset, Wants
 from oomd.model.snapshot import Cgroup, MemoryStatus, Snapshot
 from oomd.model.units import MIB, format_duration, format_size
 
@@ -62,8 +62,10 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
     """
     alarm = fired(detections)
     ruleset = _ruleset_of(rules, alarm)
-    candidates, rejected = sift(snapshot, rules.preferences, state)
-    order = rank(ruleset, _with_past(snapshot, ruleset, state), candidates, rejected)
+    uid = _monitored_uid(ruleset, snapshot)
+    candidates, rejected = sift(snapshot, rules.preferences, state, monitored_uid=uid)
+    omit_last = rules.preferences.omit != NEVER
+    order = rank(ruleset, _with_past(snapshot, ruleset, state), candidates, rejected, omit_last=omit_last)
     ranking = order.ranked
     decision = Decision(
         NO_ACTION,
@@ -116,6 +118,16 @@ def name_of(candidate: Candidate) -> str:
         return f"{process.comm} ({process.id.pid})"
     count = len(candidate.members)
     return f"{candidate.kind} {candidate.name} with {count} process{'es' if count != 1 else ''}"
+
+
+def _monitored_uid(ruleset: Ruleset, snapshot: Snapshot) -> int:
+    """The owner of the cgroup beneath which the choice is made: root, unless all patterns begin beneath cgroups of one
+    and the same user.
+    """
+    above = {pattern.rpartition("/")[0] or "/" for pattern in ruleset.choice.among}
+    owners = {cgroup.path: cgroup.owner_uid for cgroup in snapshot.cgroups}
+    uids = {owners.get(path, 0) for path in above}
+    return uids.pop() if len(uids) == 1 else 0
 
 
 def _with_past(snapshot: Snapshot, ruleset: Ruleset, state: EngineState) -> Snapshot:

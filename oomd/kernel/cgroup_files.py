@@ -109,19 +109,19 @@ def parse_pids(data: bytes) -> tuple[int, ...]:
     return tuple(pid for pid in pids if pid)
 
 
-def read_marks(directory_fd: int) -> tuple[tuple[str, str], ...]:
-    """The marks that the cgroup bears, of :data:`MARKS`; none where its file system knows no extended attributes, or
-    they may not be read.
+def read_marks(directory: int | str) -> tuple[tuple[str, str], ...]:
+    """The marks that the cgroup bears (its directory is given by descriptor or path), of :data:`MARKS`; none where its
+    file system knows no extended attributes, or they may not be read.
     """
     try:
-        names = os.listxattr(directory_fd)
+        names = os.listxattr(directory)
     except OSError:
         return ()
     marks = []
     for name in MARKS:
         if name in names:
             try:
-                marks.append((name, os.getxattr(directory_fd, name).decode("utf-8", "backslashreplace")))
+                marks.append((name, os.getxattr(directory, name).decode("utf-8", "backslashreplace")))
             except OSError:
                 continue  # removed just now
     return tuple(marks)

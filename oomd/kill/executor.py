@@ -22,7 +22,7 @@ from oomd.reap.pool import DYING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from typing import Protocol
 
     from oomd.kill.warrant import Gate
@@ -68,6 +68,8 @@ class Executor:
         self._reaping: set[ProcessId] = set()
         """Handed to the reaper, whose result has not come yet."""
         self._reaped: dict[ProcessId, ReapResult] = {}
+        self.on_result: Callable[[ReapResult], None] | None = None
+        """Told of every result of the reaper before it counts."""
         self.signalled: set[ProcessId] = set()
         """Those of a set that got SIGKILL before the first of it was reaped."""
 
@@ -148,6 +150,8 @@ class Executor:
         outcomes: list[KillOutcome] = []
         for result in self._reaper.take_results() if self._reaper is not None else ():
             self._reaping.discard(result.id)
+            if self.on_result is not None:
+                self.on_result(result)
             if _credit_of(result.id, state) is None:
                 continue  # its kill was closed at the deadline; the result comes too late to be told
             self._reaped[result.id] = result

@@ -49,8 +49,12 @@ class Candidate:
     measured: str
     """Where ``freeable_bytes`` comes from: ``private`` (smaps_rollup) or ``size`` (RssAnon + VmSwap)."""
     preference: str
-    """``prefer``, ``normal`` or ``avoid``."""
+    """``prefer``, ``normal``, ``avoid`` or ``omit`` (a mark that is relaxed as the last resort)."""
     score: int
+    because: str = ""
+    """Which match, mark or class made it preferred, avoided or omitted, in words."""
+    standing: int = 0
+    """Among candidates of the same preference lower ones go first, whatever their score (Kubernetes' classes)."""
     kind: str = "process"
     """What is taken as one: ``process``, ``group``, ``session`` or ``cgroup``. ``process`` is then the largest member.
     """

@@ -85,6 +85,7 @@ def plain_candidate(candidate: Candidate) -> Plain:
         "oom_score_adj": process.oom_score_adj,
         "uid": process.uid,
         "preference": candidate.preference,
+        "because": candidate.because,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from oomd.model.decision import Candidate, Credit, Evidence
+from oomd.model.matching import Match
 from oomd.model.snapshot import Cgroup, MemoryStatus, ProcessId, Snapshot
 from oomd.model.units import SECOND_US
 
@@ -172,10 +173,24 @@ class Ruleset:
 @dataclass(frozen=True, slots=True)
 class Names:
     """Processes by their name (``comm``): shell-style patterns, where ``*``, ``?`` and ``[…]`` work, compared on the
-    kernel's 15 bytes.
+    kernel's 15 bytes; and processes by other conditions.
     """
 
     patterns: tuple[str, ...] = ()
+    matches: tuple[Match, ...] = ()
+    embedded: tuple[str, ...] = ()
+    """Those of the patterns that came with oomd, not from the operator: they count only for trusted processes."""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The patterns that the operator wrote."""
+        if not self.embedded:
+            return self.patterns
+        return tuple(pattern for pattern in self.patterns if pattern not in self.embedded)
+
+
+NEVER = "never"
+LAST_RESORT = "last_resort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +200,8 @@ class Preferences:
     protect: Names = Names()
     prefer: Names = Names()
     avoid: Names = Names()
+    omit: str = NEVER
+    """What cgroups with the mark ``omit`` are taken for: ``never``, or ``last_resort`` when nobody else is left."""
 
 
 @dataclass(frozen=True, slots=True)

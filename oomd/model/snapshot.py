@@ -215,6 +215,14 @@ class Process:
     """
     private_age_us: int = 0
     """How long ago smaps_rollup was read; only with ``private_bytes``."""
+    cmdline: str | None = None
+    """Its command line, spaces between the words; None when not read."""
+    exe: str | None = None
+    """The path of its executable; None when not read."""
+    marks: tuple[tuple[str, str], ...] = ()
+    """The marks of its cgroup (``user.oomd_avoid`` …), by name, with their text."""
+    cgroup_uid: int | None = None
+    """The owner of its cgroup's directory; None when not read."""
     rss_file_bytes: int = 0
     page_tables_bytes: int = 0
     pgrp: int = 0
@@ -334,6 +342,8 @@ class Snapshot:
     """oomd's own processes and their ancestors."""
     tree_roots: frozenset[int] = frozenset()
     """Roots of tree scopes: taken last."""
+    own_uid: int = 0
+    """oomd's own effective user."""
     complete: bool = True
     """False when only the leaders were re-read under the growth bound, which proves that nobody else could be chosen.
     """

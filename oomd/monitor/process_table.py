@@ -74,6 +74,8 @@ class ProcessTable:
         self._guard = guard
         self.own_pids = own_pids
         """oomd's own processes and their ancestors, never taken."""
+        self.own_uid = 0
+        """Whose processes the embedded names protect, besides root's."""
         self.last_pids: frozenset[int] = frozenset(guard.roots)
         """Taken last."""
         self._vmstat = vmstat
@@ -192,14 +194,17 @@ class ProcessTable:
         """The leaders (or everybody) as values."""
         rows = sorted(self._rows.values(), key=_by_size) if everybody else self._leaders
         for row in rows if everybody else ():
-            if not row.exact and not row.is_kernel_thread:
+            if row.is_kernel_thread:
+                continue
+            if not row.exact:
                 row.read_status(self._proc_fd)
-            if not row.detailed and not row.is_kernel_thread:
+            if not row.detailed:
                 row.read_details(self._proc_fd)
         return Snapshot(
             status=status,
             processes=tuple(row.value(now_us) for row in rows),
             own_pids=self.own_pids,
+            own_uid=self.own_uid,
             tree_roots=self.last_pids,
             complete=everybody,
         )

@@ -58,13 +58,17 @@ class Row:
         "anon_bytes",
         "base_size_bytes",
         "cgroup",
+        "cgroup_uid",
+        "cmdline",
         "comm",
         "detailed",
         "exact",
+        "exe",
         "file_bytes",
         "flags",
         "history",
         "kill_pending",
+        "marks",
         "measured_private_bytes",
         "measured_size_bytes",
         "measured_us",
@@ -76,6 +80,7 @@ class Row:
         "pid",
         "policy",
         "ppid",
+        "read_as",
         "rss_bytes",
         "session",
         "shared_guess_bytes",
@@ -110,6 +115,12 @@ class Row:
         self.oom_score_adj = 0
         self.cgroup = ""
         self.out_of_scope = ""
+        self.cmdline: str | None = None
+        self.exe: str | None = None
+        self.read_as: str | None = None
+        """Under which name those two were read; None when they were not."""
+        self.marks: tuple[tuple[str, str], ...] = ()
+        self.cgroup_uid: int | None = None
         self.detailed = False
         """Whether oom_score_adj and the cgroup were read."""
         self.stat_fd = -1
@@ -253,6 +264,10 @@ class Row:
         self.measured_private_bytes = rollup.private_bytes
         self.shared_guess_bytes = 0
 
+    def told(self, cmdline: str, exe: str) -> None:
+        """Take the command line and the executable."""
+        self.cmdline, self.exe, self.read_as = cmdline, exe, self.comm
+
     def private_estimate_bytes(self) -> int:
         """What only it holds: as measured and grown since, or its size without what a fork made it share."""
         if self.measured_us is None:
@@ -303,6 +318,10 @@ class Row:
             out_of_scope=self.out_of_scope,
             private_bytes=private,
             private_age_us=age,
+            cmdline=self.cmdline,
+            exe=self.exe,
+            marks=self.marks,
+            cgroup_uid=self.cgroup_uid,
             rss_file_bytes=self.file_bytes,
             page_tables_bytes=self.page_tables_bytes,
             pgrp=self.pgrp,

@@ -72,6 +72,12 @@ class Sampler:
             details=NO_DETAILS if self._details is None else self._details.read(),
         )
 
+    def close(self) -> None:
+        """Close its files."""
+        for file in (self._meminfo, self._pressure, self._zoneinfo, self._arcstats):
+            if file is not None:
+                file.close()
+
 
 def _optional(path: str, *, single_record: bool = False) -> KernelFile | None:
     try:

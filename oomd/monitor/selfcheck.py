@@ -7,9 +7,10 @@ import resource
 from dataclasses import dataclass
 
 from oomd.kernel.features import Features, probe_features, read_capabilities
-from oomd.kernel.process import read_pid_file
+from oomd.kernel.process import parse_stat, read_pid_file
 from oomd.kernel.swaps import parse_swaps
 from oomd.kernel.syscalls import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, mlockall
+from oomd.model.scope import Scope, ScopeError, parse_scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,6 +89,17 @@ def _be_realtime() -> bool:
     return True
 
 
+def own_and_ancestors(proc_fd: int) -> frozenset[int]:
+    """Our pid and those of everything that started us, from procfs."""
+    pids = set()
+    pid = os.getpid()
+    while pid > 0 and pid not in pids:
+        pids.add(pid)
+        data = read_pid_file(proc_fd, pid, "stat", denied=b"")
+        pid = parse_stat(data).ppid if data else 0
+    return frozenset(pids)
+
+
 def raise_descriptor_limit() -> None:
     """As many descriptors as may be had: kept leaders and the victims of one kill need some hundreds each, and a kill
     that finds none left is a kill without a reap.
@@ -95,6 +107,19 @@ def raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def narrowed_by_environment(scope: Scope) -> Scope:
+    """The scope within OOMD_SCOPE, which every test, demo and build of ours sets. Raises ScopeError naming the
+    variable.
+    """
+    text = os.environ.get("OOMD_SCOPE", "")
+    if not text:
+        return scope
+    try:
+        return scope.narrowed(parse_scope(text))
+    except ScopeError as error:
+        raise ScopeError(f"OOMD_SCOPE: {error}") from error
 
 
 def own_capabilities(proc_fd: int) -> frozenset[str]:

@@ -9,7 +9,7 @@ from oomd.monitor.cgroups import EVERYTHING, CgroupReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from oomd.model.ruleset import Wants
     from oomd.model.snapshot import Cgroup
@@ -36,9 +36,19 @@ CHOICE_FILES = frozenset(
 class CgroupWatch:
     """Opens the hierarchy when a rule wants it, and not before."""
 
-    def __init__(self, root: str) -> None:
-        """``root``: where a recorded tree lies; :data:`CGROUP_ROOT` stands for wherever cgroup2 is mounted."""
+    def __init__(
+        self,
+        root: str,
+        *,
+        xattrs: Mapping[str, Mapping[str, str]] | None = None,
+        owners: Mapping[str, int] | None = None,
+    ) -> None:
+        """``root``: where a recorded tree lies; :data:`CGROUP_ROOT` stands for wherever cgroup2 is mounted. ``xattrs``
+        and ``owners``, by path, take the place of what a recorded tree could not keep.
+        """
         self._root = root
+        self._xattrs = xattrs
+        self._owners = owners
         self._reader: CgroupReader | None = None
         self._wants = NOTHING
         self._seen: tuple[Cgroup, ...] = ()
@@ -56,7 +66,7 @@ class CgroupWatch:
         if self._reader is None and (wants.cgroups or choices):
             root = find_cgroup2_mount(_read_mountinfo()) if self._root == CGROUP_ROOT else self._root
             try:
-                self._reader = None if root is None else CgroupReader(root)
+                self._reader = None if root is None else CgroupReader(root, xattrs=self._xattrs, owners=self._owners)
             except OSError:
                 self._reader = None
 

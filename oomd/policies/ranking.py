@@ -15,20 +15,20 @@ PREFER_SHARE = 10
 """A preferred process goes first only when it gives back at least one part in so many of what the largest other does.
 """
 
-_TIERS = {"prefer": 0, "normal": 1, "avoid": 2}
+_TIERS = {"prefer": 0, "normal": 1, "avoid": 2, "omit": 3}
 
 
 def tiered(
     scored: list[Candidate], snapshot: Snapshot, order: Callable[[list[Candidate]], list[Candidate]]
 ) -> tuple[Candidate, ...]:
-    """Preferred ones first, avoided ones last, the roots of tree scopes last of all; within each tier as ``order``
-    has it.
+    """Preferred ones first, avoided ones last, the roots of tree scopes last of all; within each tier by their
+    standing, and then as ``order`` has it.
     """
     largest = max((each.freeable_bytes for each in scored if each.preference == "normal"), default=0)
-    tiers: dict[tuple[bool, int], list[Candidate]] = {}
+    tiers: dict[tuple[bool, int, int], list[Candidate]] = {}
     for candidate in scored:
         is_root = any(process.id.pid in snapshot.tree_roots for process in candidate.processes)
-        tiers.setdefault((is_root, _tier(candidate, largest)), []).append(candidate)
+        tiers.setdefault((is_root, _tier(candidate, largest), candidate.standing), []).append(candidate)
     return tuple(candidate for key in sorted(tiers) for candidate in order(tiers[key]))
 
 

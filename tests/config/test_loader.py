@@ -182,7 +182,7 @@ def test_compiled_configuration_is_the_same(tmp_path: Path) -> None:
         ("budget: 0B", ["oomd.yaml:1:9: budget: must be more than nothing"]),
         ("budget: [1GiB]", ["oomd.yaml:1:9: budget: should be a single value, is a list"]),
         ("protect: sshd", ["oomd.yaml:1:10: protect: should be a list, is 'sshd'"]),
-        ("protect: [[a]]", ["oomd.yaml:1:11: protect[0]: should be a name, is a list"]),
+        ("protect: [[a]]", ["oomd.yaml:1:11: protect[0]: should be a name or a mapping of conditions, is a list"]),
         ("protect: ['']", ["oomd.yaml:1:11: protect[0]: is empty"]),
         ("avoid: [/usr/bin/x]", ["oomd.yaml:1:9: avoid[0]: '/usr/bin/x' is a path; names are compared with the kernel's comm, without folders"]),
         ("protect: [x]\nprefer: [x]", ["oomd.yaml:2:10: prefer: 'x' is on the list protect too"]),

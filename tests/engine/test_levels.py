@@ -122,7 +122,7 @@ def test_protected_member_saves_the_whole() -> None:
     )
     assert [each.name for each in order.ranked] == ["/c"]
     spared = next(each for each in order.rejected if each.name == "/a")
-    assert (spared.kind, spared.why) == ("cgroup", "holds sshd (1002), which is protected by its name")
+    assert (spared.kind, spared.why) == ("cgroup", "holds sshd (1002), which is protected by its name sshd")
 
 
 def test_members_that_own_nothing_go_with_the_others() -> None:

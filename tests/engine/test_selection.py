@@ -83,9 +83,12 @@ def test_process_that_is_dying_by_another_hand_is_waited_for() -> None:
 
 def test_nobody_left_is_told() -> None:
     """With nobody who may be killed the decision says so, and why each is spared."""
-    decision = select(RULES, snapshot(process(1), process(9, comm="sshd")), (alarm(critical=True),), FRESH)
+    decision = select(RULES, snapshot(process(1), process(9, comm="sshd", uid=0)), (alarm(critical=True),), FRESH)
     assert decision.action == "notify"
-    assert [rejection.why for rejection in decision.rejected] == ["pid 1 is never killed", "is protected by its name"]
+    assert [rejection.why for rejection in decision.rejected] == [
+        "pid 1 is never killed",
+        "is protected by its name sshd*",
+    ]
 
 
 def test_rest_after_futile_kills() -> None:
@@ -108,7 +111,8 @@ def test_where_the_memory_is() -> None:
 def test_wire_form_has_every_key_of_the_contract() -> None:
     """explain and every decision event: the keys that readers rely on, bounded lists, plain values only."""
     machine = snapshot(
-        *(process(pid, pid) for pid in range(2, 60)), *(process(pid, 900, comm="sshd") for pid in range(100, 160))
+        *(process(pid, pid) for pid in range(2, 60)),
+        *(process(pid, 900, comm="sshd", uid=0) for pid in range(100, 160)),
     )
     plain = plain_decision(select(RULES, machine, (alarm(),), FRESH))
     assert set(plain) == {"version", "status", "detections", "decision", "ranking", "rejected"}

@@ -206,6 +206,16 @@ def test_condemned_is_read_no_more(tree: ProcTree, open_table: Any) -> None:
     assert table.usage_bytes() == used - 100 * MIB
 
 
+def test_everybody_is_read_with_what_spares_him(tree: ProcTree, open_table: Any) -> None:
+    """oom_score_adj and cgroup count also for those who are too small to be leaders."""
+    for pid in range(100, 102 + LEADERS):
+        tree.add_process(pid, rss_anon=(300 - pid) * MIB, oom_score_adj=-1000, cgroup="/a")
+    table = open_table(account_all=True)
+    table.scan(STATUS, Clock())
+    small = next(each for each in table.snapshot(STATUS, 0, everybody=True).processes if each.id.pid == 101 + LEADERS)
+    assert (small.oom_score_adj, small.cgroup) == (-1000, "/a")
+
+
 def test_everybody_is_in_the_full_snapshot(tree: ProcTree, open_table: Any) -> None:
     """For explain, and when no leader may be killed, everybody is shown, kernel threads and strangers too."""
     for pid in range(10, 10 + LEADERS + 20):
