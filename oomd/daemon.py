@@ -12,23 +12,26 @@ import time
 from dataclasses import dataclass
 
 from oomd.config.compiled import from_plain
+from oomd.hastening import Hastening, build_hastener
 from oomd.kernel.cgroup import CGROUP_ROOT, open_cgroup_memory
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
-from oomd.kernel.process import parse_stat, read_pid_file
 from oomd.kernel.psi import open_trigger
-from oomd.kernel.scope import ScopeGuard
+from oomd.kernel.scope import ScopeGuard, narrowed_by_environment
 from oomd.kernel.syscalls import prctl_set_name
 from oomd.kernel.vmstat import read_fault_pages
 from oomd.kill.executor import Executor
+from oomd.kill.exits import NEWS, PIPE
 from oomd.kill.warrant import Gate, GateError
 from oomd.loop import Loop, Parts, clock_us
-from oomd.model.scope import Scope, ScopeError, parse_scope
+from oomd.model.config import changes_that_need_a_restart
+from oomd.model.scope import ScopeError
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import (
     other_killers,
+    own_and_ancestors,
     own_capabilities,
     raise_descriptor_limit,
     raise_shield,
@@ -77,6 +80,10 @@ class Options:
     cgroup_root: str = CGROUP_ROOT
     lock_fd: int = -1
     """Holds the lock of the runtime directory for as long as we live."""
+    trace_fd: int = -1
+    """Tells of every SIGKILL, where the configuration asks for that."""
+    trace_lost: str = ""
+    """Why it does not."""
 
 
 class Daemon:
@@ -108,6 +115,7 @@ class Daemon:
         self._gate, self._reaper = self._build_gate()
         self._shield = raise_shield(self._capabilities)
         self.loop = self._build_loop()
+        self._hastening = self._build_hastening()
 
     def run(self) -> int:
         """Watch until told to stop. Returns the exit status."""
@@ -115,6 +123,7 @@ class Daemon:
         if self._reaper is not None:
             self._reaper.start()
         self._watch_everything()
+        self._hastening.start()
         rehearse(self.loop)
         gc.collect()
         gc.freeze()
@@ -122,6 +131,10 @@ class Daemon:
         others = other_killers(self._table.rows, self._own_pids)
         backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
         report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
+        mode, lost = self.config.reap.every_exit, self.options.trace_lost
+        report["every_exit"] = {"mode": mode, "lost": lost}
+        if lost:
+            self._tell("degraded", text=f"every_exit: {mode} has no effect, SIGKILLs cannot be traced: {lost}")
         self._tell("start", report=report, scope=str(self._scope), pid=os.getpid(), dry_run=self.config.dry_run)
         self._notifier.send(f"READY=1\nSTATUS={self._status()}")
         self._reap_children()  # the command may have ended before our handler stood
@@ -130,8 +143,13 @@ class Daemon:
         self._tell(
             "stop",
             text="stopping",
-            counters={"decisions": self.loop.decisions, "dropped": self._link.dropped},
+            counters={
+                "decisions": self.loop.decisions,
+                "dropped": self._link.dropped,
+                **self._hastening.counters(),
+            },
         )
+        self._hastening.stop()
         self.loop.parts.executor.close()
         return self.exit_status
 
@@ -156,6 +174,20 @@ class Daemon:
         reap = self.config.reap
         reaper = choose_reaper(reap.backend, kernel_has_mrelease=mrelease, beneath=reap.expedite_mrelease)
         return gate, ReaperPool(reaper, reap.workers)
+
+    def _build_hastening(self) -> Hastening:
+        hastener = None
+        if self._reaper is not None and self.options.trace_fd >= 0:
+            hastener = build_hastener(
+                self.options.trace_fd,
+                self.config.reap.every_exit,
+                scope=self._scope,
+                proc_fd=self._proc_fd,
+                own_pids=frozenset(self._own_pids),
+                reaper=self._reaper.reaper,
+                watches=self._waiter,
+            )
+        return Hastening(hastener, self.loop, self._tell)
 
     def _build_loop(self) -> Loop:
         sampler = Sampler(self.options.proc_dir, PAGE_BYTES)
@@ -229,6 +261,8 @@ class Daemon:
             os.close(key[1])
             # A command that we started is waited for all the same: its status is ours, and nobody is in scope any more.
             self.loop.stopping = not self.options.child_pid
+        elif key in (PIPE, NEWS):
+            self._hastening.on_event(key)
         elif isinstance(key, tuple) and key[0] == "pressure" and lost:
             self._waiter.unwatch(key[1])  # it would be ready for ever
             os.close(key[1])
@@ -295,6 +329,7 @@ class Daemon:
 
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
+        self._hastening.on_tick()
         if self.loop.decisions != self._told_decisions:
             self._told_decisions = self.loop.decisions
             self._notifier.send(f"STATUS={self._status()}")
@@ -316,46 +351,13 @@ class Daemon:
         self._table.own_pids = frozenset(self._own_pids)
         if self._gate is not None:
             self._gate.own_pids = frozenset(self._own_pids)
+        self._hastening.spare(frozenset(self._own_pids))
         self._link.reopen(outside.link_fd)
         self._waiter.watch(outside.link_fd, "link")
         self._tell("note", text=f"the outside process was started again; {dropped} reports were lost")
 
     def _tell(self, event: str, **content: object) -> None:
         self._link.send({"event": event, "time": time.time(), **content})
-
-
-def narrowed_by_environment(scope: Scope) -> Scope:
-    """The scope within OOMD_SCOPE, which every test, demo and build of ours sets. Raises ScopeError naming the
-    variable.
-    """
-    text = os.environ.get("OOMD_SCOPE", "")
-    if not text:
-        return scope
-    try:
-        return scope.narrowed(parse_scope(text))
-    except ScopeError as error:
-        raise ScopeError(f"OOMD_SCOPE: {error}") from error
-
-
-def own_and_ancestors(proc_fd: int) -> frozenset[int]:
-    """Our pid and those of everything that started us, from procfs."""
-    pids = set()
-    pid = os.getpid()
-    while pid > 0 and pid not in pids:
-        pids.add(pid)
-        data = read_pid_file(proc_fd, pid, "stat", denied=b"")
-        pid = parse_stat(data).ppid if data else 0
-    return frozenset(pids)
-
-
-def changes_that_need_a_restart(old: Config, new: Config) -> list[str]:
-    """What a reload cannot change, in words."""
-    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log")
-    return [
-        f"{field.removesuffix('_bytes')}: changed; that needs a restart"
-        for field in fields
-        if getattr(old, field) != getattr(new, field)
-    ]
 
 
 def pass_signal(child_pid: int, number: int) -> None:
@@ -371,7 +373,7 @@ def main() -> None:
     fd = int(sys.argv[1])
     with os.fdopen(fd, "rb") as file:
         options = Options(**marshal.loads(file.read()))  # noqa: S302 - written by our own first stage
-    for kept in (options.link_fd, options.lock_fd):
+    for kept in (options.link_fd, options.lock_fd, options.trace_fd):
         if kept >= 0:
             os.set_inheritable(kept, False)
     prctl_set_name(b"oomd")

@@ -16,12 +16,11 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
-from oomd.daemon import narrowed_by_environment, own_and_ancestors
 from oomd.engine.detection import initial_state, longest_window_us, observe
 from oomd.engine.selection import select
 from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError, open_optional
-from oomd.kernel.scope import ScopeGuard
+from oomd.kernel.scope import ScopeGuard, narrowed_by_environment
 from oomd.loop import clock_us
 from oomd.model.config import Config
 from oomd.model.decision import Decision, Detection, Evidence
@@ -32,6 +31,7 @@ from oomd.model.units import format_size
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
+from oomd.monitor.selfcheck import own_and_ancestors
 from oomd.monitor.sharing import MOST, WORTH_BYTES
 
 TYPE_CHECKING = False

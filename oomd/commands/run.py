@@ -15,10 +15,9 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
-from oomd.daemon import narrowed_by_environment
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
-from oomd.kernel.scope import ScopeGuard
+from oomd.kernel.scope import ScopeGuard, narrowed_by_environment
 from oomd.model.scope import CGROUP, ScopeError
 
 TYPE_CHECKING = False

@@ -25,7 +25,7 @@ def effective(config: Config) -> dict[str, Any]:
         "protect": list(preferences.protect.patterns),
         "prefer": list(preferences.prefer.patterns),
         "avoid": list(preferences.avoid.patterns),
-        "reap": {"backend": config.reap.backend},
+        "reap": {"backend": config.reap.backend, "every_exit": config.reap.every_exit},
         "log": {"format": config.log.format},
         "runtime_dir": config.runtime_dir,
     }

@@ -27,3 +27,13 @@ class Config:
     reap: ReapOptions = field(default_factory=ReapOptions)
     log: LogOptions = field(default_factory=LogOptions)
     runtime_dir: str = ""
+
+
+def changes_that_need_a_restart(old: Config, new: Config) -> list[str]:
+    """What a reload cannot change, in words."""
+    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log")
+    return [
+        f"{field.removesuffix('_bytes')}: changed; that needs a restart"
+        for field in fields
+        if getattr(old, field) != getattr(new, field)
+    ]

@@ -6,7 +6,7 @@ decision share this form.
 
 from __future__ import annotations
 
-from oomd.model.decision import Candidate, Decision, Detection, KillOutcome, Rejection
+from oomd.model.decision import Candidate, Decision, Detection, KillOutcome, ReapResult, Rejection
 from oomd.model.snapshot import MemoryStatus, Process
 
 TYPE_CHECKING = False
@@ -127,6 +127,18 @@ def plain_outcome(outcome: KillOutcome) -> Plain:
         },
         "hindrances": list(outcome.hindrances),
         "lifted": list(outcome.lifted),
+    }
+
+
+def plain_hastened(process: Process, result: ReapResult, hindrances: tuple[str, ...], lifted: tuple[str, ...]) -> Plain:
+    """What the reaper did for a process that somebody else killed."""
+    return {
+        "version": VERSION,
+        **_plain_process(process),
+        "expected_bytes": process.size_bytes,
+        "reap": {"backend": result.backend, "errno": result.reap_errno, "duration_us": result.reap_us},
+        "hindrances": list(hindrances),
+        "lifted": list(lifted),
     }
 
 

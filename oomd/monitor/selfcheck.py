@@ -7,7 +7,7 @@ import resource
 from dataclasses import dataclass
 
 from oomd.kernel.features import Features, probe_features, read_capabilities
-from oomd.kernel.process import read_pid_file
+from oomd.kernel.process import parse_stat, read_pid_file
 from oomd.kernel.swaps import parse_swaps
 from oomd.kernel.syscalls import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, mlockall
 
@@ -100,6 +100,17 @@ def raise_descriptor_limit() -> None:
 def own_capabilities(proc_fd: int) -> frozenset[str]:
     """Our effective capabilities."""
     return read_capabilities(read_pid_file(proc_fd, os.getpid(), "status") or b"\nCapEff:\t0\n")
+
+
+def own_and_ancestors(proc_fd: int) -> frozenset[int]:
+    """Our pid and those of everything that started us, from procfs."""
+    pids = set()
+    pid = os.getpid()
+    while pid > 0 and pid not in pids:
+        pids.add(pid)
+        data = read_pid_file(proc_fd, pid, "stat", denied=b"")
+        pid = parse_stat(data).ppid if data else 0
+    return frozenset(pids)
 
 
 def other_killers(rows: dict[int, Row], own_pids: frozenset[int]) -> list[str]:

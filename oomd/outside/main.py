@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
+from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
 from oomd.outside.link import MOST_BYTES
 from oomd.outside.sinks import choose_sink
@@ -140,6 +141,8 @@ def main() -> None:
     if remark:
         reporter.put(note(remark))
     serve(options["link_fd"], options, reporter)
+    if options["trace_instance"]:
+        remove_instance(options["instances_fd"], options["trace_instance"])
     reporter.finish()
     os._exit(0)  # a sink that hangs must not keep us
 

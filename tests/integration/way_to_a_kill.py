@@ -14,7 +14,6 @@ import threading
 from typing import Any
 
 from oomd.config.loader import default_config
-from oomd.daemon import own_and_ancestors
 from oomd.kernel.files import PAGE_BYTES, KernelFile
 from oomd.kernel.scope import ScopeGuard
 from oomd.kill.executor import Executor
@@ -24,6 +23,7 @@ from oomd.model.decision import Detection
 from oomd.model.scope import parse_scope
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
+from oomd.monitor.selfcheck import own_and_ancestors
 from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.waiter import Waiter
 from oomd.reap.mrelease import MreleaseReaper
