@@ -7,13 +7,31 @@ import json
 import marshal
 import os
 import sys
+from dataclasses import dataclass
 
 from oomd.config.compiled import to_plain
+from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
+from oomd.model.ruleset import OFF
 from oomd.outside.spawn import spawn_outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.model.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The trace of SIGKILLs that ``reap: {every_exit: …}`` asks for; descriptors are -1 where there is none."""
+
+    pipe_fd: int = -1
+    instances_fd: int = -1
+    """Inherited by the outside process, which removes the instance when the killer has ended, however it ended; and
+    kept by the killer for the next outside process, should that one die.
+    """
+    name: str = ""
+    lost: str = ""
+    """Why there is none although it was asked for."""
+
 
 LINK_TOKEN = "@LINK@"  # noqa: S105 - stands for a descriptor's number
 
@@ -32,19 +50,18 @@ def become_killer(
 
     The killer gets plain values over a memfd: it never parses YAML, and none of our libraries stays in its memory.
     """
+    trace = trace_exits(config)
     outside = {
         "link_fd": LINK_TOKEN,
+        "instances_fd": trace.instances_fd,
+        "trace_instance": trace.name,
         "format": config.log.format,
         "config_path": None if config_path is None else os.path.abspath(config_path),
         "overrides": overrides,
         "quiet": quiet,
         "record": record and os.path.abspath(record),
     }
-    argument = json.dumps(outside).replace(f'"{LINK_TOKEN}"', LINK_TOKEN)
-    # -P and not -m: a folder that we are started in must not lend us its modules.
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    code = f"import sys; sys.path.append({package!r}); from oomd.outside.main import main; main()"
-    argv = [sys.executable, "-P", "-c", code, argument]
+    argv = _outside_argv(outside)
     started = spawn_outside(argv, LINK_TOKEN)
     everything = {
         "config": to_plain(config),
@@ -52,17 +69,35 @@ def become_killer(
         "link_token": LINK_TOKEN,
         "outside_pid": started.pid,
         "link_fd": started.link_fd,
+        "trace_fd": trace.pipe_fd,
+        "trace_lost": trace.lost,
         "record": bool(record),
         **options,
     }
     memfd = _in_memory(marshal.dumps(everything))
-    for fd in (memfd, started.link_fd, *keep_fds):
-        os.set_inheritable(fd, True)
+    for fd in (memfd, started.link_fd, trace.pipe_fd, *keep_fds):
+        if fd >= 0:
+            os.set_inheritable(fd, True)
     with contextlib.suppress(AttributeError):  # None where they were closed when we were started
         sys.stdout.flush()
         sys.stderr.flush()
     image = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "killer.py")
     os.execv(sys.executable, [sys.executable, "-I", "-S", image, str(memfd)])
+
+
+def trace_exits(config: Config) -> Trace:
+    """Set the trace up, where it is asked for: here and not in the killer, which never gets the rights that this takes.
+    What an oomd left that could not clean up (killed together with its outside process) is removed first.
+    """
+    if config.reap.every_exit == OFF or config.dry_run:
+        return Trace()
+    try:
+        made = make_instance(os.getpid())
+    except TracingMissing as error:
+        return Trace(lost=str(error))
+    remove_stale(made.instances_fd)
+    os.set_inheritable(made.instances_fd, True)
+    return Trace(made.pipe_fd, made.instances_fd, made.name)
 
 
 def _in_memory(data: bytes) -> int:
@@ -71,3 +106,11 @@ def _in_memory(data: bytes) -> int:
     os.write(memfd, data)
     os.lseek(memfd, 0, os.SEEK_SET)
     return memfd
+
+
+def _outside_argv(outside: dict[str, object]) -> list[str]:
+    argument = json.dumps(outside).replace(f'"{LINK_TOKEN}"', LINK_TOKEN)
+    # -P and not -m: a folder that we are started in must not lend us its modules.
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = f"import sys; sys.path.append({package!r}); from oomd.outside.main import main; main()"
+    return [sys.executable, "-P", "-c", code, argument]

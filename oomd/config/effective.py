@@ -26,7 +26,12 @@ def effective(config: Config) -> dict[str, Any]:
         "prefer": plain_list(preferences.prefer),
         "avoid": plain_list(preferences.avoid),
         "omit": preferences.omit,
-        "reap": {"backend": config.reap.backend},
+        "reap": {
+            "backend": config.reap.backend,
+            "workers": config.reap.workers,
+            "expedite_mrelease": config.reap.expedite_mrelease,
+            "every_exit": config.reap.every_exit,
+        },
         "log": {"format": config.log.format},
         "runtime_dir": config.runtime_dir,
     }

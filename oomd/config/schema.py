@@ -106,6 +106,13 @@ KEYS = (
                 "process_mrelease where the kernel has it, else expedite, which lifts what hinders the victim",
                 choices=("auto", "mrelease", "expedite", "none"),
             ),
+            Key(
+                "every_exit",
+                "choice",
+                "off",
+                "hasten the end of what anybody SIGKILLs, from 64 MiB on: off, pressure (only in need), always",
+                choices=("off", "pressure", "always"),
+            ),
             Key("workers", "workers", "4", "threads that kill and reap, 1 to 16: so many victims side by side"),
             Key("expedite_mrelease", "bool", "true", "whether expedite may use process_mrelease beneath"),
         ),

@@ -165,6 +165,13 @@ class Executor:
                 self._release(result.id)
         return tuple(outcomes), state
 
+    def note_hastened(self, result: ReapResult, state: EngineState) -> EngineState:
+        """A process that somebody else killed was reaped: where its end is awaited, its credit learns of it."""
+        if _credit_of(result.id, state) is None:
+            return state
+        self._reaped[result.id] = result
+        return _with_result(state, result)
+
     def settle(self, status: MemoryStatus, state: EngineState) -> tuple[tuple[KillOutcome, ...], EngineState]:
         """Close the kills of which nothing more is to be expected."""
         outcomes: list[KillOutcome] = []

@@ -6,7 +6,7 @@ decision share this form.
 
 from __future__ import annotations
 
-from oomd.model.decision import Candidate, Decision, Detection, KillOutcome, Rejection
+from oomd.model.decision import Candidate, Decision, Detection, KillOutcome, ReapResult, Rejection
 from oomd.model.snapshot import MemoryStatus, Process
 
 TYPE_CHECKING = False
@@ -145,6 +145,18 @@ def _plain_kind(kind: str, name: str) -> Plain:
     if kind == "process":
         return {}
     return {"kind": kind, "name": name, **({"cgroup": name} if kind == "cgroup" else {})}
+
+
+def plain_hastened(process: Process, result: ReapResult, hindrances: tuple[str, ...], lifted: tuple[str, ...]) -> Plain:
+    """What the reaper did for a process that somebody else killed."""
+    return {
+        "version": VERSION,
+        **_plain_process(process),
+        "expected_bytes": process.size_bytes,
+        "reap": {"backend": result.backend, "errno": result.reap_errno, "duration_us": result.reap_us},
+        "hindrances": list(hindrances),
+        "lifted": list(lifted),
+    }
 
 
 def _plain_process(process: Process) -> Plain:

@@ -242,12 +242,17 @@ class EngineState:
     """Backing off after futile kills: nothing is done before."""
 
 
+OFF, PRESSURE, ALWAYS = "off", "pressure", "always"
+"""When the end of processes that somebody else killed is hastened: never, in need, always."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReapOptions:
     """``reap:`` of the configuration."""
 
     backend: str = "auto"
     """``auto``, ``mrelease``, ``expedite`` or ``none``."""
+    every_exit: str = OFF
     workers: int = 4
     """Threads that kill and reap."""
     expedite_mrelease: bool = True

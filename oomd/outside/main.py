@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
+from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
 from oomd.outside.link import MOST_BYTES
 from oomd.outside.recorder import Recorder
@@ -151,6 +152,8 @@ def main() -> None:
     serve(options["link_fd"], options, reporter, recorder)
     if recorder is not None:
         recorder.finish()
+    if options["trace_instance"]:
+        remove_instance(options["instances_fd"], options["trace_instance"])
     reporter.finish()
     os._exit(0)  # a sink that hangs must not keep us
 

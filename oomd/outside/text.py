@@ -98,6 +98,18 @@ def _reap_words(reap: Plain) -> str:
     return f"{reap['backend']} failed: {os.strerror(reap['errno'])}"
 
 
+def _describe_hastened(event: Plain) -> list[str]:
+    words = [f"{_name(event)}, killed by somebody else, owned {format_size(event['expected_bytes'])}"]
+    words.append(_reap_words(event["reap"]))
+    if event["hindrances"]:
+        words.append(f"hindered by {', '.join(event['hindrances'])}")
+    if event["lifted"]:
+        words.append(f"lifted: {', '.join(event['lifted'])}")
+    if event["untold"]:
+        words.append(f"after {event['untold']} more of which nothing was told")
+    return [", ".join(words)]
+
+
 def _describe_escalation(event: Plain) -> list[str]:
     return [f"#{event['id']} SIGKILL to {event['pid']}: {event['why']}"]
 
@@ -132,6 +144,7 @@ _KINDS = {
     "start": _describe_start,
     "decision": _describe_decision,
     "outcome": _describe_outcome,
+    "hastened": _describe_hastened,
     "escalation": _describe_escalation,
     "refused": _describe_refused,
     "reload": _describe_reload,

@@ -26,7 +26,15 @@ PATIENCE_S = 20.0
 
 def start_outside(stdout: int, stderr: int, options: dict[str, Any]) -> Outside:
     """A real outside process that writes to these descriptors."""
-    everything = {"link_fd": "@LINK@", "format": "json", "config_path": None, "overrides": {}, "quiet": False} | options
+    everything = {
+        "link_fd": "@LINK@",
+        "format": "json",
+        "config_path": None,
+        "overrides": {},
+        "quiet": False,
+        "instances_fd": -1,
+        "trace_instance": "",
+    } | options
     argument = json.dumps(everything).replace('"@LINK@"', "@LINK@")
     saved = os.dup(1), os.dup(2)
     os.dup2(stdout, 1)
