@@ -74,8 +74,13 @@ def become_killer(
         "record": bool(record),
         **options,
     }
+    _replace_image(everything, (started.link_fd, trace.pipe_fd, *keep_fds))
+
+
+def _replace_image(everything: dict[str, object], fds: tuple[int, ...]) -> None:
+    """Become the killer, with these descriptors (-1 for none)."""
     memfd = _in_memory(marshal.dumps(everything))
-    for fd in (memfd, started.link_fd, trace.pipe_fd, *keep_fds):
+    for fd in (memfd, *fds):
         if fd >= 0:
             os.set_inheritable(fd, True)
     with contextlib.suppress(AttributeError):  # None where they were closed when we were started
