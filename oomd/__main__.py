@@ -11,7 +11,7 @@ from oomd import __version__
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from oomd.commands import check, demo, explain, replay, rules, run
+    from oomd.commands import bench, check, demo, explain, replay, rules, run
     from oomd.commands import exec as exec_command
 
     parser = argparse.ArgumentParser(
@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"oomd {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (run, exec_command, explain, replay, check, rules, demo):
+    for command in (run, exec_command, explain, replay, check, rules, demo, bench):
         command.add_parser(subparsers)
     return parser
 

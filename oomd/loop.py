@@ -11,7 +11,7 @@ from oomd.engine.levels import parts_of
 from oomd.engine.pacing import Pace, pace
 from oomd.engine.preferences import prepare, wanted_of
 from oomd.engine.selection import fired, may_add, where_memory_is
-from oomd.kill.targets import begin_all, sweep
+from oomd.kill.targets import begin_all, shares_with, sweep, with_sharers
 from oomd.kill.warrant import Refused
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision, Detection, KillOutcome
 from oomd.model.report import plain_decision, plain_outcome
@@ -262,24 +262,24 @@ class Loop:
 
     def _try(self, decision: Decision) -> bool:
         """Carry it out. False when the victim may not be touched or is gone: it is left out, and another is chosen."""
-        assert decision.target is not None
+        victim = decision.target
+        assert victim is not None
         identity = self._next_id()
-        parts = parts_of(decision.target)
+        parts = parts_of(victim)
         if decision.action == KILL and not self.parts.executor.dry_run:
             for part in parts:  # before the signal: a reader of its maps would hold its memory
                 self._search.condemn(part.process.id)
         try:
             if len(parts) == 1:
-                victim = parts[0].process.id
-                self.state = self.parts.executor.begin(identity, decision, self.state, self._search.stat_fd(victim))
+                decision = with_sharers(decision, self._search.sharers(victim.process))
+                parts = parts_of(decision.target or victim)
+            if len(parts) == 1:
+                stat_fd = self._search.stat_fd(victim.process.id)
+                self.state = self.parts.executor.begin(identity, decision, self.state, stat_fd)
             else:
                 self.state = begin_all(self.parts.executor, identity, decision, parts, self.state, self._search.stat_fd)
         except Refused as verdict:
-            process = next((each.process for each in parts if each.process.id == verdict.who), decision.target.process)
-            self.state = refused(self.state, process.id, str(verdict))
-            if self.parts.tape is not None:
-                self.parts.tape.note_refused(process.id, str(verdict))
-            self._tell("refused", id=identity, pid=process.id.pid, comm=process.comm, why=str(verdict))
+            self._note_refusal(identity, victim, parts, verdict)
             return False
         if decision.action == KILL and not self.parts.executor.dry_run:
             for part in parts:
@@ -304,6 +304,17 @@ class Loop:
         parts = [] if self.parts.tape is None else self.parts.tape.drain()
         for number, ticks in enumerate(parts, 1):
             self._tell("seen", ticks=ticks, last=number == len(parts))
+
+    def _note_refusal(self, identity: str, victim: Candidate, parts: tuple[Candidate, ...], verdict: Refused) -> None:
+        """Leave out who may not be touched; for one that merely shares the victim's memory, the victim."""
+        process = next((each.process for each in parts if each.process.id == verdict.who), victim.process)
+        why = str(verdict)
+        if process not in victim.processes:
+            process, why = victim.process, shares_with(process, why)
+        self.state = refused(self.state, process.id, why)
+        if self.parts.tape is not None:
+            self.parts.tape.note_refused(process.id, why)
+        self._tell("refused", id=identity, pid=process.id.pid, comm=process.comm, why=why)
 
     def _sweep(self, identity: str) -> None:
         """Whoever was forked while a set was being killed goes too."""

@@ -12,13 +12,14 @@ from oomd.engine.levels import late_members
 from oomd.engine.selection import select, wanted_cgroups, wants_everybody
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision, Detection
 from oomd.model.units import SECOND_US
+from oomd.monitor.sharers import find_sharers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oomd.model.ruleset import EngineState, Rules
-    from oomd.model.snapshot import MemoryStatus, ProcessId, Snapshot
+    from oomd.model.snapshot import MemoryStatus, Process, ProcessId, Snapshot
     from oomd.monitor.facts import FactsReader
     from oomd.monitor.process_table import ProcessTable
     from oomd.monitor.sharing import SharingMeter
@@ -68,6 +69,14 @@ class Search:
         else:
             self._table.look(status, self._clock_us)
         self.collect(now, ask=False)
+
+    def sharers(self, victim: Process) -> tuple[Process, ...]:
+        """Other processes with the victim's very memory map: its death alone would give nothing back."""
+        row = self._table.rows.get(victim.id.pid)
+        if row is None or row.start_ticks != victim.id.start_ticks:
+            return ()
+        now = self._clock_us()
+        return tuple(each.value(now) for each in find_sharers(row, self._table.leaders))
 
     def select(
         self, rules: Rules, state: EngineState, detections: tuple[Detection, ...], status: MemoryStatus

@@ -110,6 +110,7 @@ KILLER_MODULES = [
     "oomd.monitor.rows",
     "oomd.monitor.sampler",
     "oomd.monitor.selfcheck",
+    "oomd.monitor.sharers",
     "oomd.monitor.sharing",
     "oomd.monitor.tape",
     "oomd.monitor.usage",

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from oomd.engine.aftermath import with_credit
 from oomd.engine.credit import DRY_RUN_US, open_credit
+from oomd.engine.eligibility import NOTHING_OWNED
 from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.kill.warrant import GONE, Refused
 from oomd.model.decision import KILL
@@ -24,11 +25,31 @@ if TYPE_CHECKING:
     from oomd.kill.executor import Executor
     from oomd.model.decision import Candidate, Decision, Warrant
     from oomd.model.ruleset import EngineState
-    from oomd.model.snapshot import ProcessId
+    from oomd.model.snapshot import Process, ProcessId
 
 SIGKILL = 9
 MOST_ROUNDS = 8
 """Looks for newcomers after a kill. What forks faster than that is caught by the next alarm."""
+
+
+def with_sharers(decision: Decision, sharers: tuple[Process, ...]) -> Decision:
+    """The decision that takes those along who share the victim's memory map. Raises Refused when one of them is spared:
+    the victim's death would give nothing back.
+    """
+    target = decision.target
+    assert target is not None
+    if not sharers:
+        return decision
+    spared = {each.process.id: each.why for each in decision.rejected if each.why != NOTHING_OWNED}
+    for process in sharers:
+        if process.id in spared:
+            raise Refused(shares_with(process, spared[process.id]), target.process.id)
+    return replace(decision, target=replace(target, members=(target.process, *sharers)))
+
+
+def shares_with(process: Process, why: str) -> str:
+    """Why a victim is passed over whose sharer is spared."""
+    return f"shares its memory with {process.comm} ({process.id.pid}), which {why}"
 
 
 def begin_all(

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from oomd.engine.levels import parts_of
 from oomd.kill.executor import Executor
-from oomd.kill.targets import begin_all, sweep
+from oomd.kill.targets import begin_all, sweep, with_sharers
 from oomd.kill.warrant import Refused
-from oomd.model.decision import KILL, TERM, Candidate, Decision
+from oomd.loop import clock_us
+from oomd.model.decision import KILL, TERM, Candidate, Decision, Rejection
 from oomd.model.snapshot import ProcessId
 from oomd.model.units import SECOND_US
 from oomd.monitor.waiter import Waiter
+from tests.fakes.builders import alarm
+from tests.integration.way_to_a_kill import build
 from tests.kill.test_executor import FRESH, LOW, Stage
+from tests.reap.sharers import sharers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from oomd.model.ruleset import EngineState
 
@@ -122,3 +128,26 @@ def test_dry_run_gives_credit_and_touches_nobody(stage: Stage) -> None:
     state = begin_all(executor, "1", decision(target, KILL), parts_of(target), FRESH, lambda _: -1)
     assert len(state.credits) == 2
     assert [child.poll() for child in stage.children] == [None, None]
+
+
+def test_sharers_of_one_memory_map_go_together(tmp_path: Path) -> None:
+    """Who shares the victim's memory map goes with it; where one of them is spared, the victim is passed over."""
+    events: list[Any] = []
+    loop = build(events)
+    with sharers(tmp_path, 48) as (parent, child):
+        pidfd = os.pidfd_open(child)
+        status = loop.parts.sampler.read_status(clock_us())
+        loop.parts.table.scan(status, clock_us)
+        chosen = loop._select((alarm(critical=True),), status)
+        assert chosen.target is not None
+        victim = chosen.target.process
+        others = loop._search.sharers(victim)
+        assert {victim.id.pid, *(each.id.pid for each in others)} == {parent.pid, child}
+        spared = replace(chosen, rejected=(Rejection(others[0], "is protected by its name"),))
+        with pytest.raises(Refused, match=r"shares its memory with .* which is protected by its name"):
+            with_sharers(spared, others)
+        assert loop._try(chosen)
+        assert sorted(events[-1]["decision"]["pids"]) == sorted((parent.pid, child))
+        assert parent.wait(20) == -signal.SIGKILL
+        assert select.select([pidfd], [], [], 20)[0]
+        os.close(pidfd)
