@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 
@@ -39,6 +40,8 @@ def open_standard_descriptors() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status (2: a mistake in what the user wrote)."""
     open_standard_descriptors()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a locale without our letters is no reason to fail
     arguments = build_parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
