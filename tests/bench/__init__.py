@@ -1,0 +1,1 @@
+"""Tests of oomd/bench, and the gates of ``make bench``."""
