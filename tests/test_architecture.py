@@ -75,6 +75,7 @@ KILLER_MODULES = [
     "oomd.kernel.pidfd",
     "oomd.kernel.process",
     "oomd.kernel.psi",
+    "oomd.kernel.sched",
     "oomd.kernel.scope",
     "oomd.kernel.swaps",
     "oomd.kernel.syscalls",

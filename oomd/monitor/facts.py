@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 
 from oomd.kernel.cgroup_files import read_marks
 from oomd.kernel.process import decode_name
+from oomd.kernel.sched import be_prompt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class FactsReader:
         self._condemned[process_id] = None
 
     def _run(self) -> None:
+        be_prompt()
         while (process_id := self._asked.get()) is not None:
             cmdline = exe = ""
             if process_id not in self._condemned:
