@@ -17,7 +17,9 @@ from oomd.config.loader import describe_file, load_config
 from oomd.config.problems import printable
 from oomd.engine.names import COMM_BYTES, matches_pattern
 from oomd.kernel.process import decode_name
+from oomd.kernel.tracefs import why_not_traced
 from oomd.model.config import Config
+from oomd.model.ruleset import ALWAYS, OFF
 from oomd.model.units import format_duration
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     loaded = load_config(arguments.config)
     if isinstance(loaded, Config):
         hits = pattern_hits(loaded)
+        traced = every_exit(loaded)
         if arguments.json:
             content = {
                 "version": 1,
@@ -47,10 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
                 "config": effective(loaded),
                 "rulesets": in_words(loaded),
                 "patterns": hits,
+                "every_exit": traced,
             }
             print(json.dumps(content))
         else:
-            print("\n".join(describe(loaded, arguments.config, hits)))
+            print("\n".join(describe(loaded, arguments.config, hits, traced)))
         return 0
     if arguments.json:
         keys = ("file", "line", "column", "path", "message")
@@ -61,13 +65,20 @@ def run(arguments: argparse.Namespace) -> int:
     return MISTAKE
 
 
-def describe(config: Config, path: str | None, hits: list[Plain]) -> list[str]:
+def describe(config: Config, path: str | None, hits: list[Plain], traced: Plain) -> list[str]:
     """The effective configuration for people."""
     lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
+    lines += _every_exit_words(traced)
     for name in ("protect", "prefer", "avoid"):
         lines.append(f"# {name} hits now:")
         lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
     return lines
+
+
+def every_exit(config: Config) -> Plain:
+    """Whether and when every exit is hastened, and why that cannot be done by whoever asks; it is tried."""
+    mode = config.reap.every_exit
+    return {"mode": mode, "lost": "" if mode == OFF else why_not_traced()}
 
 
 def in_words(config: Config) -> list[str]:
@@ -96,6 +107,16 @@ def pattern_hits(config: Config) -> list[Plain]:
                 }
             )
     return hits
+
+
+def _every_exit_words(traced: Plain) -> list[str]:
+    if traced["mode"] == OFF:
+        return []
+    when = "always" if traced["mode"] == ALWAYS else "while memory is short"
+    lines = [f"what anybody else SIGKILLs is reaped as well, {when}, if it owns 64 MiB or more"]
+    if traced["lost"]:
+        lines.append(f"  but not by whoever runs this: SIGKILLs cannot be traced: {traced['lost']}")
+    return lines
 
 
 def _ruleset_words(ruleset: Ruleset) -> list[str]:
