@@ -1,0 +1,1 @@
+"""Measurements, side by side; run by hand or by make bench."""
