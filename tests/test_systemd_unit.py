@@ -75,13 +75,13 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
 
 
 def test_drop_in_for_every_exit_weakens_nothing_else(tmp_path: Path) -> None:
-    """systemd finds nothing wrong with it; it gives no capability and no system call, only the path of tracefs."""
+    """systemd finds nothing wrong with it; it gives no capability and no system call, only the instances of tracefs."""
     drop_in = DROP_IN.read_text(encoding="utf-8")
     given = [line for line in drop_in.splitlines() if "=" in line and not line.startswith("#")]
     assert given == [
         "Wants=sys-kernel-tracing.mount",
         "After=sys-kernel-tracing.mount",
-        "ReadWritePaths=-/sys/kernel/tracing",
+        "ReadWritePaths=-/sys/kernel/tracing/instances",
     ]
     unit = tmp_path / "oomd.service"
     text = UNIT.read_text(encoding="utf-8").replace("@BIN@", "/usr/bin").replace("@CONFIG@", "/etc/oomd")
