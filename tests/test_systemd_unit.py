@@ -18,6 +18,7 @@ from tests.integration.test_run import tell, tree
 
 UNDER_FILTER = str(Path(__file__).parent / "integration" / "under_filter.py")
 UNIT = Path(__file__).parents[1] / "systemd" / "oomd.service"
+DROP_IN = UNIT.with_name("oomd-every-exit.conf")
 KILL_PATH = [
     "clock_gettime",
     "clone",
@@ -70,6 +71,26 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
         UNIT.read_text(encoding="utf-8").replace("@BIN@", "/usr/bin").replace("@CONFIG@", "/etc/oomd"), encoding="utf-8"
     )
     done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_drop_in_for_every_exit_weakens_nothing_else(tmp_path: Path) -> None:
+    """systemd finds nothing wrong with it; it gives no capability and no system call, only the instances of tracefs."""
+    drop_in = DROP_IN.read_text(encoding="utf-8")
+    given = [line for line in drop_in.splitlines() if "=" in line and not line.startswith("#")]
+    assert given == [
+        "Wants=sys-kernel-tracing.mount",
+        "After=sys-kernel-tracing.mount",
+        "ReadWritePaths=-/sys/kernel/tracing/instances",
+    ]
+    unit = tmp_path / "oomd.service"
+    text = UNIT.read_text(encoding="utf-8").replace("@BIN@", "/usr/bin").replace("@CONFIG@", "/etc/oomd")
+    unit.write_text(text, encoding="utf-8")
+    (tmp_path / "oomd.service.d").mkdir()
+    (tmp_path / "oomd.service.d" / "every-exit.conf").write_text(drop_in, encoding="utf-8")
+    command = ["systemd-analyze", "verify", str(unit)]
+    env = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 

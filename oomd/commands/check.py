@@ -18,7 +18,9 @@ from oomd.engine.preferences import holds, is_trusted, wanted_of
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.files import PAGE_BYTES
 from oomd.kernel.process import list_pids
+from oomd.kernel.tracefs import why_not_traced
 from oomd.model.config import Config
+from oomd.model.ruleset import ALWAYS, OFF
 from oomd.model.units import format_duration
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.rows import read_row
@@ -46,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     loaded = load_config(arguments.config)
     if isinstance(loaded, Config):
         hits = pattern_hits(loaded)
+        traced = every_exit(loaded)
         if arguments.json:
             content = {
                 "version": 1,
@@ -54,10 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
                 "rulesets": in_words(loaded),
                 "preferences": preferences_in_words(loaded.rules.preferences),
                 "patterns": hits,
+                "every_exit": traced,
             }
             print(json.dumps(content))
         else:
-            print("\n".join(describe(loaded, arguments.config, hits)))
+            print("\n".join(describe(loaded, arguments.config, hits, traced)))
         return 0
     if arguments.json:
         keys = ("file", "line", "column", "path", "message")
@@ -68,14 +72,21 @@ def run(arguments: argparse.Namespace) -> int:
     return MISTAKE
 
 
-def describe(config: Config, path: str | None, hits: list[Plain]) -> list[str]:
+def describe(config: Config, path: str | None, hits: list[Plain], traced: Plain) -> list[str]:
     """The effective configuration for people."""
     lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
     lines += preferences_in_words(config.rules.preferences)
+    lines += _every_exit_words(traced)
     for name in LISTS:
         lines.append(f"# {name} hits now:")
         lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
     return lines
+
+
+def every_exit(config: Config) -> Plain:
+    """Whether and when every exit is hastened, and why that cannot be done by whoever asks; it is tried."""
+    mode = config.reap.every_exit
+    return {"mode": mode, "lost": "" if mode == OFF else why_not_traced()}
 
 
 def in_words(config: Config) -> list[str]:
@@ -127,6 +138,16 @@ def live_processes(wanted: frozenset[str]) -> list[Process]:
 def _hit(name: str, entry: str, found: list[Process]) -> Plain:
     names = sorted({each.comm for each in found})
     return {"list": name, "pattern": entry, "pids": [each.id.pid for each in found], "names": names}
+
+
+def _every_exit_words(traced: Plain) -> list[str]:
+    if traced["mode"] == OFF:
+        return []
+    when = "always" if traced["mode"] == ALWAYS else "while memory is short"
+    lines = [f"what anybody else SIGKILLs is reaped as well, {when}, if it owns 64 MiB or more"]
+    if traced["lost"]:
+        lines.append(f"  but not by whoever runs this: SIGKILLs cannot be traced: {traced['lost']}")
+    return lines
 
 
 def _ruleset_words(ruleset: Ruleset) -> list[str]:

@@ -15,7 +15,7 @@ from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
 from oomd.detectors.pressure import PressureShare
 from oomd.model.config import Config, LogOptions
-from oomd.model.ruleset import ReapOptions, Rules, Ruleset
+from oomd.model.ruleset import OFF, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ def load_config(
     nodes = {} if root is None else walker.mapping(root, "", _BY_NAME)
     values = _plain_values(walker, nodes)
     _override(values, overrides or {}, problems)
+    reap = ReapOptions(**values.get("reap", {}))
+    if reap.backend == "none" and reap.every_exit != OFF:
+        walker.problem(nodes["reap"], "reap.every_exit", "has no effect with backend: none")
     rulesets = _rulesets(walker, nodes)
     preferences = build_preferences(walker, nodes, values.get("omit", "never"))
     if problems:
@@ -57,7 +60,7 @@ def load_config(
         scope=values.get("scope", Scope()),
         budget_bytes=values.get("budget") or None,
         dry_run=values.get("dry_run", False),
-        reap=ReapOptions(**values.get("reap", {})),
+        reap=reap,
         log=LogOptions(**values.get("log", {})),
         runtime_dir=values.get("runtime_dir", ""),
     )

@@ -68,6 +68,18 @@ def make_instance(pid: int) -> Instance:
         raise
 
 
+def why_not_traced() -> str:
+    """Why SIGKILLs cannot be traced here, by this process; empty when they can: it is tried."""
+    try:
+        made = make_instance(os.getpid())
+    except TracingMissing as error:
+        return str(error)
+    os.close(made.pipe_fd)
+    remove_instance(made.instances_fd, made.name)
+    os.close(made.instances_fd)
+    return ""
+
+
 def open_instances() -> int:
     """The ``instances`` directory of a tracefs, privately mounted where that is permitted, else where somebody else
     has mounted it. Raises TracingMissing.
@@ -222,8 +234,9 @@ def _words(what: str) -> Iterator[None]:
 def _reason(what: str, error: OSError) -> str:
     number = error.errno or errno.EIO
     name = errno.errorcode.get(number, str(number))
-    if number in (errno.EPERM, errno.EACCES):
+    if number in (errno.EPERM, errno.EACCES, errno.EROFS):
         if lockdown() == "confidentiality":
             return f"{what} ({name}: the kernel is locked down for confidentiality)"
-        return f"{what} ({name}: root with CAP_SYS_ADMIN, or a tracefs that it may write, is needed)"
+        needs = "needs CAP_SYS_ADMIN, or a tracefs that root may write"
+        return f"{what} ({name}: {needs}; under systemd see oomd-every-exit.conf)"
     return f"{what} ({name}: {os.strerror(number)})"

@@ -54,6 +54,10 @@ WORTH_BYTES = 64 << 20
 """Private memory and swap that make it worth while: 64 MiB of small pages take the kernel some 5 ms to free."""
 GRACE_S = 0.005
 """How long after the trace was read a victim is looked at. Unhindered ones of some MiB are gone by then."""
+OVERHEAD = 20
+"""Looking takes at most one part in so many of the time: a killall of thousands must not wait for us…"""
+LONGEST_REST_S = 0.05
+"""… nor the next large victim for that."""
 READ_BYTES = 1 << 16
 """One read gives at most the kernel's own buffer, two pages: some hundred records."""
 MOST_AT_ONCE = 16
@@ -181,9 +185,11 @@ class ExitHastener:
         be_prompt()
         while (batch := self._batches.get()) is not None:
             time.sleep(GRACE_S)  # this thread's own time
+            begin = time.monotonic()
             try:
                 for pid in batch:
                     self._hasten(pid)
+                time.sleep(min(LONGEST_REST_S, OVERHEAD * (time.monotonic() - begin)))
             finally:
                 os.eventfd_write(self._news_fd, 1)
 

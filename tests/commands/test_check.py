@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from oomd.__main__ import main
+from oomd.kernel.tracefs import why_not_traced
 from oomd.model.units import GIB, MIB
 from tests.fakes.cgroup_tree import CgroupTree
 from tests.fakes.proc_tree import ProcTree
@@ -74,6 +75,22 @@ def test_matches_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert answer["preferences"][3] == "killed never: cgroups of root's that are marked user.oomd_omit"
     assert main(["check", "--config", str(path)]) == 0
     assert "killed when nobody else is left: nobody" in capsys.readouterr().out
+
+
+def test_every_exit_is_said_and_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What every_exit means, and whether SIGKILLs can be traced by whoever asks; nothing is said where it is off."""
+    path = tmp_path / "oomd.yaml"
+    path.write_text("reap: {every_exit: pressure}\n", encoding="utf-8")
+    assert main(["check", "--config", str(path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["every_exit"] == {"mode": "pressure", "lost": why_not_traced()}
+    assert said["config"]["reap"]["every_exit"] == "pressure"
+    assert main(["check", "--config", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "what anybody else SIGKILLs is reaped as well, while memory is short" in out
+    assert ("SIGKILLs cannot be traced" in out) == bool(why_not_traced())
+    assert main(["check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["every_exit"] == {"mode": "off", "lost": ""}
 
 
 @pytest.fixture

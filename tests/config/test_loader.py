@@ -188,6 +188,8 @@ def test_compiled_configuration_is_the_same(tmp_path: Path) -> None:
         ("protect: [x]\nprefer: [x]", ["oomd.yaml:2:10: prefer: 'x' is on the list protect too"]),
         ("avoid: [x]\nprefer: [x]", ["oomd.yaml:2:10: prefer: 'x' is on the list avoid too"]),
         ("reap: {backend: mreleese}", ["oomd.yaml:1:17: reap.backend: 'mreleese' is not one of auto, mrelease, expedite, none (did you mean 'mrelease'?)"]),
+        ("reap: {every_exit: on}", ["oomd.yaml:1:20: reap.every_exit: 'on' is not one of off, pressure, always"]),
+        ("reap:\n  backend: none\n  every_exit: always", ["oomd.yaml:2:3: reap.every_exit: has no effect with backend: none"]),
         ("? [a, b]\n: 1", ["oomd.yaml:1:3: a key must be a plain word"]),
         ("<<: {level: off}", ["oomd.yaml:1:1: <<: merge keys are not read: write the keys out"]),
         ("- level", ["oomd.yaml:1:1: should be a mapping (key: value), is a list"]),

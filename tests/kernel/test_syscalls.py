@@ -243,3 +243,30 @@ print(flush=True); input()
 def test_lock_with_unknown_flags() -> None:
     """Flags that do not exist are EINVAL, and nothing is locked."""
     assert error_of(syscalls.mlockall, 1 << 20) == errno.EINVAL
+
+
+def test_mount_that_nobody_sees() -> None:
+    """A file system is mounted in no place: its files can be opened below the descriptor, and no mount is told; without
+    the right it is EPERM, and what the kernel does not have is ENODEV.
+    """
+    before = Path("/proc/self/mountinfo").read_bytes()
+    for kind, errors in (("tmpfs", {errno.EPERM}), ("no-such-kind", {errno.EPERM, errno.ENODEV})):
+        try:
+            mount = syscalls.mount_detached(kind)
+        except OSError as error:
+            allowed = errors
+            number = error.errno
+        else:
+            assert kind == "tmpfs"
+            os.mkdir("folder", dir_fd=mount)
+            assert os.get_inheritable(mount) is False
+            os.close(mount)
+            continue
+        assert number in allowed
+        assert kind != "tmpfs" or os.geteuid() or "CAP_SYS_ADMIN" not in own_capabilities()
+    assert Path("/proc/self/mountinfo").read_bytes() == before
+
+
+def own_capabilities() -> frozenset[str]:
+    """What this process may."""
+    return read_capabilities(Path("/proc/self/status").read_bytes())

@@ -48,6 +48,16 @@ def test_reaper_is_reported_honestly(backend: str, number: int, words: str) -> N
     assert words in lines(event)[0]
 
 
+def test_hastened() -> None:
+    """A victim of somebody else: how large, the reaper's word, what hindered and was lifted, who went untold."""
+    reap = {"backend": "mrelease", "errno": 0, "duration_us": 25000}
+    event = OUTCOME | {"event": "hastened", "reap": reap, "hindrances": [], "lifted": [], "untold": 0}
+    assert lines(event) == ["leaker (7), killed by somebody else, owned 500 MiB, reaped by mrelease in 25ms"]
+    more = event | {"hindrances": ["nice 19"], "lifted": ["nice 19"], "untold": 3}
+    words = ["hindered by nice 19", "lifted: nice 19", "after 3 more of which nothing was told"]
+    assert lines(more)[0].split(", ")[-3:] == words
+
+
 def test_other_events() -> None:
     """Everything else has its line too, unknown kinds included."""
     assert lines({"event": "note", "time": 0, "text": "x"}) == ["note: x"]

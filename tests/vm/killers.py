@@ -48,7 +48,12 @@ def our_files() -> dict[str, str]:
     """The real unit and the shipped configuration, as ``make install`` lays them."""
     unit = (TREE / "systemd/oomd.service").read_text()
     unit = unit.replace("@BIN@", f"{OOMD_PREFIX}/bin").replace("@CONFIG@", _CONFIG)
-    return {f"{_UNITS}/oomd.service": unit, f"{_CONFIG}/oomd.yaml": (TREE / "configs/oomd.yaml").read_text()}
+    return {
+        f"{_UNITS}/oomd.service": unit,
+        f"{_CONFIG}/oomd.yaml": (TREE / "configs/oomd.yaml").read_text(),
+        # Not where systemd would find it: a check puts it there.
+        f"{_CONFIG}/every-exit.conf": (TREE / "systemd/oomd-every-exit.conf").read_text(),
+    }
 
 
 REAPS = ("mrelease", "expedite", "expedite-alone", "none")

@@ -155,6 +155,21 @@ def test_killed_killer_comes_back(facts: dict[str, Any]) -> None:
     assert len(facts["die"]["processes"]) == 2, facts["die"]
 
 
+def test_every_exit_needs_the_drop_in(facts: dict[str, Any]) -> None:
+    """The unit alone says why SIGKILLs cannot be traced; with the drop-in, and no capability more, they are, and a stop
+    leaves no instance.
+    """
+    traced = facts["trace_exits"]
+    plain, dropped_in = traced["plain"], traced["dropped_in"]
+    assert plain["started_s"] >= 0, traced
+    assert any("every_exit: always has no effect" in text and "EROFS" in text for text in plain["degraded"]), traced
+    assert plain["instances"] == []
+    assert [text for text in dropped_in["degraded"] if "every_exit" in text] == []
+    assert [name.rsplit("-", 1)[0] for name in dropped_in["instances"]] == [f"oomd-{dropped_in['pid']}"], traced
+    assert dropped_in["rights"] == plain["rights"]
+    assert traced["left"] == []
+
+
 def test_no_call_was_refused(facts: dict[str, Any]) -> None:
     """The seccomp filter killed nobody, and the service ended well."""
     assert "SIGSYS" not in facts["unit_journal"]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 UNIT = "oomd.service"
+EVERY_EXIT = "/run/systemd/system/oomd.service.d/every-exit.conf"
+INSTANCES = "/sys/kernel/tracing/instances"
 DROP_IN = "/run/systemd/system/oomd.service.d/watchdog.conf"
 CONFIG = "/etc/oomd/oomd.yaml"
 FIELDS = ("CapEff", "CapPrm", "CapBnd", "CapAmb", "VmLck", "VmRSS", "VmSwap", "NoNewPrivs", "Seccomp", "Threads")
@@ -163,6 +165,36 @@ def hang() -> dict[str, Any]:
     return {"back_s": seconds, "restarts": show("NRestarts")}
 
 
+def trace_exits() -> dict[str, Any]:
+    """``every_exit: always`` with the unit as it is, then with the drop-in: what was said, what instances there were;
+    then what a stop leaves.
+    """
+    good = machine.read(CONFIG)
+    facts: dict[str, Any] = {}
+    machine.write(CONFIG, good + "\nreap: {every_exit: always}\n")
+    for name in ("plain", "dropped_in"):
+        if name == "dropped_in":
+            machine.write(EVERY_EXIT, machine.read("/etc/oomd/every-exit.conf"))
+            machine.run("systemctl", "daemon-reload")
+        started, told = len(journal("start")), len(journal("degraded"))
+        machine.run("systemctl", "restart", UNIT)
+        facts[name] = {
+            "started_s": wait_for_news("start", started),
+            "degraded": [entry.get("MESSAGE") for entry in journal("degraded")[told:]],
+            "instances": [each for each in os.listdir(INSTANCES) if each.startswith("oomd-")],
+            "pid": int(show("MainPID")),
+            "rights": look_at_process()["CapBnd"],
+        }
+    machine.run("systemctl", "stop", UNIT)
+    wait_until(lambda: not machine.processes_of(UNIT))
+    facts["left"] = [each for each in os.listdir(INSTANCES) if each.startswith("oomd-")]
+    os.unlink(EVERY_EXIT)
+    machine.write(CONFIG, good)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", UNIT)
+    return facts
+
+
 def rate() -> dict[str, Any]:
     """systemd's own figure of exposure."""
     text = machine.run("systemd-analyze", "security", "--no-pager", UNIT, check=False)
@@ -171,5 +203,5 @@ def rate() -> dict[str, Any]:
 
 STEPS = (
     *(look_at_service, look_at_process, kill_somebody, kill_beside_hung_journal),
-    *(reload, hold_watchdog, die, hang, rate),
+    *(reload, hold_watchdog, die, hang, trace_exits, rate),
 )
