@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from oomd.kernel import syscalls
 from oomd.kernel.files import find_kib
 from oomd.reap.expedite import SS_EXPEDITE, TRIES, Expedited, Expediter, ExpediteReaper, may_expedite
 from tests.reap.sharers import sharers
@@ -114,7 +115,7 @@ def test_gone_and_forbidden_processes(expediter: Expediter) -> None:
 
 def test_flag_never_reaches_the_kernel(expediter: Expediter) -> None:
     """To kernels since 6.9 its value means PIDFD_SIGNAL_THREAD; the number that is sent has no flags at all."""
-    source = (ROOT / "oomd/kernel/syscalls.py").read_text("utf-8")
+    source = Path(syscalls.__file__).read_text("utf-8")
     (call,) = (line for line in source.splitlines() if "_send_signal(_PIDFD_SEND_SIGNAL" in line)
     assert call.strip() == "if _send_signal(_PIDFD_SEND_SIGNAL, pidfd, signal, None, 0) < 0:"
 
