@@ -1,6 +1,7 @@
 # make run        set up, show the demo, then watch this machine in a dry run
 # make test       set up, run every test
 # make vm         every test of the VM lab: a real kernel that really runs out of memory (make test: a selection)
+# make bench      what oomd promises of its speed, measured on this machine
 # make install    protect this machine: unit, configuration, enable (as root); make uninstall undoes it
 # PYTHON=, PREFIX=, CONFIG=, UNITS= and DESTDIR= say where.
 
@@ -24,7 +25,7 @@ TEST_PACKAGES := systemd strace
 VM_PACKAGES := mmdebstrap e2fsprogs debian-archive-keyring
 PIP := pip install --quiet --disable-pip-version-check
 
-.PHONY: setup packages run test vm lint install uninstall clean
+.PHONY: setup packages run test vm bench lint install uninstall clean
 
 setup: $(VENV)/.ready
 
@@ -54,6 +55,10 @@ test: setup
 vm: setup
 	@.ci/packages $(VM_PACKAGES)
 	$(BIN)/python -m pytest -m vm tests/vm
+
+# The promises about speed: a quiet machine, root, 8 GiB, some ten minutes.
+bench: setup
+	$(BIN)/python -m pytest -m bench -s tests/bench
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 
@@ -11,7 +12,7 @@ from oomd import __version__
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from oomd.commands import check, demo, explain, run
+    from oomd.commands import bench, check, demo, explain, replay, rules, run
     from oomd.commands import exec as exec_command
 
     parser = argparse.ArgumentParser(
@@ -19,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"oomd {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (run, exec_command, explain, check, demo):
+    for command in (run, exec_command, explain, replay, check, rules, demo, bench):
         command.add_parser(subparsers)
     return parser
 
@@ -39,6 +40,8 @@ def open_standard_descriptors() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status (2: a mistake in what the user wrote)."""
     open_standard_descriptors()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a locale without our letters is no reason to fail
     arguments = build_parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)

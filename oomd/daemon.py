@@ -8,16 +8,17 @@ import os
 import signal
 import sys
 import threading
-import time
 from dataclasses import dataclass
 
-from oomd.config.compiled import from_plain
+from oomd.companion import KEY as LINK
+from oomd.companion import Companion
+from oomd.config.compiled import from_plain, to_plain
+from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
 from oomd.kernel.cgroup import CGROUP_ROOT, open_cgroup_memory
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
-from oomd.kernel.psi import open_trigger
-from oomd.kernel.scope import ScopeGuard, narrowed_by_environment
+from oomd.kernel.scope import ScopeGuard
 from oomd.kernel.syscalls import prctl_set_name
 from oomd.kernel.vmstat import read_fault_pages
 from oomd.kill.executor import Executor
@@ -26,10 +27,12 @@ from oomd.kill.warrant import Gate, GateError
 from oomd.loop import Loop, Parts, clock_us
 from oomd.model.config import changes_that_need_a_restart
 from oomd.model.scope import ScopeError
+from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import (
+    narrowed_by_environment,
     other_killers,
     own_and_ancestors,
     own_capabilities,
@@ -38,9 +41,9 @@ from oomd.monitor.selfcheck import (
     start_report,
 )
 from oomd.monitor.sharing import SharingMeter
-from oomd.monitor.waiter import PRESSURE, SignalPipe, Waiter
-from oomd.outside.link import Link
-from oomd.outside.spawn import Outside, spawn_outside
+from oomd.monitor.tape import Tape
+from oomd.monitor.waiter import SignalPipe, Waiter, watch_pressure
+from oomd.monitor.watch import CgroupWatch
 from oomd.reap.backends import choose_reaper
 from oomd.reap.pool import ReaperPool
 from oomd.rehearsal import rehearse
@@ -59,8 +62,6 @@ SWITCH_INTERVAL_S = 1e-4
 """How long a busy thread of ours keeps the interpreter: a handoff costs 8 ms at p99 by default, 0.3 ms so."""
 STACK_BYTES = 256 * 1024
 """Locked memory counts whole thread stacks; ours need a few KiB."""
-RESTART_US = 5_000_000
-"""How long a dead outside process is left before it is started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class Options:
     usage_cgroup: str = ""
     """The cgroup whose memory is the budget's usage; empty: the processes in scope."""
     cgroup_root: str = CGROUP_ROOT
+    record: bool = False
+    """Keep what is seen for the outside process to write."""
     lock_fd: int = -1
     """Holds the lock of the runtime directory for as long as we live."""
     trace_fd: int = -1
@@ -94,9 +97,8 @@ class Daemon:
         self.config: Config = from_plain(options.config)
         self.exit_status = 0
         self._scope = narrowed_by_environment(self.config.scope)
-        self._link = Link(options.link_fd)
-        self._outside_pid = options.outside_pid
-        self._outside_gone_us: int | None = None
+        self._outside = Companion(options.link_fd, options.outside_pid, options.outside_argv, options.link_token)
+        self._tell = self._outside.tell
         self._told_decisions = 0
         # Under `exec` the service manager's socket is the command's, not ours.
         address = "" if options.child_pid else os.environ.pop("NOTIFY_SOCKET", "")
@@ -112,6 +114,9 @@ class Daemon:
         self._guard = ScopeGuard(self._scope, self._proc_fd)
         self._table = self._build_table()
         self._sharing = SharingMeter(self._proc_fd)
+        self._table.own_uid = os.geteuid()
+        marks = MarkReader(options.cgroup_root)
+        self._facts = FactsReader(self._proc_fd, marks, wanted_of(self.config.rules.preferences))
         self._gate, self._reaper = self._build_gate()
         self._shield = raise_shield(self._capabilities)
         self.loop = self._build_loop()
@@ -120,6 +125,7 @@ class Daemon:
     def run(self) -> int:
         """Watch until told to stop. Returns the exit status."""
         self._sharing.start()
+        self._facts.start()
         if self._reaper is not None:
             self._reaper.start()
         self._watch_everything()
@@ -136,16 +142,18 @@ class Daemon:
         if lost:
             self._tell("degraded", text=f"every_exit: {mode} has no effect, SIGKILLs cannot be traced: {lost}")
         self._tell("start", report=report, scope=str(self._scope), pid=os.getpid(), dry_run=self.config.dry_run)
+        self._tell_rules()
         self._notifier.send(f"READY=1\nSTATUS={self._status()}")
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
         self._notifier.send("STOPPING=1")
+        self.loop.hand_out()
         self._tell(
             "stop",
             text="stopping",
             counters={
                 "decisions": self.loop.decisions,
-                "dropped": self._link.dropped,
+                "dropped": self._outside.dropped,
                 **self._hastening.counters(),
             },
         )
@@ -195,47 +203,45 @@ class Daemon:
         if self.config.budget_bytes is not None and self.options.usage_cgroup:
             root = self.options.cgroup_root
             usage = open_cgroup_memory(self.options.usage_cgroup, root=root).read_usage_bytes
+        executor = Executor(self._gate, self._reaper, self._waiter)
+        tape = Tape() if self.options.record else None
+        if tape is not None:
+            executor.on_result = tape.note_reaped
         parts = Parts(
             waiter=self._waiter,
             sampler=sampler,
             table=self._table,
             sharing=self._sharing,
-            executor=Executor(self._gate, self._reaper, self._waiter),
+            facts=self._facts,
+            executor=executor,
             on_event=self._on_event,
-            report=self._link.send,
+            report=self._outside.send,
             on_tick=self._on_tick,
             limit_bytes=self.config.budget_bytes,
             read_cgroup_usage=usage,
             cgroup=self.options.usage_cgroup,
+            cgroups=CgroupWatch(self.options.cgroup_root),
             triggers=sampler.has_pressure and self._open_triggers(),
             longest_us=self._notifier.feed_us,
+            tape=tape,
         )
         return Loop(parts, self.config.rules)
 
     def _open_triggers(self) -> bool:
-        """Pressure triggers on the epoll. Without CAP_SYS_RESOURCE the kernel takes only windows of whole multiples of
-        2 s.
-        """
+        """Pressure triggers on the epoll; whether there are any."""
         if self.options.proc_dir != "/proc" or self.config.budget_bytes is not None:
             return (
                 False  # a recorded tree wakes nobody, and must not be written to; a budget is not the machine's affair
             )
-        window_us = 1_000_000 if "CAP_SYS_RESOURCE" in self._capabilities else 2_000_000
         path = f"{self.options.proc_dir}/pressure/memory"
-        opened = False
-        for kind, share in (("some", 10), ("full", 20)):
-            try:
-                fd = open_trigger(path, kind, window_us // share, window_us)
-            except OSError as error:
-                self._tell("degraded", text=f"no pressure trigger ({kind}): {error.strerror}; polling instead")
-                continue
-            self._waiter.watch(fd, ("pressure", fd), PRESSURE)
-            opened = True
+        opened, problems = watch_pressure(self._waiter, path, any_window="CAP_SYS_RESOURCE" in self._capabilities)
+        for problem in problems:
+            self._tell("degraded", text=f"no pressure trigger ({problem}); polling instead")
         return opened
 
     def _watch_everything(self) -> None:
         self._waiter.watch(self._signals.fd, "signals")
-        self._waiter.watch(self._link.fileno(), "link")
+        self._outside.watch(self._waiter)
         if self._reaper is not None:
             self._waiter.watch(self._reaper.fd, "reaper")
         for root in self._guard.roots:
@@ -254,8 +260,10 @@ class Daemon:
         if key == "signals":
             for number in self._signals.read_signals():
                 self._on_signal(number)
-        elif key == "link":
-            self._on_link()
+        elif key == LINK:
+            message = self._outside.hear(clock_us(), self._waiter)
+            if message is not None:
+                self._on_message(message)
         elif isinstance(key, tuple) and key[0] == "root":
             self._waiter.unwatch(key[1])
             os.close(key[1])
@@ -273,7 +281,7 @@ class Daemon:
             self._reap_children()
         elif number == signal.SIGHUP and not self.options.child_pid:
             self._notifier.send("RELOADING=1")
-            if not self._link.send({"event": "reload_request", "time": time.time()}):
+            if not self._tell("reload_request"):
                 self._notifier.send("READY=1")
         elif self.options.child_pid:
             # A terminal has sent SIGINT and SIGQUIT to the command itself.
@@ -296,15 +304,6 @@ class Daemon:
                 self.exit_status = code if code >= 0 else 128 - code
                 self.loop.stopping = True
 
-    def _on_link(self) -> None:
-        message = self._link.receive()
-        if self._link.closed:
-            self._waiter.unwatch(self._link.fileno())
-            self._link.close()
-            self._outside_gone_us = clock_us()
-        elif message is not None:
-            self._on_message(message)
-
     def _on_message(self, message: Plain) -> None:
         if message.get("command") == "config":
             new = from_plain(message["plain"])
@@ -312,6 +311,7 @@ class Daemon:
             if not problems:
                 self.config = new
                 self.loop.replace_rules(new.rules)
+                self._tell_rules()
             self._tell(
                 "reload",
                 ok=not problems,
@@ -325,7 +325,9 @@ class Daemon:
     def _status(self) -> str:
         """What ``systemctl status`` shows."""
         mode = ", dry run" if self.config.dry_run else ""
-        return f"watching {self._scope}{mode}; decisions: {self.loop.decisions}; reports dropped: {self._link.dropped}"
+        return (
+            f"watching {self._scope}{mode}; decisions: {self.loop.decisions}; reports dropped: {self._outside.dropped}"
+        )
 
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
@@ -333,31 +335,24 @@ class Daemon:
         if self.loop.decisions != self._told_decisions:
             self._told_decisions = self.loop.decisions
             self._notifier.send(f"STATUS={self._status()}")
-        gone = self._outside_gone_us
-        if gone is not None and now_us - gone > RESTART_US and not self.loop.pace.warm:
-            self._restart_outside(now_us)
+        before, dropped = self._outside.pid, self._outside.dropped
+        if self._outside.restart(now_us, self._waiter, calm=not self.loop.pace.warm):
+            self._know_outside(before)
+            self._tell_rules()
+            self._tell("note", text=f"the outside process was started again; {dropped} reports were lost")
 
-    def _restart_outside(self, now_us: int) -> None:
-        """Memory is calm: a fork is harmless now."""
-        try:
-            outside: Outside = spawn_outside(self.options.outside_argv, self.options.link_token)
-        except OSError:
-            self._outside_gone_us = now_us
-            return
-        dropped = self._link.dropped
-        self._outside_gone_us = None
-        self._own_pids = (self._own_pids - {self._outside_pid}) | {outside.pid}
-        self._outside_pid = outside.pid
+    def _know_outside(self, before: int) -> None:
+        """Another process is ours now, and is spared like the one before."""
+        self._own_pids = (self._own_pids - {before}) | {self._outside.pid}
         self._table.own_pids = frozenset(self._own_pids)
         if self._gate is not None:
             self._gate.own_pids = frozenset(self._own_pids)
         self._hastening.spare(frozenset(self._own_pids))
-        self._link.reopen(outside.link_fd)
-        self._waiter.watch(outside.link_fd, "link")
-        self._tell("note", text=f"the outside process was started again; {dropped} reports were lost")
 
-    def _tell(self, event: str, **content: object) -> None:
-        self._link.send({"event": event, "time": time.time(), **content})
+    def _tell_rules(self) -> None:
+        """What a recording begins with."""
+        if self.options.record:
+            self._tell("rules", plain=to_plain(self.config))
 
 
 def pass_signal(child_pid: int, number: int) -> None:

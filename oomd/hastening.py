@@ -34,7 +34,7 @@ def build_hastener(
 class Hastening:
     """Does nothing where there is no hastener."""
 
-    def __init__(self, hastener: ExitHastener | None, loop: Loop, tell: Callable[..., None]) -> None:
+    def __init__(self, hastener: ExitHastener | None, loop: Loop, tell: Callable[..., object]) -> None:
         self._hastener = hastener
         self._loop = loop
         self._tell = tell

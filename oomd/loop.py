@@ -6,34 +6,40 @@ import time
 from dataclasses import dataclass, replace
 
 from oomd.engine.aftermath import acted, refused
-from oomd.engine.detection import initial_state, observe, reloaded_state
+from oomd.engine.detection import among_of, initial_state, observe, reloaded_state, wants_of
+from oomd.engine.levels import parts_of
 from oomd.engine.pacing import Pace, pace
-from oomd.engine.selection import fired, select, where_memory_is
+from oomd.engine.preferences import prepare, wanted_of
+from oomd.engine.selection import fired, may_add, where_memory_is
+from oomd.kill.targets import begin_all, shares_with, sweep, with_sharers
 from oomd.kill.warrant import Refused
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision, Detection, KillOutcome
 from oomd.model.report import plain_decision, plain_outcome
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US, format_size
+from oomd.search import Search
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from oomd.kill.executor import Executor
+    from oomd.model.decision import Candidate
     from oomd.model.report import Plain
     from oomd.model.ruleset import EngineState, Rules
     from oomd.model.snapshot import MemoryStatus
+    from oomd.monitor.facts import FactsReader
     from oomd.monitor.process_table import ProcessTable
     from oomd.monitor.sampler import Sampler
     from oomd.monitor.sharing import SharingMeter
+    from oomd.monitor.tape import Tape
     from oomd.monitor.waiter import Waiter
+    from oomd.monitor.watch import CgroupWatch
 
 ALERTED_US = 5 * SECOND_US
 """How long a pressure trigger keeps the loop attentive."""
 MOST_TRIES = 8
 """Candidates that are tried in one tick when warrants are refused."""
-PATIENCE_US = {TERM: 1 * SECOND_US, KILL: 300_000}
-"""How long a decision waits for the first measurement of a process whose memory may be mostly its relatives'."""
 NOBODY_US = 500_000
 """How long nobody is looked for when a moment ago nobody could be killed."""
 REPEAT_US = 10 * SECOND_US
@@ -71,8 +77,14 @@ class Parts:
     cgroup: str = ""
     triggers: bool = False
     """Whether pressure triggers wake the loop."""
+    cgroups: CgroupWatch | None = None
+    """None where no rule may look at cgroups."""
     longest_us: int = 0
     """The longest wait that the watchdog allows; 0 for any."""
+    facts: FactsReader | None = None
+    """Reads what only preferences ask for; None where nobody needs it."""
+    tape: Tape | None = None
+    """Where everything that was seen is kept for a recording; None where nobody records."""
 
 
 class Loop:
@@ -86,36 +98,62 @@ class Loop:
         self.stopping = False
         self.decisions = 0
         self._alerted_until_us = 0
-        self._waiting_since_us: int | None = None
         self._told = ("", 0)
         self._nobody_until_us = 0
+        self._search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
+        self._worth_writing = False
+        """Whether something happened that a recording should tell soon."""
+        self._sets: dict[str, Decision] = {}
+        """Kills under way of several processes as one, by id."""
+        self._want()
 
     def run(self) -> None:
         """Tick until somebody sets :attr:`stopping`."""
         while not self.stopping:
             self.tick()
+        self._take(self.parts.waiter.wait_ready(0))
+        self._tell_outcomes(self.parts.executor.conclude(self.state))  # what ends us may be the very victim
 
     def tick(self) -> None:
         """One round of the journey."""
         self._take(self.parts.waiter.wait_ready(self.pace.interval_us))
         status = self._observe()
-        detections, self.state = observe(self.rules, status, self.state)
+        cgroups = () if self.parts.cgroups is None else self.parts.cgroups.look(clock_us)
+        if self.parts.tape is not None:
+            self.parts.tape.begin(status, self.state, cgroups)
+        detections, self.state = observe(self.rules, status, self.state, cgroups)
         advanced = self._advance(detections, status)
         self._prepare(detections, status)
         if not advanced and self._may_act(detections, status):
             self._act(self._select(detections, status))
         self.parts.on_tick(status.time_us)
+        if self._worth_writing:
+            self.hand_out()
 
     def replace_rules(self, rules: Rules) -> None:
         """A reload: kills under way go on."""
+        self.hand_out()
         self.rules = rules
+        prepare(rules.preferences)
+        if self.parts.facts is not None:
+            self.parts.facts.wanted = wanted_of(rules.preferences)
         self.state = reloaded_state(self.state, rules)
+        self._want()
+
+    def _want(self) -> None:
+        """Have read what the rules look at, and nothing more."""
+        wants = wants_of(self.rules)
+        self.parts.sampler.want(wants.details)
+        if self.parts.cgroups is not None:
+            self.parts.cgroups.want(wants, choices=any(map(among_of, self.rules.rulesets)))
 
     def _take(self, events: list[tuple[Hashable, bool]]) -> None:
         now = clock_us()
         for key, lost in events:
             if isinstance(key, tuple) and key[0] == "victim":
                 self.state = self.parts.executor.note_death(key[1], now, self.state)
+                if self.parts.tape is not None:
+                    self.parts.tape.note_death(key[1], now)
                 self.parts.table.bury(key[1].pid)
             elif key == "reaper":
                 outcomes, self.state = self.parts.executor.note_reaped(self.state)
@@ -135,7 +173,7 @@ class Loop:
         if self.parts.read_cgroup_usage is not None:
             usage, source = self._read_cgroup(self.parts.read_cgroup_usage), self.parts.cgroup
         else:
-            self._look(status)
+            self._search.look(status)
             usage, source = self.parts.table.usage_bytes(), "processes"
         return replace(status, budget=Budget(self.parts.limit_bytes, usage, source))
 
@@ -158,7 +196,14 @@ class Loop:
         escalations, self.state = self.parts.executor.escalate(detections, status, self.state)
         for escalation in escalations:
             self._condemn(escalation.process.id.pid)
+            if self.parts.tape is not None:
+                self.parts.tape.note_escalated(escalation.process.id, escalation.why)
             self._tell("escalation", id=escalation.decision_id, pid=escalation.process.id.pid, why=escalation.why)
+        for identity in {escalation.decision_id for escalation in escalations} & self._sets.keys():
+            self._sets[identity] = replace(self._sets[identity], action=KILL)
+            self._sweep(identity)
+        if escalations and self.parts.tape is not None:
+            self.parts.tape.note_state(self.state)
         outcomes, self.state = self.parts.executor.settle(status, self.state)
         self._tell_outcomes(outcomes)
         if self.state.resting_until_us != resting:
@@ -173,7 +218,7 @@ class Loop:
         alarm = fired(detections)
         if alarm is None or status.time_us < max(self.state.resting_until_us, self._nobody_until_us):
             return False
-        return alarm.critical or not self.state.credits
+        return may_add(alarm, self.state)
 
     def _prepare(self, detections: tuple[Detection, ...], status: MemoryStatus) -> None:
         """Decide how soon to look again; look at processes as soon as it begins to matter."""
@@ -184,46 +229,31 @@ class Loop:
         summed = self.parts.limit_bytes is not None and self.parts.read_cgroup_usage is None
         if self.pace.warm and not summed and self.parts.table.wants_scan(status.time_us):
             self.parts.table.scan(status, clock_us)
+        elif self.pace.warm and self.parts.table.wants_look(status.time_us):
+            self.parts.table.look(status, clock_us)
         # By the upper bound: what forked processes are taken to share may long have become their own.
         limit = self.parts.limit_bytes
         if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
             self.parts.sharing.ask(self.parts.table.leaders, status.time_us)
-        self.parts.sharing.collect(self.parts.table.rows)
-
-    def _look(self, status: MemoryStatus) -> None:
-        now = clock_us()
-        if self.parts.table.wants_scan(now):
-            self.parts.table.scan(status, clock_us)
-        else:
-            self.parts.table.look(status, clock_us)
-        self.parts.sharing.collect(self.parts.table.rows)
+        self._search.collect(status.time_us, ask=self.pace.warm)
 
     def _select(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Decision:
-        """The leaders' choice where the growth bound proves that nobody else could be chosen, else everybody's."""
-        table = self.parts.table
-        table.look(status, clock_us)
-        decision = select(self.rules, table.snapshot(status, clock_us()), detections, self.state)
-        if decision.action == NO_ACTION:
-            return decision
-        if decision.target is None or decision.target.score < table.rest_bound_bytes():
-            table.scan(status, clock_us)
-            decision = select(self.rules, table.snapshot(status, clock_us()), detections, self.state)
-        if decision.target is None:
-            everybody = table.snapshot(status, clock_us(), everybody=True)
-            decision = select(self.rules, everybody, detections, self.state)
-        return decision
+        return self._search.select(self.rules, self.state, detections, status)
 
     def _act(self, decision: Decision) -> None:
         if decision.action == NO_ACTION:
             if decision.target is not None:
                 identity = self._next_id()
                 self.state = self.parts.executor.await_death(identity, decision.target, decision.status, self.state)
+                self._record(decision)
             return
         if decision.action == NOTIFY:
             self._nobody_until_us = decision.status.time_us + NOBODY_US
             self._tell_seldom(decision)
             return
-        if self._must_wait(decision):
+        if self._search.must_wait(decision):
+            if self.parts.tape is not None:
+                self.parts.tape.note_held()
             return
         for _ in range(MOST_TRIES):
             if decision.target is None or decision.action not in (TERM, KILL) or self._try(decision):
@@ -232,38 +262,74 @@ class Loop:
 
     def _try(self, decision: Decision) -> bool:
         """Carry it out. False when the victim may not be touched or is gone: it is left out, and another is chosen."""
-        assert decision.target is not None
+        victim = decision.target
+        assert victim is not None
         identity = self._next_id()
-        victim = decision.target.process.id
-        row = self.parts.table.rows.get(victim.pid)
-        stat_fd = row.stat_fd if row is not None and row.start_ticks == victim.start_ticks else -1
-        if decision.action == KILL and row is not None and not self.parts.executor.dry_run:
-            self.parts.sharing.condemn(row.id)  # before the signal: a reader of its maps would hold its memory
+        parts = parts_of(victim)
+        if decision.action == KILL and not self.parts.executor.dry_run:
+            for part in parts:  # before the signal: a reader of its maps would hold its memory
+                self._search.condemn(part.process.id)
         try:
-            self.state = self.parts.executor.begin(identity, decision, self.state, stat_fd)
+            if len(parts) == 1:
+                decision = with_sharers(decision, self._search.sharers(victim.process))
+                parts = parts_of(decision.target or victim)
+            if len(parts) == 1:
+                stat_fd = self._search.stat_fd(victim.process.id)
+                self.state = self.parts.executor.begin(identity, decision, self.state, stat_fd)
+            else:
+                self.state = begin_all(self.parts.executor, identity, decision, parts, self.state, self._search.stat_fd)
         except Refused as verdict:
-            self.state = refused(self.state, victim, str(verdict))
-            self._tell("refused", id=identity, pid=victim.pid, comm=decision.target.process.comm, why=str(verdict))
+            self._note_refusal(identity, victim, parts, verdict)
             return False
         if decision.action == KILL and not self.parts.executor.dry_run:
-            self._condemn(victim.pid)
+            for part in parts:
+                self._condemn(part.process.id.pid)
+        if len(parts) > 1:
+            self._sets[identity] = decision
+            self._sweep(identity)
         self._rest(decision)
         self._tell("decision", id=identity, dry_run=self.parts.executor.dry_run, **plain_decision(decision))
+        self._record(decision)
         return True
 
-    def _must_wait(self, decision: Decision) -> bool:
-        """Wait a little for the first measurement of leaders that may share their memory; shorter than a wrong kill
-        lasts.
-        """
-        now = decision.status.time_us
-        leaders = self.parts.table.leaders
-        self.parts.sharing.ask(leaders, now)
-        if not self.parts.sharing.awaits(leaders):
-            self._waiting_since_us = None
-            return False
-        if self._waiting_since_us is None:
-            self._waiting_since_us = now
-        return now - self._waiting_since_us < PATIENCE_US[decision.action]
+    def _record(self, decision: Decision) -> None:
+        tape = self.parts.tape
+        if tape is not None and self._search.seen is not None:
+            tape.note_decision(decision, self._search.seen, self.state)
+            self._worth_writing = True
+
+    def hand_out(self) -> None:
+        """Have what was seen so far written, if anybody records."""
+        self._worth_writing = False
+        parts = [] if self.parts.tape is None else self.parts.tape.drain()
+        for number, ticks in enumerate(parts, 1):
+            self._tell("seen", ticks=ticks, last=number == len(parts))
+
+    def _note_refusal(self, identity: str, victim: Candidate, parts: tuple[Candidate, ...], verdict: Refused) -> None:
+        """Leave out who may not be touched; for one that merely shares the victim's memory, the victim."""
+        process = next((each.process for each in parts if each.process.id == verdict.who), victim.process)
+        why = str(verdict)
+        if process not in victim.processes:
+            process, why = victim.process, shares_with(process, why)
+        self.state = refused(self.state, process.id, why)
+        if self.parts.tape is not None:
+            self.parts.tape.note_refused(process.id, why)
+        self._tell("refused", id=identity, pid=process.id.pid, comm=process.comm, why=why)
+
+    def _sweep(self, identity: str) -> None:
+        """Whoever was forked while a set was being killed goes too."""
+        decision = self._sets.get(identity)
+        if decision is None or decision.action != KILL or self.parts.executor.dry_run:
+            return
+        before = self.state.credits
+
+        def late(state: EngineState) -> tuple[Candidate, ...]:
+            return self._search.late(self.rules, decision, state)
+
+        self.state = sweep(self.parts.executor, identity, decision, self.state, late)
+        for credit in self.state.credits:
+            if credit not in before:
+                self._condemn(credit.process.id.pid)
 
     def _rest(self, decision: Decision) -> None:
         for ruleset in self.rules.rulesets:
@@ -276,7 +342,7 @@ class Loop:
         """From SIGKILL on nobody looks at the victim: readers hold its memory."""
         row = self.parts.table.rows.get(pid)
         if row is not None:
-            self.parts.sharing.condemn(row.id)
+            self._search.condemn(row.id)
         self.parts.table.condemn(pid)
 
     def _condemn_the_doomed(self) -> None:
@@ -295,6 +361,9 @@ class Loop:
         for outcome in outcomes:
             self.parts.table.bury(outcome.process.id.pid)
             self._tell("outcome", id=outcome.decision_id, **plain_outcome(outcome))
+            self._worth_writing = True
+        under_way = {credit.decision_id for credit in self.state.credits}
+        self._sets = {identity: each for identity, each in self._sets.items() if identity in under_way}
 
     def _tell_seldom(self, decision: Decision) -> None:
         text, until = self._told
@@ -307,6 +376,7 @@ class Loop:
                 dry_run=self.parts.executor.dry_run,
                 **plain_decision(decision),
             )
+            self._record(decision)
 
     def _tell(self, event: str, **content: object) -> None:
         self.parts.report({"event": event, "time": time.time(), **content})

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 from oomd.engine.credit import DEAD, died, open_credit, progressed
 from oomd.engine.detection import initial_state, observe
-from oomd.engine.selection import select, where_memory_is
+from oomd.engine.preferences import prepare
+from oomd.engine.selection import select, wanted_cgroups, where_memory_is
 from oomd.loop import clock_us
 from oomd.model.decision import KILL, Detection, KillOutcome
+from oomd.model.globs import lies_in_any
 from oomd.model.report import plain_decision, plain_outcome
 
 TYPE_CHECKING = False
@@ -19,8 +21,18 @@ if TYPE_CHECKING:
     from oomd.model.decision import Decision
 
 
+def _rehearse_cgroups(loop: Loop) -> None:
+    """Open the directories of the cgroups that the rules choose among, and compile their patterns."""
+    for ruleset in loop.rules.rulesets:
+        alarm = Detection(ruleset.name, fired=True, critical=False, since_us=0)
+        if loop.parts.cgroups is not None:
+            loop.parts.cgroups.choice(wanted_cgroups(loop.rules, (alarm,)), clock_us())
+        lies_in_any(ruleset.choice.among, "/")
+
+
 def rehearse(loop: Loop) -> Decision:
     """Decide as though the first ruleset had fired, and go through the motions of the report; nobody is touched."""
+    prepare(loop.rules.preferences)
     status = loop.parts.sampler.read_status(clock_us(), per_cpu_lists=True)
     loop.parts.table.scan(status, clock_us)
     loop.parts.table.look(status, clock_us)
@@ -30,6 +42,7 @@ def rehearse(loop: Loop) -> Decision:
         *detections[1:],
     )
     decision = select(loop.rules, loop.parts.table.snapshot(status, clock_us()), forced, loop.state)
+    _rehearse_cgroups(loop)
     plain_decision(decision)
     where_memory_is(status)
     if decision.target is not None:

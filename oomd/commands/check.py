@@ -9,24 +9,30 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import psutil
-
 from oomd.commands.options import MISTAKE
 from oomd.config.effective import effective, to_yaml
 from oomd.config.loader import describe_file, load_config
 from oomd.config.problems import printable
-from oomd.engine.names import COMM_BYTES, matches_pattern
-from oomd.kernel.process import decode_name
+from oomd.engine.names import matches_pattern
+from oomd.engine.preferences import holds, is_trusted, wanted_of
+from oomd.kernel.cgroup import CGROUP_ROOT
+from oomd.kernel.files import PAGE_BYTES
+from oomd.kernel.process import list_pids
 from oomd.kernel.tracefs import why_not_traced
 from oomd.model.config import Config
 from oomd.model.ruleset import ALWAYS, OFF
 from oomd.model.units import format_duration
+from oomd.monitor.facts import MarkReader, read_all
+from oomd.monitor.rows import read_row
 
 if TYPE_CHECKING:
     import argparse
 
     from oomd.model.report import Plain
-    from oomd.model.ruleset import Detector, Ruleset
+    from oomd.model.ruleset import Detector, Names, Preferences, Ruleset
+    from oomd.model.snapshot import Process
+
+LISTS = {"protect": "never killed", "prefer": "killed first", "avoid": "killed when nobody else is left"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "problems": [],
                 "config": effective(loaded),
                 "rulesets": in_words(loaded),
+                "preferences": preferences_in_words(loaded.rules.preferences),
                 "patterns": hits,
                 "every_exit": traced,
             }
@@ -69,7 +76,8 @@ def describe(config: Config, path: str | None, hits: list[Plain], traced: Plain)
     """The effective configuration for people."""
     lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
     lines += _every_exit_words(traced)
-    for name in ("protect", "prefer", "avoid"):
+    lines += preferences_in_words(config.rules.preferences)
+    for name in LISTS:
         lines.append(f"# {name} hits now:")
         lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
     return lines
@@ -86,26 +94,32 @@ def in_words(config: Config) -> list[str]:
     return [line for ruleset in config.rules.rulesets for line in _ruleset_words(ruleset)]
 
 
+def preferences_in_words(preferences: Preferences) -> list[str]:
+    """Each list as a sentence."""
+    lines = []
+    for name, meaning in LISTS.items():
+        names: Names = getattr(preferences, name)
+        entries = [f"name {pattern}" for pattern in names.own]
+        entries += [match.words() for match in names.matches]
+        if names.embedded:
+            entries.append(f"root's processes and system services named {', '.join(names.embedded)}")
+        lines.append(f"{meaning}: {'; '.join(entries) or 'nobody'}")
+    omitted = "never" if preferences.omit == "never" else "as the last resort of all"
+    return [*lines, f"killed {omitted}: cgroups of root's that are marked user.oomd_omit"]
+
+
 def pattern_hits(config: Config) -> list[Plain]:
-    """Which live processes each pattern of the name lists hits now."""
-    # psutil shows names longer than the kernel's 15 bytes by looking at the command line; the killer compares the
-    # kernel's.
-    live = [
-        (process.pid, decode_name(os.fsencode(process.info["name"] or "")[:COMM_BYTES]))
-        for process in psutil.process_iter(["name"])
-    ]
+    """Which live processes each entry of the lists hits now."""
+    live = live_processes(wanted_of(config.rules.preferences))
     hits = []
-    for name in ("protect", "prefer", "avoid"):
-        for pattern in getattr(config.rules.preferences, name).patterns:
-            found = [(pid, comm) for pid, comm in live if matches_pattern(pattern, comm)]
-            hits.append(
-                {
-                    "list": name,
-                    "pattern": pattern,
-                    "pids": [pid for pid, _ in found],
-                    "names": sorted({comm for _, comm in found}),
-                }
-            )
+    for name in LISTS:
+        names: Names = getattr(config.rules.preferences, name)
+        for pattern in names.patterns:
+            found = [each for each in live if matches_pattern(pattern, each.comm)]
+            if pattern in names.embedded:
+                found = [each for each in found if is_trusted(each, os.geteuid())]
+            hits.append(_hit(name, pattern, found))
+        hits += [_hit(name, match.words(), [each for each in live if holds(match, each)]) for match in names.matches]
     return hits
 
 
@@ -119,6 +133,23 @@ def _every_exit_words(traced: Plain) -> list[str]:
     return lines
 
 
+def live_processes(wanted: frozenset[str]) -> list[Process]:
+    """Everybody on this machine, as the killer reads them."""
+    proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        rows = [read_row(proc_fd, pid, PAGE_BYTES) for pid in list_pids(proc_fd)]
+        found = [row for row in rows if row is not None and row.read_status(proc_fd)]
+        read_all(proc_fd, found, MarkReader(CGROUP_ROOT), 0, wanted)
+    finally:
+        os.close(proc_fd)
+    return [row.value(0) for row in found]
+
+
+def _hit(name: str, entry: str, found: list[Process]) -> Plain:
+    names = sorted({each.comm for each in found})
+    return {"list": name, "pattern": entry, "pids": [each.id.pid for each in found], "names": names}
+
+
 def _ruleset_words(ruleset: Ruleset) -> list[str]:
     hold = f", for {format_duration(ruleset.for_us)}" if ruleset.for_us else ""
     ask = f"SIGTERM, SIGKILL after {format_duration(ruleset.grace_us)}" if ruleset.grace_us else "SIGKILL"
@@ -126,10 +157,22 @@ def _ruleset_words(ruleset: Ruleset) -> list[str]:
     if ruleset.critical:
         lines.append(f"  when {_groups_words(ruleset.critical)}: SIGKILL at once")
     if ruleset.policy is not None:
-        lines.append(f"  to the process {ruleset.policy.words()}")
+        lines.append(f"  to {_choice_words(ruleset)} {ruleset.policy.words()}")
     if ruleset.pause_us:
         lines.append(f"  then it rests for {format_duration(ruleset.pause_us)}")
     return lines
+
+
+def _choice_words(ruleset: Ruleset) -> str:
+    choice = ruleset.choice
+    whole = {"group": "the process group", "session": "the session", "cgroup": "the cgroup"}
+    text = whole.get(choice.level, "the process")
+    among = " or ".join(choice.among)
+    if choice.level == "process_in":
+        text += " in the cgroup"
+    if choice.among:
+        text += f" {'below' if choice.recursive else 'of'} {among}"
+    return text
 
 
 def _groups_words(groups: tuple[tuple[Detector, ...], ...]) -> str:

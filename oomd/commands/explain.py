@@ -16,11 +16,12 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
-from oomd.engine.detection import initial_state, longest_window_us, observe
-from oomd.engine.selection import select
+from oomd.engine.detection import initial_state, longest_window_us, observe, wants_of
+from oomd.engine.preferences import wanted_of
+from oomd.engine.selection import name_of, select, wanted_cgroups
 from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError, open_optional
-from oomd.kernel.scope import ScopeGuard, narrowed_by_environment
+from oomd.kernel.scope import ScopeGuard
 from oomd.loop import clock_us
 from oomd.model.config import Config
 from oomd.model.decision import Decision, Detection, Evidence
@@ -28,11 +29,13 @@ from oomd.model.report import plain_decision
 from oomd.model.scope import CGROUP, Scope, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus
 from oomd.model.units import format_size
+from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
-from oomd.monitor.selfcheck import own_and_ancestors
+from oomd.monitor.selfcheck import narrowed_by_environment, own_and_ancestors
 from oomd.monitor.sharing import MOST, WORTH_BYTES
+from oomd.monitor.watch import CgroupWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,18 +88,27 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
         page_bytes=PAGE_BYTES,
         account_all=True,
     )
-    sampler = Sampler(proc_dir, PAGE_BYTES)
+    wants = wants_of(config.rules)
+    sampler = Sampler(proc_dir, PAGE_BYTES, wants.details)
+    watch = CgroupWatch(arguments.cgroup or CGROUP_ROOT)
+    watch.want(wants, choices=True)
     state = initial_state(config.rules)
-    if not arguments.proc and sampler.has_pressure and not arguments.assume_low:
-        state = _watch(config, sampler, state)
+    if not arguments.proc and not arguments.assume_low:
+        state = _watch(config, sampler, watch, state)
     status = sampler.read_status(clock_us())
     table.scan(status, clock_us)
     _measure_sharing(table, proc_fd)
+    # The same tree's cgroups: a recorded procfs has nothing to do with the machine's own.
+    marks = MarkReader(arguments.cgroup or ("" if arguments.proc else CGROUP_ROOT))
+    table.own_uid = 0 if arguments.proc else os.geteuid()
+    read_all(proc_fd, table.rows.values(), marks, clock_us(), wanted_of(config.rules.preferences))
     status = _with_budget(status, config, scope, table, arguments.cgroup or CGROUP_ROOT)
-    detections, state = observe(config.rules, status, state)
+    detections, state = observe(config.rules, status, state, watch.look(clock_us))
     if arguments.assume_low:
         detections = _assumed(detections)
-    return select(config.rules, table.snapshot(status, clock_us(), everybody=True), detections, state)
+    snapshot = table.snapshot(status, clock_us(), everybody=True)
+    snapshot = replace(snapshot, cgroups=watch.choice(wanted_cgroups(config.rules, detections), clock_us()))
+    return select(config.rules, snapshot, detections, state)
 
 
 def describe(decision: Decision) -> list[str]:
@@ -115,8 +127,9 @@ def describe(decision: Decision) -> list[str]:
     for place, candidate in enumerate(decision.ranking[:10], 1):
         process = candidate.process
         lines.append(
-            f"  {place:2}. {process.comm} ({process.id.pid}) gives back {format_size(candidate.freeable_bytes)}"
+            f"  {place:2}. {name_of(candidate)} gives back {format_size(candidate.freeable_bytes)}"
             f" [{_measure_of(candidate.measured)}], oom_score_adj {process.oom_score_adj}, {candidate.preference}"
+            f"{f' ({candidate.because})' if candidate.because else ''}"
         )
     spared = sorted(decision.rejected, key=lambda rejection: -rejection.process.size_bytes)
     spared = [rejection for rejection in spared if not rejection.process.is_kernel_thread]
@@ -124,7 +137,8 @@ def describe(decision: Decision) -> list[str]:
         lines.append("who is spared:")
     for rejection in spared[:20]:
         process = rejection.process
-        lines.append(f"  {process.comm} ({process.id.pid}, {format_size(process.size_bytes)}) {rejection.why}")
+        who = f"{process.comm} ({process.id.pid}, {format_size(process.size_bytes)})"
+        lines.append(f"  {f'{rejection.kind} {rejection.name}' if rejection.name else who} {rejection.why}")
     if len(spared) > 20:
         lines.append(f"  and {len(spared) - 20} more")
     return lines
@@ -140,14 +154,14 @@ def _measure_of(measured: str) -> str:
     return "its own, by smaps_rollup" if measured == "private" else "RssAnon + VmSwap"
 
 
-def _watch(config: Config, sampler: Sampler, state: EngineState) -> EngineState:
-    """Collect as much pressure as the longest window wants: a share of a window cannot be told from one look."""
+def _watch(config: Config, sampler: Sampler, watch: CgroupWatch, state: EngineState) -> EngineState:
+    """Collect as much of the past as the longest window wants: a share of a window cannot be told from one look."""
     window_us = longest_window_us(config.rules)
     if window_us and sys.stderr.isatty():
-        print(f"watching memory pressure for {window_us / 1e6:g} s …", file=sys.stderr)
+        print(f"watching for {window_us / 1e6:g} s …", file=sys.stderr)
     end = clock_us() + window_us
     while clock_us() < end:
-        _, state = observe(config.rules, sampler.read_status(clock_us()), state)
+        _, state = observe(config.rules, sampler.read_status(clock_us()), state, watch.look(clock_us))
         time.sleep(min(0.1, max(0.001, (end - clock_us()) / 1e6)))
     return initial_state(config.rules) if not window_us else state
 

@@ -42,6 +42,7 @@ def become_killer(
     config_path: str | None,
     overrides: dict[str, str],
     quiet: bool = False,
+    record: str = "",
     keep_fds: tuple[int, ...] = (),
     **options: object,
 ) -> None:
@@ -50,7 +51,17 @@ def become_killer(
     The killer gets plain values over a memfd: it never parses YAML, and none of our libraries stays in its memory.
     """
     trace = trace_exits(config)
-    argv = _outside_argv(config, config_path, overrides, trace, quiet=quiet)
+    outside = {
+        "link_fd": LINK_TOKEN,
+        "instances_fd": trace.instances_fd,
+        "trace_instance": trace.name,
+        "format": config.log.format,
+        "config_path": None if config_path is None else os.path.abspath(config_path),
+        "overrides": overrides,
+        "quiet": quiet,
+        "record": record and os.path.abspath(record),
+    }
+    argv = _outside_argv(outside)
     started = spawn_outside(argv, LINK_TOKEN)
     everything = {
         "config": to_plain(config),
@@ -60,12 +71,16 @@ def become_killer(
         "link_fd": started.link_fd,
         "trace_fd": trace.pipe_fd,
         "trace_lost": trace.lost,
+        "record": bool(record),
         **options,
     }
-    memfd = os.memfd_create("oomd-options", 0)
-    os.write(memfd, marshal.dumps(everything))
-    os.lseek(memfd, 0, os.SEEK_SET)
-    for fd in (memfd, started.link_fd, trace.pipe_fd, *keep_fds):
+    _replace_image(everything, (started.link_fd, trace.pipe_fd, *keep_fds))
+
+
+def _replace_image(everything: dict[str, object], fds: tuple[int, ...]) -> None:
+    """Become the killer, with these descriptors (-1 for none)."""
+    memfd = _in_memory(marshal.dumps(everything))
+    for fd in (memfd, *fds):
         if fd >= 0:
             os.set_inheritable(fd, True)
     with contextlib.suppress(AttributeError):  # None where they were closed when we were started
@@ -90,18 +105,15 @@ def trace_exits(config: Config) -> Trace:
     return Trace(made.pipe_fd, made.instances_fd, made.name)
 
 
-def _outside_argv(
-    config: Config, config_path: str | None, overrides: dict[str, str], trace: Trace, *, quiet: bool
-) -> list[str]:
-    outside = {
-        "link_fd": LINK_TOKEN,
-        "instances_fd": trace.instances_fd,
-        "trace_instance": trace.name,
-        "format": config.log.format,
-        "config_path": None if config_path is None else os.path.abspath(config_path),
-        "overrides": overrides,
-        "quiet": quiet,
-    }
+def _in_memory(data: bytes) -> int:
+    """A descriptor to read this from."""
+    memfd = os.memfd_create("oomd-options", 0)
+    os.write(memfd, data)
+    os.lseek(memfd, 0, os.SEEK_SET)
+    return memfd
+
+
+def _outside_argv(outside: dict[str, object]) -> list[str]:
     argument = json.dumps(outside).replace(f'"{LINK_TOKEN}"', LINK_TOKEN)
     # -P and not -m: a folder that we are started in must not lend us its modules.
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

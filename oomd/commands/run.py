@@ -17,8 +17,9 @@ from oomd.commands.options import (
 )
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
-from oomd.kernel.scope import ScopeGuard, narrowed_by_environment
+from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import CGROUP, ScopeError
+from oomd.monitor.selfcheck import narrowed_by_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--dry-run", action="store_true", help="decide and report, but never signal anybody")
     parser.add_argument("--runtime-dir", metavar="DIR", help="where the lock lives; one instance per directory")
     parser.add_argument("--log-format", choices=("text", "json", "journal"), help="how to report (default: text)")
+    parser.add_argument("--record", metavar="FILE", help="at every action write what was seen there, for replay")
     parser.set_defaults(run=run)
 
 
@@ -54,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         config,
         config_path=arguments.config,
         overrides=overrides,
+        record=arguments.record or "",
         keep_fds=(lock_fd,),
         lock_fd=lock_fd,
         proc_dir=arguments.proc or "/proc",
@@ -76,6 +79,9 @@ def _mistake(arguments: argparse.Namespace, config: Config) -> str:
         return "--proc and --cgroup need --dry-run: a kill is decided only by this machine's own /proc"
     if not probe_features().pidfd_open and not config.dry_run:
         return "this kernel has no pidfd_open: oomd needs Linux 5.3"
+    mistake = _unwritable(arguments.record) if arguments.record is not None else ""
+    if mistake:
+        return f"--record {arguments.record}: {mistake}"
     try:
         scope = narrowed_by_environment(config.scope)
         proc_fd = os.open(arguments.proc or "/proc", os.O_RDONLY | os.O_DIRECTORY)
@@ -89,6 +95,16 @@ def _mistake(arguments: argparse.Namespace, config: Config) -> str:
         return f"--proc {arguments.proc}: {error.strerror}"
     missing = missing_cgroup(scope) if not arguments.cgroup else ""
     return f"cgroup:{missing}: there is no such cgroup" if missing else ""
+
+
+def _unwritable(path: str) -> str:
+    """Why a recording cannot be put there; empty when it can, as far as that can be told without writing."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not path or os.path.isdir(path):
+        return "is not the name of a file"
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder}"
+    return "" if os.access(folder, os.W_OK) else f"the folder {folder} cannot be written to"
 
 
 def _usage_cgroup(config: Config) -> str:

@@ -6,7 +6,8 @@ from dataclasses import fields, is_dataclass
 
 from oomd import detectors, policies
 from oomd.model.config import Config, LogOptions
-from oomd.model.ruleset import Names, Preferences, ReapOptions, Rules, Ruleset
+from oomd.model.matching import Match, Term
+from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
 from oomd.model.threshold import Threshold
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 _TYPES: dict[str, Callable[..., object]] = {
     each.__name__: each
     for each in (
+        Choice,
         Config,
         LogOptions,
+        Match,
         Names,
         Preferences,
         ReapOptions,
@@ -27,6 +30,7 @@ _TYPES: dict[str, Callable[..., object]] = {
         Ruleset,
         Scope,
         ScopePart,
+        Term,
         Threshold,
         *detectors.ALL,
         *policies.ALL,

@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from oomd.config.schema import option_keys
+from oomd.config.preferences import plain_list
+from oomd.config.schema import option_keys, option_text
 from oomd.model.config import Config
 from oomd.model.ruleset import Ruleset
-from oomd.model.threshold import Threshold
-from oomd.model.units import format_exact_duration, format_exact_size, format_share, format_threshold
+from oomd.model.units import format_exact_duration, format_exact_size
 
 
 def effective(config: Config) -> dict[str, Any]:
@@ -22,10 +22,16 @@ def effective(config: Config) -> dict[str, Any]:
         "budget": "none" if config.budget_bytes is None else format_exact_size(config.budget_bytes),
         "dry_run": config.dry_run,
         "rulesets": [_ruleset(ruleset) for ruleset in config.rules.rulesets],
-        "protect": list(preferences.protect.patterns),
-        "prefer": list(preferences.prefer.patterns),
-        "avoid": list(preferences.avoid.patterns),
-        "reap": {"backend": config.reap.backend, "every_exit": config.reap.every_exit},
+        "protect": plain_list(preferences.protect),
+        "prefer": plain_list(preferences.prefer),
+        "avoid": plain_list(preferences.avoid),
+        "omit": preferences.omit,
+        "reap": {
+            "backend": config.reap.backend,
+            "workers": config.reap.workers,
+            "expedite_mrelease": config.reap.expedite_mrelease,
+            "every_exit": config.reap.every_exit,
+        },
         "log": {"format": config.log.format},
         "runtime_dir": config.runtime_dir,
     }
@@ -39,34 +45,40 @@ def to_yaml(config: Config) -> str:
 
 def _ruleset(ruleset: Ruleset) -> dict[str, Any]:
     grace = [{"term": {"grace": format_exact_duration(ruleset.grace_us)}}] if ruleset.grace_us else []
-    policy = {} if ruleset.policy is None else {"choose": {"policy": ruleset.policy.name}}
     return {
         "name": ruleset.name,
         "when": _groups(ruleset.when),
         **({"critical": _groups(ruleset.critical)} if ruleset.critical else {}),
         "for": format_exact_duration(ruleset.for_us),
-        **policy,
+        "choose": _choice(ruleset),
         "then": [*grace, {"kill": {}}],
         "pause": format_exact_duration(ruleset.pause_us),
     }
 
 
+def _choice(ruleset: Ruleset) -> dict[str, Any]:
+    choice = ruleset.choice
+    policy = {} if ruleset.policy is None else {"policy": _named(ruleset.policy)}
+    return {
+        **({"from": list(choice.among)} if choice.among else {}),
+        "level": choice.level,
+        **policy,
+        **({"recursive": True} if choice.recursive else {}),
+        "most": choice.most,
+    }
+
+
 def _groups(groups: tuple[tuple[Any, ...], ...]) -> dict[str, Any]:
     if len(groups) == 1:
-        return {"all": [_detector(detector) for detector in groups[0]]}
-    return {"any": [{"all": [_detector(detector) for detector in group]} for group in groups]}
+        return {"all": [_named(detector) for detector in groups[0]]}
+    return {"any": [{"all": [_named(detector) for detector in group]} for group in groups]}
 
 
-def _detector(detector: Any) -> dict[str, Any]:
+def _named(declared: Any) -> dict[str, Any]:
+    """A detector or policy with its options; those that say nothing are left out."""
     options = {}
-    for key, field in zip(option_keys(type(detector)), fields(detector), strict=True):
-        options[key.name] = _text(getattr(detector, field.name), key.kind)
-    return {detector.name: options}
-
-
-def _text(value: Any, kind: str) -> str:
-    if isinstance(value, Threshold):
-        return format_threshold(value)
-    if kind == "duration":
-        return format_exact_duration(value)
-    return format_share(value) if kind == "share" else str(value)
+    for key, field in zip(option_keys(type(declared)), fields(declared), strict=True):
+        value = getattr(declared, field.name)
+        if value is not None and value != "":
+            options[key.name] = option_text(value, key.kind)
+    return {declared.name: options}

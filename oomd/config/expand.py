@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oomd.detectors.pressure import MemoryPressure
+from oomd.detectors.pressure import PressureShare
 from oomd.detectors.thresholds import MemoryAvailable, SwapFree
 from oomd.model.ruleset import Ruleset
 from oomd.model.threshold import Threshold
 from oomd.model.units import GIB, SECOND_US
-from oomd.policies.freeable import Freeable
+from oomd.policies.culprit import Culprit
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def level_ruleset(level: Level) -> Ruleset:
         name="level",
         when=((MemoryAvailable(level.term), SwapFree(level.swap)),),
         critical=((MemoryAvailable(kill), SwapFree(level.swap)),),
-        policy=Freeable(),
+        policy=Culprit(),
         grace_us=level.grace_us,
     )
 
@@ -51,8 +51,8 @@ def stall_ruleset(stall: Stall) -> Ruleset:
     short = MemoryAvailable(stall.available)
     return Ruleset(
         name="stall",
-        when=((MemoryPressure(stall.term, stall.over_us), short),),
-        critical=((MemoryPressure(stall.kill, stall.over_us), short),),
-        policy=Freeable(),
+        when=((PressureShare(stall.term, stall.over_us), short),),
+        critical=((PressureShare(stall.kill, stall.over_us), short),),
+        policy=Culprit(),
         grace_us=stall.grace_us,
     )

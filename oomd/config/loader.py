@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import os
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from oomd.config.expand import Level, Stall, level_ruleset, stall_ruleset
 from oomd.config.nodes import Walker, is_off
+from oomd.config.preferences import build_preferences
 from oomd.config.problems import Problem
 from oomd.config.rulesets import build_rulesets
-from oomd.config.schema import DEFAULT_PROTECT, KEYS, LEVEL_KEYS, STALL_KEYS
-from oomd.detectors.pressure import MemoryPressure
+from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
+from oomd.detectors.pressure import PressureShare
 from oomd.model.config import Config, LogOptions
-from oomd.model.ruleset import OFF, Names, Preferences, ReapOptions, Rules, Ruleset
+from oomd.model.ruleset import OFF, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from oomd.model.threshold import Threshold
 
 MOST_BYTES = 1 << 20
 """A configuration larger than this is somebody else's file."""
-RANGES = {"over": MemoryPressure.ranges["over"], "term": MemoryPressure.ranges["above"]}
+RANGES = {"over": PressureShare.ranges["over"], "term": PressureShare.ranges["above"]}
 ANY_BYTES = 1 << 40
 MOST_VALUES = 10_000
 """So many values, aliases followed, is a configuration that nobody wrote by hand."""
@@ -34,15 +34,17 @@ _LEVEL_FIELDS = {"grace": "grace_us"}
 _STALL_FIELDS = {"grace": "grace_us", "over": "over_us"}
 
 
-def load_config(path: str | None, *, overrides: dict[str, str] | None = None) -> Config | list[Problem]:
+def load_config(
+    path: str | None, *, overrides: dict[str, str] | None = None, text: bytes | None = None
+) -> Config | list[Problem]:
     """The configuration of a file (None: the embedded default) with what the command line says of it.
 
     ``overrides`` maps keys (``budget``, ``log.format``) to the texts of their options; a mistake there names the
-    option.
+    option. ``text`` takes the place of the file's content; ``path`` only names it then.
     """
     problems: list[Problem] = []
     walker = Walker(path or "", problems)
-    root = None if path is None else _compose(path, problems)
+    root = None if path is None else _compose(path, problems, text)
     nodes = {} if root is None else walker.mapping(root, "", _BY_NAME)
     values = _plain_values(walker, nodes)
     _override(values, overrides or {}, problems)
@@ -50,7 +52,7 @@ def load_config(path: str | None, *, overrides: dict[str, str] | None = None) ->
     if reap.backend == "none" and reap.every_exit != OFF:
         walker.problem(nodes["reap"], "reap.every_exit", "has no effect with backend: none")
     rulesets = _rulesets(walker, nodes)
-    preferences = _preferences(walker, nodes)
+    preferences = build_preferences(walker, nodes, values.get("omit", "never"))
     if problems:
         return sorted(set(problems))
     return Config(
@@ -71,12 +73,16 @@ def default_config() -> Config:
     return config
 
 
-def _compose(path: str, problems: list[Problem]) -> yaml.Node | None:
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(MOST_BYTES + 1)
+
+
+def _compose(path: str, problems: list[Problem], text: bytes | None = None) -> yaml.Node | None:
     """The root node; None for an empty file, or after a problem."""
-    data = b""
+    data = text or b""
     try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        data = _read(path) if text is None else text
         if len(data) > MOST_BYTES:
             problems.append(Problem(path, 1, 1, "", "is larger than 1 MiB: not a configuration of oomd"))
             return None
@@ -132,7 +138,7 @@ def _plain_values(walker: Walker, nodes: dict[str, yaml.Node]) -> dict[str, Any]
         key = _BY_NAME[name]
         if key.kind == "mapping":
             values[name] = walker.options(node, name, key.keys)
-        elif key.kind in ("scope", "size", "bool", "text"):
+        elif key.kind in ("scope", "size", "bool", "text", "choice"):
             value = walker.scalar(node, name, key)
             if value is not None:
                 values[name] = value
@@ -198,29 +204,6 @@ def _stall(walker: Walker, node: yaml.Node | None) -> Stall:
 def _is_above(one: Threshold, other: Threshold) -> bool:
     """Whether a limit is above another on a machine of any size, from 1 MiB to 64 TiB."""
     return any(one.resolve_bytes(1 << power) > other.resolve_bytes(1 << power) for power in range(20, 47))
-
-
-def _preferences(walker: Walker, nodes: dict[str, yaml.Node]) -> Preferences:
-    lists = {name: walker.names(nodes[name], name) if name in nodes else {} for name in ("protect", "prefer", "avoid")}
-    if "protect" not in nodes:
-        protect: tuple[str, ...] = DEFAULT_PROTECT
-    else:
-        protect = tuple(lists["protect"])
-    for one, other in (("prefer", "protect"), ("avoid", "protect"), ("prefer", "avoid")):
-        for pattern in lists[one]:
-            if pattern in (protect if other == "protect" and other in nodes else lists[other]):
-                walker.problem(lists[one][pattern], one, f"{pattern!r} is on the list {other} too")
-            elif one == "prefer" and (stronger := _covering(pattern, protect if other == "protect" else lists[other])):
-                walker.problem(
-                    lists[one][pattern], one, f"{pattern!r} has no effect: {stronger!r} is on the list {other}"
-                )
-    return Preferences(Names(protect), Names(tuple(lists["prefer"])), Names(tuple(lists["avoid"])))
-
-
-def _covering(name: str, patterns: Iterable[str]) -> str:
-    """The pattern that covers a whole name, or the very same pattern; empty when there is none."""
-    plain = not any(sign in name for sign in "*?[")
-    return next((each for each in patterns if each == name or (plain and fnmatchcase(name, each))), "")
 
 
 def describe_file(path: str | None) -> str:

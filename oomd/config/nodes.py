@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from oomd.config.problems import Problem, did_you_mean
-from oomd.config.schema import DEFAULT_PROTECT, DEFAULT_WORD
 from oomd.model.scope import ScopeError, parse_scope
 from oomd.model.units import (
     MIB,
     UnitError,
     format_exact_duration,
     format_share,
+    parse_cgroup_globs,
+    parse_count,
     parse_duration,
+    parse_percent,
+    parse_rate,
+    parse_ratio,
     parse_share,
     parse_size,
+    parse_subject,
     parse_threshold,
 )
 
@@ -70,10 +75,16 @@ def parse_workers(text: str) -> int:
 
 CONVERSIONS: dict[str, Callable[[str], Any]] = {
     "bool": parse_bool,
+    "cgroups": parse_cgroup_globs,
+    "count": parse_count,
     "duration": parse_duration,
+    "percent": parse_percent,
+    "rate": parse_rate,
+    "ratio": parse_ratio,
     "scope": parse_scope,
     "share": parse_share,
     "size": parse_budget,
+    "subject": parse_subject,
     "text": parse_text,
     "threshold": parse_threshold,
     "workers": parse_workers,
@@ -125,9 +136,23 @@ class Walker:
             self.problem(node, path, f"should be a list, is {_kind_of(node)}")
         return []
 
+    def keys_of(self, node: yaml.Node) -> set[str]:
+        """The keys of a mapping, right or wrong."""
+        return (
+            {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)} if self.is_mapping(node) else set()
+        )
+
+    def is_mapping(self, node: yaml.Node) -> bool:
+        """Whether it is a mapping, and no single value or list."""
+        return isinstance(node, yaml.MappingNode)
+
     def is_empty_mapping(self, node: yaml.Node) -> bool:
         """Whether it is ``{}``."""
         return isinstance(node, yaml.MappingNode) and not node.value
+
+    def is_nothing(self, node: yaml.Node) -> bool:
+        """Whether nothing stands there."""
+        return _is_nothing(node)
 
     def scalar(self, node: yaml.Node, path: str, key: Key) -> Any:
         """The value of a scalar, or None after a problem."""
@@ -171,29 +196,6 @@ class Walker:
                     format_share if isinstance(values[name], float) else lambda each: format_exact_duration(int(each))
                 )
                 self.problem(node, f"{path}.{name}", f"should be between {form(low)} and {form(high)}")
-
-    def names(self, node: yaml.Node, path: str) -> dict[str, yaml.Node]:
-        """Patterns with their nodes; the word ``default`` becomes the embedded list."""
-        patterns: dict[str, yaml.Node] = {}
-        if _is_nothing(node):
-            # Somebody commented the last name out. Nobody means by that that init may die.
-            self.problem(node, path, "has no value; the empty list is []")
-        for index, item in enumerate(self.sequence(node, path)):
-            place = f"{path}[{index}]"
-            if not isinstance(item, yaml.ScalarNode):
-                self.problem(item, place, f"should be a name, is {_kind_of(item)}")
-            elif not item.value:
-                self.problem(item, place, "is empty")
-            elif not item.value.isprintable():
-                self.problem(item, place, "holds characters that cannot be printed; ? and * stand for any")
-            elif "/" in item.value:
-                self.problem(
-                    item, place, f"{item.value!r} is a path; names are compared with the kernel's comm, without folders"
-                )
-            else:
-                expanded = DEFAULT_PROTECT if item.value == DEFAULT_WORD and path == "protect" else (item.value,)
-                patterns.update(dict.fromkeys(expanded, item))
-        return patterns
 
 
 def is_off(node: yaml.Node) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from oomd import detectors, policies
 from oomd.config.problems import did_you_mean
-from oomd.config.schema import RULESET_KEYS, Key, option_keys
-from oomd.model.ruleset import Ruleset
+from oomd.config.schema import ACTIONS, CHOOSE_KEYS, GRACE, RULESET_KEYS, Key, is_needed, option_keys
+from oomd.model.ruleset import CGROUP, PROCESS_IN, Choice, Ruleset
 from oomd.model.units import SECOND_US
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 DETECTORS: dict[str, Any] = {each.name: each for each in detectors.ALL}
 POLICIES: dict[str, Any] = {each.name: each for each in policies.ALL}
 DEFAULT_GRACE_US = 5 * SECOND_US
-_GRACE = Key("grace", "duration", "5s", "between SIGTERM and SIGKILL")
 _KEYS = {key.name: key for key in RULESET_KEYS}
+_CHOOSE = {key.name: key for key in CHOOSE_KEYS}
 
 
 def build_rulesets(walker: Walker, node: yaml.Node) -> tuple[Ruleset, ...]:
@@ -53,11 +53,13 @@ def _build(walker: Walker, node: yaml.Node, path: str) -> Ruleset:
             walker.problem(node, path, f"needs {name!r}")
     if values.get("name") == "":
         walker.problem(nodes["name"], f"{path}.name", "is empty")
+    choice, policy = _choose(walker, nodes.get("choose"), f"{path}.choose")
     return Ruleset(
         name=values.get("name") or path,
         when=_groups(walker, nodes["when"], f"{path}.when") if "when" in nodes else (),
         critical=_groups(walker, nodes["critical"], f"{path}.critical") if "critical" in nodes else (),
-        policy=_policy(walker, nodes.get("choose"), f"{path}.choose"),
+        policy=policy,
+        choice=choice,
         for_us=values.get("for") or 0,
         grace_us=_grace(walker, nodes.get("then"), f"{path}.then"),
         pause_us=values.get("pause") or 0,
@@ -100,28 +102,64 @@ def _group(walker: Walker, node: yaml.Node, path: str) -> tuple[Any, ...]:
 
 
 def _detector(walker: Walker, name: str, node: yaml.Node, path: str) -> Detector | None:
-    declared = DETECTORS[name]
+    detector: Detector | None = _declared(walker, DETECTORS[name], node, path)
+    return detector
+
+
+def _declared(walker: Walker, declared: type[Any], node: yaml.Node, path: str) -> Any:
+    """A detector or policy of these options."""
     values = walker.options(node, path, option_keys(declared))
     walker.ranges(node, path, values, getattr(declared, "ranges", {}))
+    alternatives = getattr(declared, "one_of", ())
+    if alternatives and len(walker.keys_of(node) & set(alternatives)) != 1:
+        walker.problem(node, path, f"needs one of {' and '.join(repr(each) for each in alternatives)}, and only one")
     return _construct(walker, node, path, declared, values)
 
 
-def _policy(walker: Walker, node: yaml.Node | None, path: str) -> Policy | None:
-    if node is None:
-        return policies.ALL[0]()
-    nodes = walker.mapping(node, path, ("policy",))
-    if "policy" not in nodes:
-        return policies.ALL[0]()
-    name = walker.scalar(nodes["policy"], f"{path}.policy", Key("policy", "text", "", ""))
+def _choose(walker: Walker, node: yaml.Node | None, path: str) -> tuple[Choice, Policy | None]:
+    """``choose:``: among whom, what dies as one, and in which order."""
+    nodes = {} if node is None else walker.mapping(node, path, _CHOOSE)
+    policy = _policy(walker, nodes["policy"], f"{path}.policy") if "policy" in nodes else policies.ALL[0]()
+    values = {
+        name: value
+        for name in ("level", "recursive", "most")
+        if name in nodes and (value := walker.scalar(nodes[name], f"{path}.{name}", _CHOOSE[name])) is not None
+    }
+    among: list[str] = []
+    items = walker.sequence(nodes["from"], f"{path}.from") if "from" in nodes else []
+    for index, item in enumerate(items):
+        pattern = walker.scalar(item, f"{path}.from[{index}]", _CHOOSE["from"])
+        among += pattern.split(",") if pattern else []
+    if "from" in nodes and not items:
+        walker.problem(nodes["from"], f"{path}.from", "names no cgroup; left out it means everybody in scope")
+    if values.get("most") == 0:
+        walker.problem(nodes["most"], f"{path}.most", "nobody could ever be taken")
+    choice = Choice(among=tuple(among), **values)
+    if choice.recursive and choice.level not in (CGROUP, PROCESS_IN):
+        walker.problem(
+            nodes["recursive"], f"{path}.recursive", f"has no effect at level {choice.level}: only cgroups nest"
+        )
+    return choice, policy
+
+
+def _policy(walker: Walker, node: yaml.Node, path: str) -> Policy | None:
+    """``culprit``, or ``{growth_or_size: {growth: 1.5}}``."""
+    if walker.is_mapping(node):
+        policy: Policy | None = None
+        nodes = walker.mapping(node, path, POLICIES)
+        if len(nodes) > 1 or walker.is_empty_mapping(node):
+            walker.problem(node, path, "should be one policy")
+        for name, options in nodes.items():
+            policy = _declared(walker, POLICIES[name], options, f"{path}.{name}")
+        return policy
+    name = walker.scalar(node, path, Key("policy", "text", "", ""))
     if name is None:
         return None
     if name not in POLICIES:
         hint = did_you_mean(str(name), POLICIES)
-        message = f"{name!r} is no policy; there is: {', '.join(POLICIES)}{hint}"
-        walker.problem(nodes["policy"], f"{path}.policy", message)
+        walker.problem(node, path, f"{name!r} is no policy; there is: {', '.join(POLICIES)}{hint}")
         return None
-    policy: Policy = POLICIES[str(name)]()
-    return policy
+    return POLICIES[str(name)]()  # type: ignore[no-any-return]
 
 
 def _grace(walker: Walker, node: yaml.Node | None, path: str) -> int:
@@ -132,10 +170,10 @@ def _grace(walker: Walker, node: yaml.Node | None, path: str) -> int:
     steps = []
     for index, item in enumerate(walker.sequence(node, path)):
         place = f"{path}[{index}]"
-        for name, options in walker.mapping(item, place, ("term", "kill")).items():
+        for name, options in walker.mapping(item, place, [action.name for action in ACTIONS]).items():
             steps.append(name)
             if name == "term":
-                grace = walker.options(options, f"{place}.term", (_GRACE,)).get("grace", DEFAULT_GRACE_US)
+                grace = walker.options(options, f"{place}.term", (GRACE,)).get("grace", DEFAULT_GRACE_US)
             else:
                 walker.options(options, f"{place}.kill", ())
     if steps not in (["term", "kill"], ["kill"]):
@@ -143,17 +181,15 @@ def _grace(walker: Walker, node: yaml.Node | None, path: str) -> int:
     return int(grace)
 
 
-def _construct(
-    walker: Walker, node: yaml.Node, path: str, declared: type[Any], values: dict[str, Any]
-) -> Detector | None:
-    """The detector with these options; a missing one that has no default is a problem."""
+def _construct(walker: Walker, node: yaml.Node, path: str, declared: type[Any], values: dict[str, Any]) -> Any:
+    """The detector or policy with these options; a missing one that has no default is a problem."""
     arguments = {}
     for field in fields(declared):
         option = field.name.removesuffix("_us")
         if option in values:
             arguments[field.name] = values[option]
-        elif field.default is MISSING and field.default_factory is MISSING:
-            walker.problem(node, path, f"needs {option!r}")
+        elif is_needed(declared, option):
+            if option not in walker.keys_of(node):  # else it is there, wrong, and told already
+                walker.problem(node, path, f"needs {option!r}")
             return None
-    detector: Detector = declared(**arguments)
-    return detector
+    return declared(**arguments)

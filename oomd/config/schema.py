@@ -4,10 +4,15 @@ example derive from it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
+
+from oomd.model.ruleset import LEVELS
+from oomd.model.threshold import Threshold
+from oomd.model.units import format_exact_duration, format_exact_size, format_share, format_threshold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from dataclasses import Field
     from typing import Any
 
 DEFAULT_PROTECT = (
@@ -28,7 +33,7 @@ DEFAULT_PROTECT = (
 """Names that nobody wants dead: init, the journal, sshd, dbus, container runtimes, kubelet."""
 
 DEFAULT_WORD = "default"
-"""In a list of names: the embedded default list."""
+"""In a list of names: the embedded default list, which counts for root's processes and system services only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,16 @@ KEYS = (
     Key("level", "level", "", "the first default ruleset: too little is left; `off` drops it", keys=LEVEL_KEYS),
     Key("stall", "stall", "", "the second: the machine stands still for memory; `off` drops it", keys=STALL_KEYS),
     Key("rulesets", "rulesets", "", "the long form, which replaces level and stall (see README)"),
-    Key("protect", "names", "[default]", "names never killed (globs; `default` stands for the embedded list)"),
-    Key("prefer", "names", "[]", "names killed first, if that gives back a tenth of what the largest other would"),
-    Key("avoid", "names", "[]", "names killed only when nobody else is left"),
+    Key("protect", "names", "[default]", "never killed (names, or {cmdline: …}; `default`: the embedded list)"),
+    Key("prefer", "names", "[]", "killed first, if that gives back a tenth of what the largest other would"),
+    Key("avoid", "names", "[]", "killed only when nobody else is left"),
+    Key(
+        "omit",
+        "choice",
+        "never",
+        "cgroups marked user.oomd_omit: never killed, or as the last resort of all",
+        choices=("never", "last_resort"),
+    ),
     Key(
         "reap",
         "mapping",
@@ -132,23 +144,87 @@ RULESET_KEYS = (
     Key("when", "groups", "", "{any: [{all: [DETECTOR, …]}, …]} or {all: [DETECTOR, …]}"),
     Key("critical", "groups", "", "the same for SIGKILL at once"),
     Key("for", "duration", "0s", "how long the alarm must hold before anybody is asked to go"),
-    Key("choose", "choose", "", "{policy: freeable}"),
+    Key("choose", "choose", "", "{from: [CGROUP, …], level: process, policy: culprit, recursive: false, most: 64}"),
     Key("then", "ladder", "", "[{term: {grace: 5s}}, {kill: {}}]; only [{kill: {}}] kills at once"),
     Key("pause", "duration", "0s", "how long it rests after it acted (the critical level never rests)"),
 )
 
 
+CHOOSE_KEYS = (
+    Key("from", "cgroups", "", "patterns of cgroups among which to choose; left out: everybody in scope"),
+    Key(
+        "level",
+        "choice",
+        "process",
+        "what dies as one: a process, its process group, its session, a cgroup; process_in: one process of the cgroup",
+        choices=LEVELS,
+    ),
+    Key("policy", "policy", "culprit", "the order of victims, as a name or {name: {option: value}}"),
+    Key("recursive", "bool", "false", "go down to the worst child of the worst cgroup, or to memory.oom.group=1"),
+    Key("most", "count", "64", "how many processes one action may take; larger candidates are passed over"),
+)
+GRACE = Key("grace", "duration", "5s", "how long the victim has to go by itself; less when memory keeps falling")
+ACTIONS = (
+    Key("term", "mapping", "", "SIGTERM first: the victim may save and go by itself", keys=(GRACE,)),
+    Key("kill", "mapping", "", "SIGKILL, and its memory back at once; the last step of every ladder"),
+)
+"""The steps of ``then:``, in the order of the ladder."""
+
+
 def option_keys(declared: type[Any]) -> tuple[Key, ...]:
-    """The options of a detector or policy, from its dataclass fields: ``over_us`` is the duration ``over``."""
+    """The options of a detector or policy, from its dataclass fields: ``over_us`` is the duration ``over``. The type
+    that a field is declared with names the conversion (aliases of oomd/model/units.py), its ``meanings`` the meaning.
+    """
     keys = []
     for field in fields(declared):
-        kind = _KINDS.get(str(field.type), "text")
+        kind = _KINDS.get(str(field.type).removesuffix(" | None"), "text")
         name = field.name
         if name.endswith("_us"):
             name, kind = name.removesuffix("_us"), "duration"
         choices = getattr(declared, "choices", {}).get(name, ())
-        keys.append(Key(name, "choice" if choices else kind, "", "", choices=choices))
+        meaning = getattr(declared, "meanings", {}).get(name, "")
+        kind = "choice" if choices else kind
+        keys.append(Key(name, kind, _default_text(field, kind), meaning, choices=choices))
     return tuple(keys)
 
 
-_KINDS = {"Threshold": "threshold", "float": "share", "int": "size", "bool": "bool", "str": "text"}
+def option_text(value: Any, kind: str) -> str:
+    """An option's value as the text that would load as the same."""
+    if isinstance(value, Threshold):
+        return format_threshold(value)
+    formats: dict[str, Any] = {
+        "duration": format_exact_duration,
+        "share": format_share,
+        "percent": format_share,
+        "size": format_exact_size,
+        "rate": lambda rate: f"{format_exact_size(rate)}/s",
+        "bool": lambda value: "true" if value else "false",
+        "ratio": lambda ratio: f"{ratio:.10f}".rstrip("0").rstrip("."),
+    }
+    return str(formats.get(kind, str)(value))
+
+
+def is_needed(declared: type[Any], name: str) -> bool:
+    """Whether this option has no default."""
+    field = next(field for field in fields(declared) if field.name.removesuffix("_us") == name)
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _default_text(field: Field[Any], kind: str) -> str:
+    return "" if field.default is MISSING or field.default in (None, "") else option_text(field.default, kind)
+
+
+_KINDS = {
+    "Threshold": "threshold",
+    "Share": "share",
+    "Percent": "percent",
+    "Ratio": "ratio",
+    "Count": "count",
+    "Rate": "rate",
+    "Subject": "subject",
+    "CgroupGlob": "cgroups",
+    "float": "share",
+    "int": "size",
+    "bool": "bool",
+    "str": "text",
+}

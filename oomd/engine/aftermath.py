@@ -71,7 +71,9 @@ def learned(state: EngineState, done: Credit, status: MemoryStatus) -> EngineSta
         return state
     returned = done.returned_bytes + done.returned_swap_bytes
     expected = done.expected_bytes + done.expected_swap_bytes
-    if returned >= max(expected // FUTILE_SHARE, status.base_bytes // FUTILE_OF_BASE):
+    # One of several that died together may be small: it is measured by what was expected of it alone.
+    least = 0 if done.part_of else status.base_bytes // FUTILE_OF_BASE
+    if returned >= max(expected // FUTILE_SHARE, least):
         return replace(state, futile_kills=0)
     futile = state.futile_kills + 1
     if futile < FUTILE_KILLS:

@@ -85,6 +85,7 @@ def open_credit(
         kill_us=status.time_us if phase == KILL else None,
         lowest_bytes=counted_bytes(status),
         lowest_swap_bytes=status.swap_free_bytes,
+        part_of=victim.part_of,
     )
 
 

@@ -7,15 +7,16 @@ from dataclasses import replace
 from oomd.engine.blame import blame, followed
 from oomd.engine.credit import outstanding, progressed
 from oomd.model.decision import Detection, Evidence
-from oomd.model.ruleset import EngineState, PressureSample, Rules, Ruleset, RulesetState, View
-from oomd.model.snapshot import MemoryStatus
+from oomd.model.history import thin
+from oomd.model.ruleset import CGROUP, PROCESS_IN, EngineState, Rules, Ruleset, RulesetState, Sample, View, Wants
+from oomd.model.snapshot import Cgroup, MemoryStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.model.ruleset import Detector
 
 SAMPLES_PER_WINDOW = 40
-"""How finely the longest window is remembered: 50 ms of a 2 s window, whatever the tick rate. Bounds the history."""
+"""How finely every window is remembered: 50 ms of a 2 s window, whatever the tick rate. Bounds the history."""
 
 
 def initial_state(rules: Rules) -> EngineState:
@@ -28,20 +29,58 @@ def reloaded_state(state: EngineState, rules: Rules) -> EngineState:
     return replace(state, rulesets=tuple(RulesetState() for _ in rules.rulesets))
 
 
+def windows_us(rules: Rules) -> tuple[int, int]:
+    """The shortest and the longest window that the detectors and policies of these rules look at; 0 for none."""
+    windows = [detector.window_us for ruleset in rules.rulesets for detector in detectors_of(ruleset)]
+    windows += [ruleset.policy.window_us for ruleset in rules.rulesets if ruleset.policy is not None]
+    windows = [window for window in windows if window]
+    return min(windows, default=0), max(windows, default=0)
+
+
 def longest_window_us(rules: Rules) -> int:
-    """How much history the detectors of these rules need."""
-    return max((detector.window_us for ruleset in rules.rulesets for detector in _detectors(ruleset)), default=0)
+    """How much history these rules need."""
+    return windows_us(rules)[1]
 
 
-def observe(rules: Rules, status: MemoryStatus, state: EngineState) -> tuple[tuple[Detection, ...], EngineState]:
-    """Every ruleset's answer to this status, and the state that remembers it."""
+def wants_of(rules: Rules) -> Wants:
+    """What these rules look at at every tick, all together; and what their policies need the past of."""
+    wants = [detector.wants for ruleset in rules.rulesets for detector in detectors_of(ruleset)]
+    wants += [
+        replace(ruleset.policy.wants, cgroups=among_of(ruleset))
+        for ruleset in rules.rulesets
+        if ruleset.policy is not None and ruleset.policy.window_us
+    ]
+    return Wants(
+        details=frozenset(detail for each in wants for detail in each.details),
+        cgroups=tuple(sorted({pattern for each in wants for pattern in each.cgroups})),
+        files=frozenset(file for each in wants for file in each.files),
+    )
+
+
+def among_of(ruleset: Ruleset) -> tuple[str, ...]:
+    """Patterns of all the cgroups that this ruleset's choice looks at; none for a choice among processes anywhere."""
+    choice = ruleset.choice
+    patterns = choice.among or (("/*",) if choice.level in (CGROUP, PROCESS_IN) else ())
+    if not patterns and ruleset.policy is not None and ruleset.policy.wants.files:
+        patterns = ("/**",)
+    if choice.recursive or choice.level not in (CGROUP, PROCESS_IN):
+        patterns = tuple(pattern if pattern.endswith("/**") else f"{pattern.rstrip('/')}/**" for pattern in patterns)
+    return patterns
+
+
+def observe(
+    rules: Rules, status: MemoryStatus, state: EngineState, cgroups: tuple[Cgroup, ...] = ()
+) -> tuple[tuple[Detection, ...], EngineState]:
+    """Every ruleset's answer to this status (and to the cgroups that the rules want), and the state that remembers
+    it.
+    """
     state = replace(
         state,
-        history=_remembered(state.history, status, longest_window_us(rules)),
+        history=_remembered(state.history, status, cgroups, windows_us(rules)),
         credits=progressed(state.credits, status),
     )
-    asking = _view(status, state, killed_only=False)
-    critical = _view(status, state, killed_only=True)
+    asking = _view(status, state, cgroups, killed_only=False)
+    critical = _view(status, state, cgroups, killed_only=True)
     detections, memories = [], []
     for ruleset, memory in zip(rules.rulesets, state.rulesets, strict=True):
         detection, remembered = _observe_ruleset(ruleset, memory, asking, critical)
@@ -63,20 +102,61 @@ def _observe_ruleset(
 ) -> tuple[Detection, RulesetState]:
     now = asking.status.time_us
     is_critical, evidence = _any_group(ruleset.critical, critical, firing=memory.critical_since_us is not None)
-    holds, asked_evidence = _any_group(ruleset.when, asking, firing=memory.since_us is not None)
+    groups, timers = _ask_groups(ruleset, asking, memory)
+    holds = any(all(piece.holds for piece in pieces) for pieces, _ in groups)
     if not is_critical:
-        evidence = asked_evidence
+        evidence = _telling(groups)
     since = (now if memory.since_us is None else memory.since_us) if holds or is_critical else None
     critical_since = (now if memory.critical_since_us is None else memory.critical_since_us) if is_critical else None
     long_enough = since is not None and now - since >= ruleset.for_us and now >= memory.paused_until_us
     detection = Detection(
         ruleset=ruleset.name,
-        fired=is_critical or (holds and long_enough),
+        fired=is_critical or (holds and long_enough and any(ripe for _, ripe in groups)),
         critical=is_critical,
         since_us=since,
         evidence=evidence,
     )
-    return detection, replace(memory, since_us=since, critical_since_us=critical_since)
+    return detection, replace(memory, since_us=since, critical_since_us=critical_since, cgroups_since_us=timers)
+
+
+_Groups = list[tuple[tuple[Evidence, ...], bool]]
+
+
+def _ask_groups(ruleset: Ruleset, view: View, memory: RulesetState) -> tuple[_Groups, tuple[tuple[int, str, int], ...]]:
+    """Each group's evidence, and whether it holds long enough; and since when each detector holds for each cgroup.
+
+    Where a detector looks at cgroups, one of them must have held without a break for as long as ``for`` says: a minute
+    of one and a minute of another are not two minutes.
+    """
+    now = view.status.time_us
+    known = {(place, path): since for place, path, since in memory.cgroups_since_us}
+    groups: _Groups = []
+    timers: list[tuple[int, str, int]] = []
+    place = 0
+    for group in ruleset.when:
+        pieces, ripe = [], True
+        for detector in group:
+            piece = detector.detect(view, firing=memory.since_us is not None)
+            held = [(place, path, known.get((place, path), now)) for path in piece.cgroups]
+            if held:
+                ripe = ripe and any(now - since >= ruleset.for_us for _, _, since in held)
+            ripe = ripe and piece.holds
+            pieces.append(piece)
+            timers += held
+            place += 1
+        groups.append((tuple(pieces), ripe))
+    return groups, tuple(timers)
+
+
+def _telling(groups: _Groups) -> tuple[Evidence, ...]:
+    """The evidence of the first group that holds long enough, or holds; every group's where none does."""
+    for pieces, ripe in groups:
+        if ripe:
+            return pieces
+    for pieces, _ in groups:
+        if all(piece.holds for piece in pieces):
+            return pieces
+    return tuple(piece for pieces, _ in groups for piece in pieces)
 
 
 def _any_group(
@@ -92,29 +172,32 @@ def _any_group(
     return False, tuple(seen)
 
 
-def _view(status: MemoryStatus, state: EngineState, *, killed_only: bool) -> View:
+def _view(status: MemoryStatus, state: EngineState, cgroups: tuple[Cgroup, ...], *, killed_only: bool) -> View:
     memory, swap = outstanding(state.credits, status, killed_only=killed_only)
     return View(
         status=status,
         available_bytes=status.available_bytes + (status.pcp_bytes if state.credits else 0) + memory,
         swap_free_bytes=min(status.swap_total_bytes, status.swap_free_bytes + swap),
         history=state.history,
+        cgroups=cgroups,
     )
 
 
 def _remembered(
-    history: tuple[PressureSample, ...], status: MemoryStatus, window_us: int
-) -> tuple[PressureSample, ...]:
-    if status.psi_full_us is None or status.psi_some_us is None or not window_us:
+    history: tuple[Sample, ...], status: MemoryStatus, cgroups: tuple[Cgroup, ...], windows: tuple[int, int]
+) -> tuple[Sample, ...]:
+    shortest, longest = windows
+    if not longest:
         return ()
-    now = PressureSample(status.time_us, status.psi_some_us, status.psi_full_us)
-    if len(history) > 1 and now.time_us - history[-2].time_us < window_us // SAMPLES_PER_WINDOW:
-        history = history[:-1]  # the last one came too soon after its predecessor to be worth a place of its own
-    start = 0
-    while start + 1 < len(history) and history[start + 1].time_us <= now.time_us - window_us:
-        start += 1
-    return (*history[start:], now)
+    samples = [*history, Sample(status.time_us, status.psi_some_us, status.psi_full_us, status, cgroups)]
+    thin(samples, _time_of, shortest // SAMPLES_PER_WINDOW, SAMPLES_PER_WINDOW, longest)
+    return tuple(samples)
 
 
-def _detectors(ruleset: Ruleset) -> tuple[Detector, ...]:
+def _time_of(sample: Sample) -> int:
+    return sample.time_us
+
+
+def detectors_of(ruleset: Ruleset) -> tuple[Detector, ...]:
+    """Every detector of the ruleset."""
     return tuple(detector for group in (*ruleset.when, *ruleset.critical) for detector in group)

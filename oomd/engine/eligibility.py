@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from oomd.engine.names import matches
+from oomd.engine.marks import OMIT
+from oomd.engine.preferences import NOTHING_SAID, PROTECT, Verdict, judge, pod_usage, standing
 from oomd.model.decision import Candidate, Rejection
-from oomd.model.ruleset import EngineState, Preferences
+from oomd.model.ruleset import NEVER, EngineState, Preferences
 from oomd.model.snapshot import Process, Snapshot
+
+NOTHING_OWNED = "owns no anonymous memory and no swap"
+"""Why a process alone is not worth its death; it does not save those beside it."""
 
 OOM_SCORE_ADJ_MIN = -1000
 """oom_score_adj that the kernel never kills; include/uapi/linux/oom.h."""
@@ -21,14 +25,22 @@ def freeable_bytes(process: Process) -> tuple[int, str]:
 
 
 def sift(
-    snapshot: Snapshot, preferences: Preferences, state: EngineState
+    snapshot: Snapshot, preferences: Preferences, state: EngineState, *, monitored_uid: int = 0
 ) -> tuple[tuple[Candidate, ...], tuple[Rejection, ...]]:
-    """Every process of the snapshot as a candidate (not ranked yet) or as a rejection with its reason."""
+    """Every process of the snapshot as a candidate (not ranked yet) or as a rejection with its reason.
+
+    ``monitored_uid``: the owner of the cgroup beneath which the choice is made, whose word on marks counts besides
+    root's.
+    """
     candidates, rejected = [], []
     in_flight = {credit.process.id for credit in state.credits}
+    pods = pod_usage(snapshot)
     refused = {refusal.id: refusal.why for refusal in state.refusals}
     for process in snapshot.processes:
-        why = _why_never(process, snapshot) or _why_not_now(process, preferences)
+        why, verdict = _why_never(process, snapshot), NOTHING_SAID
+        if not why:
+            verdict = judge(process, preferences, snapshot.own_uid, monitored_uid)
+            why = _why_not_now(process, verdict, preferences)
         if not why and process.id in in_flight:
             why = "is being killed already"
         if not why:
@@ -37,15 +49,20 @@ def sift(
             rejected.append(Rejection(process, why))
             continue
         freeable, measured = freeable_bytes(process)
-        candidates.append(Candidate(process, freeable, measured, preference(process, preferences), score=freeable))
+        rank = standing(process, pods, snapshot.status.mem_total_bytes)
+        candidates.append(
+            Candidate(process, freeable, measured, verdict.kind, freeable, because=verdict.because, standing=rank)
+        )
     return tuple(candidates), tuple(rejected)
 
 
-def preference(process: Process, preferences: Preferences) -> str:
-    """``prefer``, ``avoid`` or ``normal``; who is on both lists is avoided."""
-    if matches(preferences.avoid, process.comm):
-        return "avoid"
-    return "prefer" if matches(preferences.prefer, process.comm) else "normal"
+def why_spared(verdict: Verdict, preferences: Preferences) -> str:
+    """Why nobody with this verdict is taken; empty where it only moves its place."""
+    if verdict.kind == PROTECT:
+        return f"is protected by its {verdict.because}"
+    if verdict.kind == OMIT and preferences.omit == NEVER:
+        return f"is omitted: its cgroup is marked {verdict.because}"
+    return ""
 
 
 def _why_never(process: Process, snapshot: Snapshot) -> str:
@@ -65,12 +82,11 @@ def _why_never(process: Process, snapshot: Snapshot) -> str:
     return ""
 
 
-def _why_not_now(process: Process, preferences: Preferences) -> str:
+def _why_not_now(process: Process, verdict: Verdict, preferences: Preferences) -> str:
     """Reasons that somebody gave."""
     if process.oom_score_adj <= OOM_SCORE_ADJ_MIN:
         return "has oom_score_adj -1000"
-    if matches(preferences.protect, process.comm):
-        return "is protected by its name"
-    if process.size_bytes == 0:
-        return "owns no anonymous memory and no swap"
-    return ""
+    spared = why_spared(verdict, preferences)
+    if spared:
+        return spared
+    return NOTHING_OWNED if process.size_bytes == 0 else ""

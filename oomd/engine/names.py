@@ -50,13 +50,13 @@ def _translate(pattern: str) -> str:
     result = ""
     for piece in pieces:
         if piece == "*":
-            return "".join(_translate_piece(each) for each in pieces)
+            return "".join(translate_piece(each) for each in pieces)
         width = _width(piece)
         if width > room:
             # The kernel cuts in the middle of a character too; names show the bytes that are left of it.
             left = piece.encode("utf-8", "backslashreplace")[:room].decode("utf-8", "backslashreplace")
             return result + re.escape(left)
-        result += _translate_piece(piece)
+        result += translate_piece(piece)
         room -= width
     return result
 
@@ -66,7 +66,8 @@ def _width(piece: str) -> int:
     return len(piece.encode("utf-8", "backslashreplace")) if len(piece) == 1 and piece != "?" else 1
 
 
-def _translate_piece(piece: str) -> str:
+def translate_piece(piece: str) -> str:
+    """One piece of a pattern as a regular expression."""
     if piece == "*":
         return ".*"
     if piece == "?":

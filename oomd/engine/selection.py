@@ -5,20 +5,54 @@ from __future__ import annotations
 from dataclasses import replace
 
 from oomd.engine.blame import taken_by_files
+from oomd.engine.detection import among_of
 from oomd.engine.eligibility import freeable_bytes, sift
+from oomd.engine.levels import rank
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, Rejection
-from oomd.model.ruleset import EngineState, Rules, Ruleset
-from oomd.model.snapshot import MemoryStatus, Snapshot
+from oomd.model.ruleset import NEVER, NOTHING, PROCESS, EngineState, Rules, Ruleset, Wants
+from oomd.model.snapshot import Cgroup, MemoryStatus, Snapshot
 from oomd.model.units import MIB, format_duration, format_size
 
 WORTH_WAITING_BYTES = 64 * MIB
 """A process that somebody else killed and that still owns this much is waited for before another one dies."""
+
+MOST_NAMED = 5
+"""Processes that a reason names."""
 
 
 def fired(detections: tuple[Detection, ...]) -> Detection | None:
     """The alarm to act on: the first critical one, else the first that fired."""
     alarms = [detection for detection in detections if detection.fired]
     return next((alarm for alarm in alarms if alarm.critical), alarms[0] if alarms else None)
+
+
+def may_add(alarm: Detection, state: EngineState) -> bool:
+    """Whether this alarm may ask for a victim while others are under way: only at the critical level, and while a
+    killed one's memory is still to come only where the evidence has counted it. All rulesets share this: no two kill
+    for the same shortage.
+    """
+    if not state.credits:
+        return True
+    if not alarm.critical:
+        return False
+    held = [piece for piece in alarm.evidence if piece.holds]
+    killed = any(credit.phase == KILL for credit in state.credits)
+    return not killed or not held or any(piece.after_credit for piece in held)
+
+
+def wanted_cgroups(rules: Rules, detections: tuple[Detection, ...]) -> Wants:
+    """What the choice for these detections must see of cgroups; nothing where it is made among processes alone."""
+    ruleset = _ruleset_of(rules, fired(detections))
+    patterns = among_of(ruleset)
+    if ruleset.policy is None or not patterns:
+        return NOTHING
+    return replace(ruleset.policy.wants, cgroups=patterns)
+
+
+def wants_everybody(rules: Rules, detections: tuple[Detection, ...]) -> bool:
+    """Whether the choice must see every process: where several die as one, or the order is not by size."""
+    ruleset = _ruleset_of(rules, fired(detections))
+    return ruleset.choice.level != PROCESS or (ruleset.policy is not None and not ruleset.policy.by_size)
 
 
 def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], state: EngineState) -> Decision:
@@ -28,8 +62,11 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
     """
     alarm = fired(detections)
     ruleset = _ruleset_of(rules, alarm)
-    candidates, rejected = sift(snapshot, rules.preferences, state)
-    ranking = ruleset.policy.rank(candidates, snapshot) if ruleset.policy is not None else candidates
+    uid = _monitored_uid(ruleset, snapshot)
+    candidates, rejected = sift(snapshot, rules.preferences, state, monitored_uid=uid)
+    omit_last = rules.preferences.omit != NEVER
+    order = rank(ruleset, _with_past(snapshot, ruleset, state), candidates, rejected, omit_last=omit_last)
+    ranking = order.ranked
     decision = Decision(
         NO_ACTION,
         "nothing fired: there is memory enough",
@@ -37,15 +74,17 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
         ruleset=alarm.ruleset if alarm else "",
         detections=detections,
         ranking=ranking,
-        rejected=rejected,
+        rejected=order.rejected,
     )
     if alarm is None:
         return decision
     if snapshot.status.time_us < state.resting_until_us:
         rest = format_duration(state.resting_until_us - snapshot.status.time_us)
         return replace(decision, reason=f"killing did not bring memory back; resting for {rest} more")
-    if state.credits and not alarm.critical:
-        names = ", ".join(f"{credit.process.comm} ({credit.process.id.pid})" for credit in state.credits)
+    if not may_add(alarm, state):
+        waits = [f"{credit.process.comm} ({credit.process.id.pid})" for credit in state.credits]
+        more = f" and {len(waits) - MOST_NAMED} more" if len(waits) > MOST_NAMED else ""
+        names = ", ".join(waits[:MOST_NAMED]) + more
         return replace(decision, reason=f"waiting for what {names} gives back")
     dying = _dying_already(rejected, state)
     if dying is not None:
@@ -56,7 +95,8 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
     files = "" if alarm.critical else taken_by_files(state.blame, snapshot)
     if files:
         return replace(decision, action=NOTIFY, reason=f"{alarm.ruleset}: {_evidence(alarm)}; {files}")
-    return _verdict(decision, alarm, ruleset, ranking[0])
+    verdict = _verdict(decision, alarm, ruleset, ranking[0])
+    return replace(verdict, reason=f"{verdict.reason}; {order.note}") if order.note else verdict
 
 
 def where_memory_is(status: MemoryStatus) -> str:
@@ -71,8 +111,41 @@ def where_memory_is(status: MemoryStatus) -> str:
     return ", ".join(f"{format_size(amount)} {name}" for amount, name in worth) or "nowhere that oomd can see"
 
 
+def name_of(candidate: Candidate) -> str:
+    """The candidate in words."""
+    process = candidate.process
+    if candidate.kind == PROCESS:
+        return f"{process.comm} ({process.id.pid})"
+    count = len(candidate.members)
+    return f"{candidate.kind} {candidate.name} with {count} process{'es' if count != 1 else ''}"
+
+
+def _monitored_uid(ruleset: Ruleset, snapshot: Snapshot) -> int:
+    """The owner of the cgroup beneath which the choice is made: root, unless all patterns begin beneath cgroups of one
+    and the same user.
+    """
+    above = {pattern.rpartition("/")[0] or "/" for pattern in ruleset.choice.among}
+    owners = {cgroup.path: cgroup.owner_uid for cgroup in snapshot.cgroups}
+    uids = {owners.get(path, 0) for path in above}
+    return uids.pop() if len(uids) == 1 else 0
+
+
+def _with_past(snapshot: Snapshot, ruleset: Ruleset, state: EngineState) -> Snapshot:
+    """The snapshot with the cgroups of some seconds ago, from which the policy tells rates."""
+    window = 0 if ruleset.policy is None else ruleset.policy.window_us
+    if not window or not snapshot.cgroups:
+        return snapshot
+    earlier: tuple[Cgroup, ...] = ()
+    for sample in reversed(state.history):
+        if sample.cgroups and sample.time_us < snapshot.status.time_us:
+            earlier = sample.cgroups
+            if snapshot.status.time_us - sample.time_us >= window:
+                break
+    return replace(snapshot, earlier=earlier)
+
+
 def _verdict(decision: Decision, alarm: Detection, ruleset: Ruleset, victim: Candidate) -> Decision:
-    who = f"{victim.process.comm} ({victim.process.id.pid}) gives back {_size(victim)}"
+    who = f"{name_of(victim)} gives back {_size(victim)}"
     at_once = alarm.critical or ruleset.grace_us == 0
     return replace(
         decision,

@@ -13,3 +13,11 @@ def parse_last_pid(data: bytes) -> int:
     if len(fields) != 5:
         raise KernelFormatError("/proc/loadavg", "last pid")
     return parse_number(fields[4], "/proc/loadavg", "last pid")
+
+
+def parse_tasks(data: bytes) -> int:
+    """How many tasks (processes and threads) there are. Raises KernelFormatError."""
+    fields = data.split()
+    if len(fields) != 5:
+        raise KernelFormatError("/proc/loadavg", "tasks")
+    return parse_number(fields[3].partition(b"/")[2], "/proc/loadavg", "tasks")

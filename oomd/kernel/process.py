@@ -42,6 +42,9 @@ class Stat:
     """
     minflt: int
     majflt: int
+    pgrp: int = 0
+    """Process group."""
+    session: int = 0
 
 
 def parse_stat(data: bytes) -> Stat:
@@ -68,6 +71,8 @@ def parse_stat(data: bytes) -> Stat:
             rss_pages=int(fields[21]),
             minflt=int(fields[7]),
             majflt=int(fields[9]),
+            pgrp=int(fields[2]),
+            session=int(fields[3]),
         )
     except ValueError:
         raise KernelFormatError("/proc/PID/stat", "a field") from None
@@ -105,6 +110,8 @@ class Status:
     """One letter, as in proc_pid_stat(5)."""
     name: bytes = b""
     """At most 15 bytes, as the process set them."""
+    page_tables_bytes: int = 0
+    """VmPTE."""
 
 
 _STATUS = "/proc/PID/status"
@@ -133,6 +140,7 @@ def parse_status(data: bytes) -> Status:
         find_number(data, b"\nPPid:", _STATUS, default=0),
         _parse_state(data).decode("ascii", "replace"),
         _parse_name(data),
+        find_kib(data, b"\nVmPTE:", _STATUS, default=0),
     )
 
 

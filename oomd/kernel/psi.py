@@ -7,30 +7,14 @@ seconds late: decide by the growth of ``total``.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from oomd.kernel.files import KernelFormatError, parse_number
+from oomd.model.snapshot import Pressure, PressureLine
+
+__all__ = ["Pressure", "PressureLine", "open_trigger", "parse_pressure", "parse_totals"]
 
 MEMORY_PRESSURE = "/proc/pressure/memory"
 """Absent when the kernel was built without PSI or started with psi=0."""
-
-
-@dataclass(frozen=True, slots=True)
-class PressureLine:
-    """One line: averages as fractions of 1 (0.05 for ``5.00``), the total in microseconds since boot."""
-
-    avg10: float
-    avg60: float
-    avg300: float
-    total_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pressure:
-    """``some``: at least one task stalled; ``full``: every task that was not idle did."""
-
-    some: PressureLine
-    full: PressureLine | None
 
 
 def parse_totals(data: bytes) -> tuple[int, int]:

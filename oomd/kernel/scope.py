@@ -6,8 +6,6 @@ nothing escapes at all.
 
 from __future__ import annotations
 
-import os
-
 from oomd.kernel.process import (
     parse_cgroup_v1_memory,
     parse_cgroup_v2,
@@ -15,7 +13,7 @@ from oomd.kernel.process import (
     parse_status,
     read_pid_file,
 )
-from oomd.model.scope import CGROUP, MACHINE, TREE, UID, Scope, ScopeError, ScopePart, parse_scope
+from oomd.model.scope import CGROUP, MACHINE, TREE, UID, Scope, ScopeError, ScopePart
 from oomd.model.snapshot import ProcessId
 
 TYPE_CHECKING = False
@@ -163,16 +161,3 @@ class ScopeGuard:
             return parse(data) if data else None
         except (OSError, ValueError):
             return None
-
-
-def narrowed_by_environment(scope: Scope) -> Scope:
-    """The scope within OOMD_SCOPE, which every test, demo and build of ours sets. Raises ScopeError naming the
-    variable.
-    """
-    text = os.environ.get("OOMD_SCOPE", "")
-    if not text:
-        return scope
-    try:
-        return scope.narrowed(parse_scope(text))
-    except ScopeError as error:
-        raise ScopeError(f"OOMD_SCOPE: {error}") from error

@@ -37,6 +37,8 @@ class Vmstat:
     """Pages scanned by kswapd and by direct reclaim."""
     pgsteal: int
     """Pages reclaimed by kswapd and by direct reclaim."""
+    pgscan_direct: int = 0
+    """Those of ``pgscan`` that direct reclaim scanned."""
 
 
 _COUNTERS = (
@@ -49,7 +51,7 @@ _COUNTERS = (
     (b"\npgsteal_kswapd ", "pgsteal"),
     (b"\npgsteal_direct ", "pgsteal"),
     (b"\npgscan_kswapd ", "pgscan"),
-    (b"\npgscan_direct ", "pgscan"),
+    (b"\npgscan_direct ", "pgscan_direct"),
     (b"\noom_kill ", "oom_kill"),
     (b"\nthp_fault_alloc ", "thp_fault_alloc"),
     (b"\nthp_collapse_alloc ", "thp_collapse_alloc"),
@@ -75,6 +77,7 @@ def parse_vmstat(data: bytes) -> Vmstat:
         at = data.find(b"\n", start)
         text = data[start:at] if at >= 0 else b""
         counts[name] = counts.get(name, 0) + parse_number(text, _FILE, name)
+    counts["pgscan"] += counts["pgscan_direct"]
     if not counts["workingset_refault_file"]:
         # Before 5.9 there was one counter, without a suffix, and it counted file pages only.
         counts["workingset_refault_file"] = find_number(data, b"\nworkingset_refault ", _FILE, default=0)

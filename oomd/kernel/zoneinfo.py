@@ -21,6 +21,8 @@ class Zone:
     low_pages: int
     high_pages: int
     managed_pages: int
+    protection_pages: int = 0
+    """The largest of its lowmem reserves: what allocations that could also be served by a higher zone must leave."""
 
 
 def parse_pcp_pages(data: bytes) -> int:
@@ -59,6 +61,32 @@ def _parse_zone(part: bytes) -> Zone:
         # Not the `high:` of the per-CPU lists, which ends in a colon.
         high_pages=_find_pages(body, b" high "),
         managed_pages=_find_pages(body, b" managed "),
+        protection_pages=_parse_protection(body),
+    )
+
+
+def _parse_protection(body: bytes) -> int:
+    """``protection: (0, 3019, 9803)``; none where the line is absent."""
+    inside = body.partition(b"protection: (")[2].partition(b")")[0]
+    return max((parse_number(part, _FILE, "protection") for part in inside.split(b",") if part), default=0)
+
+
+def watermark_margins(zones: tuple[Zone, ...]) -> tuple[int, int, int] | None:
+    """How many pages the best zone has above its min, low and high watermark, lowmem reserve included; negative where
+    every zone is below. None without any zone that has memory.
+
+    That is the allocator's own question for a page of user memory: it takes the first zone that stays above the mark
+    (zone_watermark_ok() in mm/page_alloc.c). Below ``low`` everywhere kswapd is awake, below ``min`` tasks reclaim
+    directly.
+    """
+    used = [zone for zone in zones if zone.managed_pages]
+    if not used:
+        return None
+    spare = [(zone.free_pages - zone.protection_pages, zone) for zone in used]
+    return (
+        max(free - zone.min_pages for free, zone in spare),
+        max(free - zone.low_pages for free, zone in spare),
+        max(free - zone.high_pages for free, zone in spare),
     )
 
 

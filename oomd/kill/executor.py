@@ -22,7 +22,7 @@ from oomd.reap.pool import DYING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from typing import Protocol
 
     from oomd.kill.warrant import Gate
@@ -68,6 +68,10 @@ class Executor:
         self._reaping: set[ProcessId] = set()
         """Handed to the reaper, whose result has not come yet."""
         self._reaped: dict[ProcessId, ReapResult] = {}
+        self.on_result: Callable[[ReapResult], None] | None = None
+        """Told of every result of the reaper before it counts."""
+        self.signalled: set[ProcessId] = set()
+        """Those of a set that got SIGKILL before the first of it was reaped."""
 
     @property
     def dry_run(self) -> bool:
@@ -84,7 +88,17 @@ class Executor:
             patience = credits.DRY_RUN_US
             opened = credits.open_credit(decision_id, victim, decision.ruleset, KILL, decision.status, patience)
             return with_credit(state, opened)
-        warrant = self._gate.grant(victim.process, stat_fd)
+        return self.start(decision_id, decision, self.grant(victim.process, stat_fd), state)
+
+    def grant(self, process: Process, stat_fd: int = -1) -> Warrant:
+        """A warrant for this process, or Refused."""
+        assert self._gate is not None
+        return self._gate.grant(process, stat_fd)
+
+    def start(self, decision_id: str, decision: Decision, warrant: Warrant, state: EngineState) -> EngineState:
+        """The same for one that is under warrant already. Raises Refused when it may not be signalled, or is gone."""
+        victim = decision.target
+        assert victim is not None
         phase = decision.action
         if phase == TERM:
             self._submit(warrant, SIGTERM)
@@ -136,6 +150,8 @@ class Executor:
         outcomes: list[KillOutcome] = []
         for result in self._reaper.take_results() if self._reaper is not None else ():
             self._reaping.discard(result.id)
+            if self.on_result is not None:
+                self.on_result(result)
             if _credit_of(result.id, state) is None:
                 continue  # its kill was closed at the deadline; the result comes too late to be told
             self._reaped[result.id] = result
@@ -166,6 +182,10 @@ class Executor:
             self._release(credit.process.id)
         return tuple(outcomes), state
 
+    def conclude(self, state: EngineState) -> tuple[KillOutcome, ...]:
+        """What came of the kills under way until now, because nobody will look again."""
+        return tuple(self._outcome(credit, self._status_of(credit)) for credit in state.credits)
+
     def close(self) -> None:
         """Let go of every victim."""
         for process_id in [*self._warrants, *self._awaited]:
@@ -186,7 +206,7 @@ class Executor:
         if not credits.is_stripped(credit):
             return "timed_out"
         result = self._reaped.get(credit.process.id)
-        if result is not None and result.signal_errno == errno.ESRCH:
+        if result is not None and result.signal_errno == errno.ESRCH and credit.process.id not in self.signalled:
             return "already_gone"
         return "killed" if credit.kill_us is not None else "exited"
 
@@ -225,6 +245,7 @@ class Executor:
         if pidfd is not None:
             os.close(pidfd)
         self._reaped.pop(process_id, None)
+        self.signalled.discard(process_id)
 
 
 def _with_result(state: EngineState, result: ReapResult) -> EngineState:

@@ -22,6 +22,7 @@ from queue import SimpleQueue
 
 from oomd.kernel.files import KernelFormatError
 from oomd.kernel.process import decode_name, parse_stat, parse_status, read_pid_file, read_thread_status
+from oomd.kernel.sched import be_prompt
 from oomd.kernel.trace_pipe import TRACE_SIGNAL_IGNORED, parse_trace_pipe
 from oomd.kill.warrant import GONE, Refused
 from oomd.model.ruleset import ALWAYS
@@ -181,6 +182,7 @@ class ExitHastener:
         }
 
     def _run(self) -> None:
+        be_prompt()
         while (batch := self._batches.get()) is not None:
             time.sleep(GRACE_S)  # this thread's own time
             begin = time.monotonic()

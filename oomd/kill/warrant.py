@@ -28,6 +28,11 @@ class GateError(Exception):
 class Refused(Exception):  # noqa: N818 - a verdict, not a fault
     """This process may not be touched; the message says why."""
 
+    def __init__(self, why: str, who: ProcessId | None = None) -> None:
+        """``who``: which of several, where more than one was to be taken."""
+        super().__init__(why)
+        self.who = who
+
 
 class Gate:
     """Proves identity and scope against the real procfs of our own PID namespace, whatever tree the readers look at."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oomd.model.snapshot import MemoryStatus, Process, ProcessId
+from oomd.model.snapshot import Cgroup, MemoryStatus, Process, ProcessId
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,12 @@ class Evidence:
     """Bytes for amounts, a fraction for shares; None when it could not be told."""
     limit: float | None = None
     window_us: int | None = None
+    cgroups: tuple[str, ...] = ()
+    """The cgroups for which it holds; empty where it looks at the machine."""
+    after_credit: bool = False
+    """Whether what kills under way will give back is counted in (or their stall left out): only then may it ask for
+    another victim while one is dying.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +49,38 @@ class Candidate:
     measured: str
     """Where ``freeable_bytes`` comes from: ``private`` (smaps_rollup) or ``size`` (RssAnon + VmSwap)."""
     preference: str
-    """``prefer``, ``normal`` or ``avoid``."""
+    """``prefer``, ``normal``, ``avoid`` or ``omit`` (a mark that is relaxed as the last resort)."""
     score: int
+    because: str = ""
+    """Which match, mark or class made it preferred, avoided or omitted, in words."""
+    standing: int = 0
+    """Among candidates of the same preference lower ones go first, whatever their score (Kubernetes' classes)."""
+    kind: str = "process"
+    """What is taken as one: ``process``, ``group``, ``session`` or ``cgroup``. ``process`` is then the largest member.
+    """
+    name: str = ""
+    """The cgroup's path, the number of the group or session; empty for a process."""
+    members: tuple[Process, ...] = ()
+    """All that die with it, largest first; empty for a process."""
+    part_of: str = ""
+    """What it dies with (``cgroup /a``), where it is one of several that die as one."""
+    cgroup: Cgroup | None = None
+    """The cgroup that it is, or (with ``process``) lies in, where cgroups were looked at."""
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """Everybody who dies."""
+        return self.members or (self.process,)
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A process that may not be killed, and why."""
+    """A process (or what holds it: a group, session or cgroup) that may not be killed, and why."""
 
     process: Process
     why: str
+    kind: str = "process"
+    name: str = ""
 
 
 NO_ACTION = "none"
@@ -125,6 +153,8 @@ class Credit:
     lowest_swap_bytes: int = 0
     returned_bytes: int = 0
     returned_swap_bytes: int = 0
+    part_of: str = ""
+    """What it dies with, where it is one of several."""
     progress_bytes: int = 0
     """What had come back when the deadline was last put off."""
 

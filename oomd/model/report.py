@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 VERSION = 1
 TOP = 10
 """How many ranked candidates a report names."""
+MOST_PIDS = 100
+"""How many of those that die as one a report names, largest first."""
 MOST_REJECTED = 20
 """How many rejected processes a report names, largest first: a datagram has an end."""
 
@@ -61,6 +63,7 @@ def plain_detection(detection: Detection) -> Plain:
                 "value": evidence.value,
                 "limit": evidence.limit,
                 "window_us": evidence.window_us,
+                "cgroups": list(evidence.cgroups[:TOP]),
             }
             for evidence in detection.evidence
         ],
@@ -72,6 +75,7 @@ def plain_candidate(candidate: Candidate) -> Plain:
     process = candidate.process
     return {
         **_plain_process(process),
+        **_plain_kind(candidate.kind, candidate.name),
         "score": candidate.score,
         "freeable_bytes": candidate.freeable_bytes,
         "measured": candidate.measured,
@@ -81,12 +85,13 @@ def plain_candidate(candidate: Candidate) -> Plain:
         "oom_score_adj": process.oom_score_adj,
         "uid": process.uid,
         "preference": candidate.preference,
+        "because": candidate.because,
     }
 
 
 def plain_rejection(rejection: Rejection) -> Plain:
     """A process that may not be killed, and why."""
-    return {**_plain_process(rejection.process), "why": rejection.why}
+    return {**_plain_process(rejection.process), **_plain_kind(rejection.kind, rejection.name), "why": rejection.why}
 
 
 def plain_decision(decision: Decision) -> Plain:
@@ -101,8 +106,11 @@ def plain_decision(decision: Decision) -> Plain:
             "action": decision.action,
             "ruleset": decision.ruleset or None,
             "reason": decision.reason,
-            "target": None if target is None else {"kind": "process", **_plain_process(target.process)},
-            "pids": [] if target is None else [target.process.id.pid],
+            "target": None
+            if target is None
+            else {"kind": target.kind, **_plain_process(target.process), **_plain_kind(target.kind, target.name)},
+            "pids": [] if target is None else [process.id.pid for process in target.processes[:MOST_PIDS]],
+            "processes": 0 if target is None else len(target.processes),
         },
         "ranking": [plain_candidate(candidate) for candidate in decision.ranking[:TOP]],
         "rejected": [plain_rejection(rejection) for rejection in rejected[:MOST_REJECTED]],
@@ -128,6 +136,15 @@ def plain_outcome(outcome: KillOutcome) -> Plain:
         "hindrances": list(outcome.hindrances),
         "lifted": list(outcome.lifted),
     }
+
+
+def _plain_kind(kind: str, name: str) -> Plain:
+    """What is taken as one, where it is more than a process: then pid and name are those of its largest member, and
+    ``cgroup`` is the cgroup that dies.
+    """
+    if kind == "process":
+        return {}
+    return {"kind": kind, "name": name, **({"cgroup": name} if kind == "cgroup" else {})}
 
 
 def plain_hastened(process: Process, result: ReapResult, hindrances: tuple[str, ...], lifted: tuple[str, ...]) -> Plain:

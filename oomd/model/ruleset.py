@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from oomd.model.decision import Candidate, Credit, Evidence
-from oomd.model.snapshot import MemoryStatus, ProcessId, Snapshot
+from oomd.model.matching import Match
+from oomd.model.snapshot import Cgroup, MemoryStatus, ProcessId, Snapshot
 from oomd.model.units import SECOND_US
 
 TYPE_CHECKING = False  # spelled so instead of imported: `typing` costs the killer 0.7 MiB
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
         def window_us(self) -> int:
             """How much history it looks at; 0 for none."""
 
+        @property
+        def wants(self) -> Wants:
+            """What it looks at besides the figures of every tick."""
+
         def detect(self, view: View, *, firing: bool) -> Evidence:
             """Whether it holds. ``firing`` says that its ruleset held at the last tick: hysteresis may let go a little
             later.
@@ -38,6 +43,20 @@ if TYPE_CHECKING:
         def name(self) -> str:
             """Its key in the configuration."""
 
+        @property
+        def by_size(self) -> bool:
+            """Whether no score is above the candidate's size: then the growth bound of the process table proves that
+            nobody unread stands before the first. Else everybody is read.
+            """
+
+        @property
+        def window_us(self) -> int:
+            """How far back it looks at cgroups; 0 for not at all."""
+
+        @property
+        def wants(self) -> Wants:
+            """What it looks at of cgroups besides what every choice among cgroups reads."""
+
         def rank(self, candidates: tuple[Candidate, ...], snapshot: Snapshot) -> tuple[Candidate, ...]:
             """The same candidates with their scores, best victim first."""
 
@@ -46,12 +65,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class PressureSample:
-    """The memory pressure counters at one instant, microseconds of stall since boot."""
+class Wants:
+    """What a rule looks at besides the few figures of every tick: only what some rule wants is read."""
+
+    details: frozenset[str] = frozenset()
+    """Fields of :class:`oomd.model.snapshot.Details`."""
+    cgroups: tuple[str, ...] = ()
+    """Patterns of cgroups (``/system.slice/*``)."""
+    files: frozenset[str] = frozenset()
+    """Files of theirs (``memory.pressure``)."""
+
+
+NOTHING = Wants()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look at the machine, kept so that rates and windows can be told."""
 
     time_us: int
-    some_us: int
-    full_us: int
+    some_us: int | None
+    """Memory stall since boot, microseconds; None where PSI is off."""
+    full_us: int | None
+    status: MemoryStatus | None = None
+    cgroups: tuple[Cgroup, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +112,43 @@ class FileBlame:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What detectors see: the status, what counts as available after credit, and the recent pressure."""
+    """What detectors see: the status, what counts as available after credit, and the recent past."""
 
     status: MemoryStatus
     available_bytes: int
     swap_free_bytes: int
-    history: tuple[PressureSample, ...] = ()
-    """Oldest first, the present one last; empty where PSI is off. It begins anew after every kill, so that old stall is
-    not counted twice.
+    history: tuple[Sample, ...] = ()
+    """Oldest first, the present one last; empty where no rule has a window. It begins anew after every kill, so that
+    old stall is not counted twice.
     """
+    cgroups: tuple[Cgroup, ...] = ()
+    """Those that any rule wants, as they are now."""
+
+
+PROCESS = "process"
+GROUP = "group"
+SESSION = "session"
+CGROUP = "cgroup"
+PROCESS_IN = "process_in"
+LEVELS = (PROCESS, GROUP, SESSION, CGROUP, PROCESS_IN)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """``choose:`` of a ruleset: among whom, and what is taken as one."""
+
+    level: str = PROCESS
+    """``process``; ``group`` (process group) or ``session`` as one; ``cgroup`` as one; ``process_in``: one process of
+    the cgroup that is chosen.
+    """
+    among: tuple[str, ...] = ()
+    """``from:``, patterns of cgroups; empty for everybody in scope (with ``cgroup`` and ``process_in``: all cgroups at
+    the top).
+    """
+    recursive: bool = False
+    """Go down: the worst child of the worst cgroup, down to a leaf or to memory.oom.group=1."""
+    most: int = 64
+    """How many processes one action may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +161,7 @@ class Ruleset:
     critical: tuple[tuple[Detector, ...], ...] = ()
     """The level at which there is no time to ask (SIGKILL at once, also for victims that were asked)."""
     policy: Policy | None = None
+    choice: Choice = Choice()
     for_us: int = 0
     """How long the alarm must hold before anything is done; the critical level never waits."""
     grace_us: int = 5 * SECOND_US
@@ -107,10 +173,24 @@ class Ruleset:
 @dataclass(frozen=True, slots=True)
 class Names:
     """Processes by their name (``comm``): shell-style patterns, where ``*``, ``?`` and ``[…]`` work, compared on the
-    kernel's 15 bytes.
+    kernel's 15 bytes; and processes by other conditions.
     """
 
     patterns: tuple[str, ...] = ()
+    matches: tuple[Match, ...] = ()
+    embedded: tuple[str, ...] = ()
+    """Those of the patterns that came with oomd, not from the operator: they count only for trusted processes."""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The patterns that the operator wrote."""
+        if not self.embedded:
+            return self.patterns
+        return tuple(pattern for pattern in self.patterns if pattern not in self.embedded)
+
+
+NEVER = "never"
+LAST_RESORT = "last_resort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +200,8 @@ class Preferences:
     protect: Names = Names()
     prefer: Names = Names()
     avoid: Names = Names()
+    omit: str = NEVER
+    """What cgroups with the mark ``omit`` are taken for: ``never``, or ``last_resort`` when nobody else is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +211,10 @@ class RulesetState:
     since_us: int | None = None
     critical_since_us: int | None = None
     paused_until_us: int = 0
+    cgroups_since_us: tuple[tuple[int, str, int], ...] = ()
+    """For detectors that look at cgroups: which detector (its place), which cgroup, since when it holds there without
+    a break. One cgroup's time is never counted for another.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +230,7 @@ class EngineState:
     """All that the engine remembers between ticks; bounded."""
 
     rulesets: tuple[RulesetState, ...] = ()
-    history: tuple[PressureSample, ...] = ()
+    history: tuple[Sample, ...] = ()
     trail: tuple[MemorySample, ...] = ()
     """How memory came to be short, oldest first: :mod:`oomd.engine.blame`."""
     blame: FileBlame | None = None

@@ -38,6 +38,86 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class PressureLine:
+    """One line of a pressure file: averages as fractions of 1 (0.05 for ``5.00``), the total in microseconds since
+    boot (or since the cgroup was made).
+    """
+
+    avg10: float
+    avg60: float
+    avg300: float
+    total_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """``some``: at least one task stalled; ``full``: every task that was not idle did. Kernels before 5.13 have no
+    ``full`` for cpu.
+    """
+
+    some: PressureLine
+    full: PressureLine | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Events of /proc/vmstat since boot that some rules ask for, in pages or times; proc_vmstat(5)."""
+
+    pgscan: int
+    pgscan_direct: int
+    allocstall: int
+    """Direct reclaims: a task that wanted memory had to look for it itself."""
+    pswpin: int
+    pswpout: int
+    refault_anon: int
+    refault_file: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watermarks:
+    """How far the fullest-handed zone stands above its watermarks (/proc/zoneinfo), lowmem reserve included; bytes,
+    negative where every zone is below.
+    """
+
+    min_bytes: int
+    low_bytes: int
+    high_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Zram:
+    """All zram devices together (mm_stat), bytes."""
+
+    original_bytes: int
+    """What was swapped out to them."""
+    compressed_bytes: int
+    used_bytes: int
+    """What they take of the memory."""
+    same_bytes: int
+    """Pages of one value, which take nothing."""
+    huge_bytes: int
+    """Pages that do not compress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What the machine shows only when a configured rule asks for it; None for what nobody asked for or is absent."""
+
+    counters: Counters | None = None
+    watermarks: Watermarks | None = None
+    zram: Zram | None = None
+    memory_pressure: Pressure | None = None
+    io_pressure: Pressure | None = None
+    cpu_pressure: Pressure | None = None
+    tasks: int | None = None
+    """Processes and threads, the kernel's among them."""
+    page_bytes: int = 4096
+
+
+NO_DETAILS = Details()
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryStatus:
     """meminfo, memory pressure and counters at one instant; read at every tick. Bytes and microseconds.
 
@@ -67,6 +147,12 @@ class MemoryStatus:
     arc_bytes: int = 0
     """What ZFS could give back: the size of its cache above its minimum."""
     budget: Budget | None = None
+    file_bytes: int = 0
+    """Active(file) + Inactive(file): page cache on the kernel's lists."""
+    commit_limit_bytes: int = 0
+    committed_bytes: int = 0
+    """Committed_AS: what was promised to processes, used or not."""
+    details: Details = NO_DETAILS
 
     @property
     def available_bytes(self) -> int:
@@ -88,6 +174,10 @@ class MemoryStatus:
     def has_swap(self) -> bool:
         """Whether swap delays the end; a budget counts swap as usage, so there it never does."""
         return self.budget is None and self.swap_total_bytes > 0
+
+
+HORIZONS_US = (2_000_000, 8_000_000, 32_000_000, 128_000_000)
+"""How far back the growth of processes is told: the fast leak shows in the first, the slow one in the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +215,22 @@ class Process:
     """
     private_age_us: int = 0
     """How long ago smaps_rollup was read; only with ``private_bytes``."""
+    cmdline: str | None = None
+    """Its command line, spaces between the words; None when not read."""
+    exe: str | None = None
+    """The path of its executable; None when not read."""
+    marks: tuple[tuple[str, str], ...] = ()
+    """The marks of its cgroup (``user.oomd_avoid`` …), by name, with their text."""
+    cgroup_uid: int | None = None
+    """The owner of its cgroup's directory; None when not read."""
+    rss_file_bytes: int = 0
+    page_tables_bytes: int = 0
+    pgrp: int = 0
+    session: int = 0
+    grown: tuple[int, ...] = ()
+    """By how many bytes its size rose over each of :data:`HORIZONS_US` (over what is known, where that is less; below
+    zero where it fell); empty where it was not looked at before.
+    """
 
     @property
     def size_bytes(self) -> int:
@@ -151,6 +257,82 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceIo:
+    """One device's line of io.stat: bytes and operations since the cgroup was made."""
+
+    device: str
+    """``MAJ:MIN``."""
+    read_bytes: int = 0
+    written_bytes: int = 0
+    reads: int = 0
+    writes: int = 0
+    discarded_bytes: int = 0
+    discards: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroup:
+    """One cgroup of version 2 as its files show it (Documentation/admin-guide/cgroup-v2.rst); bytes, events, and
+    microseconds of stall, all with what lies below counted in. None: not readable, or not there (the root has few
+    files).
+    """
+
+    path: str
+    """From the root of the hierarchy: ``/`` or ``/user.slice/…``; undecodable bytes as ``\\xNN``."""
+    inode: int = 0
+    """Of its directory: a cgroup made anew under the same path is another one."""
+    time_us: int = 0
+    """When it was read (CLOCK_MONOTONIC)."""
+    owner_uid: int = 0
+    """Of its directory: whoever it was delegated to."""
+    populated: bool = True
+    """Whether a live process is in it or below."""
+    oom_group: bool = False
+    """memory.oom.group: it is one whole, killed together or not at all."""
+    xattrs: tuple[tuple[str, str], ...] = ()
+    """The marks of oomd and systemd-oomd that it bears (``user.oomd_avoid`` …), by name, with their text."""
+    current_bytes: int | None = None
+    swap_bytes: int | None = None
+    min_bytes: int = 0
+    low_bytes: int = 0
+    high_bytes: int | None = None
+    """None: no limit."""
+    max_bytes: int | None = None
+    """None: no limit."""
+    swap_max_bytes: int | None = None
+    """None: no limit."""
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    shmem_bytes: int | None = None
+    active_anon_bytes: int | None = None
+    inactive_anon_bytes: int | None = None
+    active_file_bytes: int | None = None
+    inactive_file_bytes: int | None = None
+    pgscan: int | None = None
+    """Pages scanned for reclaim."""
+    refault_anon: int | None = None
+    """Pages that were taken and wanted back soon after."""
+    refault_file: int | None = None
+    memory_pressure: Pressure | None = None
+    io_pressure: Pressure | None = None
+    cpu_pressure: Pressure | None = None
+    dying_descendants: int | None = None
+    """Cgroups below that were removed and still hold memory."""
+    pids: int | None = None
+    """pids.current: tasks in it and below."""
+    io: tuple[DeviceIo, ...] | None = None
+
+    @property
+    def parent(self) -> str:
+        """The path of its parent; empty for the root."""
+        return "" if self.path == "/" else self.path.rpartition("/")[0] or "/"
+
+    def holds(self, path: str) -> bool:
+        """Whether this path is the cgroup itself or lies below it."""
+        return path == self.path or path.startswith(self.path.rstrip("/") + "/")
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that a decision looks at: the status and the processes worth looking at."""
 
@@ -160,6 +342,12 @@ class Snapshot:
     """oomd's own processes and their ancestors."""
     tree_roots: frozenset[int] = frozenset()
     """Roots of tree scopes: taken last."""
+    own_uid: int = 0
+    """oomd's own effective user."""
     complete: bool = True
     """False when only the leaders were re-read under the growth bound, which proves that nobody else could be chosen.
     """
+    cgroups: tuple[Cgroup, ...] = ()
+    """The cgroups that the rules ask for, by path; empty where none does."""
+    earlier: tuple[Cgroup, ...] = ()
+    """The same as they were some seconds ago, where they were looked at then: what rates are told from."""

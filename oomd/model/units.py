@@ -36,6 +36,21 @@ _DURATIONS = {
 }
 
 
+Count = int
+"""A plain number of things; aliases name the kind of an option to the configuration's loader (config/schema.py)."""
+Rate = int
+"""Bytes per second."""
+Share = float
+"""A fraction of a whole, at most 1."""
+Percent = float
+"""A fraction that may exceed 1."""
+Ratio = float
+Subject = str
+"""``machine``, or one or more patterns of cgroups with commas between them."""
+CgroupGlob = str
+"""One or more patterns of cgroups, with commas between them."""
+
+
 class UnitError(ValueError):
     """The text is not a value of the wanted unit; the message says what would be."""
 
@@ -78,6 +93,51 @@ def parse_share(text: str) -> float:
     if number > 100 * divisor:
         raise UnitError(f"{text!r} is above 100%")
     return number / (100 * divisor)
+
+
+def parse_percent(text: str) -> float:
+    """The fraction of ``150%``: 1.5. At most 10000 %."""
+    number, divisor, unit = _split(text)
+    if unit != "%":
+        raise UnitError(f"{text!r} is no percentage: it looks like 150%")
+    if number > 10_000 * divisor:
+        raise UnitError(f"{text!r} is above 10000%")
+    return number / (100 * divisor)
+
+
+def parse_ratio(text: str) -> float:
+    """``1.25``: how many times."""
+    number, divisor, unit = _split(text)
+    if unit:
+        raise UnitError(f"{text!r} is no plain number")
+    return number / divisor
+
+
+def parse_count(text: str) -> int:
+    """``500``: a whole number of things."""
+    number, divisor, unit = _split(text)
+    if unit or divisor != 1:
+        raise UnitError(f"{text!r} is no whole number")
+    return number
+
+
+def parse_rate(text: str) -> int:
+    """Bytes per second of ``10MiB/s``; ``/s`` may be left out."""
+    return parse_size(text.strip().removesuffix("/s"))
+
+
+def parse_cgroup_globs(text: str) -> str:
+    """Patterns of cgroups: ``/system.slice/*``, several with commas; each begins at the root."""
+    patterns = [pattern.strip() for pattern in text.split(",")]
+    for pattern in patterns:
+        if not pattern.startswith("/") or {".", ".."} & set(pattern.split("/")) or not pattern.isprintable():
+            raise UnitError(f"{pattern!r} is no cgroup: it looks like /system.slice/*")
+    return ",".join(patterns)
+
+
+def parse_subject(text: str) -> str:
+    """``machine``, or patterns of cgroups."""
+    return text if text == "machine" else parse_cgroup_globs(text)
 
 
 def parse_duration(text: str) -> int:

@@ -41,6 +41,12 @@ REFRESH_US = 5_000_000
 BUDGET_REFRESH_US = 1_000_000
 """The same where the sum of all is what counts."""
 
+LOOK_US = 1_000_000
+"""How often the leaders are looked at while memory is short, for the sake of their growth alone."""
+
+WORTH_BYTES = 1 << 20
+"""Below this nobody's growth matters."""
+
 OVERHEAD = 20
 """Scanning takes at most one part in so many of the time while memory is short."""
 
@@ -68,6 +74,8 @@ class ProcessTable:
         self._guard = guard
         self.own_pids = own_pids
         """oomd's own processes and their ancestors, never taken."""
+        self.own_uid = 0
+        """Whose processes the embedded names protect, besides root's."""
         self.last_pids: frozenset[int] = frozenset(guard.roots)
         """Taken last."""
         self._vmstat = vmstat
@@ -83,6 +91,7 @@ class ProcessTable:
         self._base: Vmstat | None = None
         self._last_pid = 0
         self._scanned_us: int | None = None
+        self._looked_us = 0
         self._scan_cost_us = 0
         self._explained_bytes = 0
 
@@ -115,8 +124,9 @@ class ProcessTable:
         if known:
             for pid in self._rows.keys() - known.keys():
                 note_fork(self._rows[pid], self._rows.get(self._rows[pid].ppid))
-        self._choose_leaders()
+        self._choose_leaders(self._scanned_us)
         self._scanned_us = begin_us
+        self._note_sizes(begin_us)
         self._explained_bytes = 0
         self._scan_cost_us = clock_us() - begin_us
 
@@ -133,6 +143,10 @@ class ProcessTable:
             or self.rest_bound_bytes() > (best + self._rest_bytes) // 2
         )
 
+    def wants_look(self, now_us: int) -> bool:
+        """Whether the leaders' sizes are worth another place in their past."""
+        return now_us - self._looked_us >= LOOK_US
+
     def look(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
         """Bring the leaders up to date and find newcomers; a full scan where there was none or too much is new."""
         if self._scanned_us is None or not self._find_newcomers():
@@ -146,6 +160,13 @@ class ProcessTable:
                 self.forget(row.pid)
         self._explained_bytes = explained
         self._leaders.sort(key=_by_size)
+        self._note_sizes(clock_us())
+
+    def _note_sizes(self, now_us: int) -> None:
+        """Remember the leaders' sizes: who grew is asked when memory is short."""
+        self._looked_us = now_us
+        for row in self._leaders:
+            row.note_size(now_us)
 
     def rest_bound_bytes(self) -> int:
         """The most that any process other than the leaders can own by now; infinite (the largest int) where that cannot
@@ -173,13 +194,17 @@ class ProcessTable:
         """The leaders (or everybody) as values."""
         rows = sorted(self._rows.values(), key=_by_size) if everybody else self._leaders
         for row in rows if everybody else ():
-            if not row.exact and not row.is_kernel_thread:
+            if row.is_kernel_thread:
+                continue
+            if not row.exact:
                 row.read_status(self._proc_fd)
+            if not row.detailed:
                 row.read_details(self._proc_fd)
         return Snapshot(
             status=status,
             processes=tuple(row.value(now_us) for row in rows),
             own_pids=self.own_pids,
+            own_uid=self.own_uid,
             tree_roots=self.last_pids,
             complete=everybody,
         )
@@ -234,17 +259,13 @@ class ProcessTable:
                 exact.sort(reverse=True)
                 del exact[LEADERS:]
 
-    def _choose_leaders(self) -> None:
+    def _choose_leaders(self, before_us: int | None) -> None:
+        """``before_us``: when the scan before this one was made."""
         former = self._leaders
         if not self._guard.scope.is_machine:
             for row in self._rows.values():
                 row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid if row.exact else None)
-        able = []
-        for row in sorted(self._rows.values(), key=_by_size):
-            row.base_size_bytes = row.size_bytes
-            if row.is_kernel_thread or row.size_bytes == 0:
-                continue
-            able.append(row)
+        able = self._able(before_us)
         self._leaders, self._rest_bytes = [], 0
         for row in able:
             if len(self._leaders) >= LEADERS:
@@ -258,6 +279,17 @@ class ProcessTable:
         for row in former:
             if row not in self._leaders:
                 row.drop()
+
+    def _able(self, before_us: int | None) -> list[Row]:
+        """Every process that owns memory, largest first, with its size as the base of its growth from now on."""
+        able = []
+        for row in sorted(self._rows.values(), key=_by_size):
+            before_bytes, row.base_size_bytes = row.base_size_bytes, row.size_bytes
+            if before_us is not None and not row.history and row.size_bytes >= WORTH_BYTES:
+                row.history.append((before_us, before_bytes))  # 0 for those that are new: all that they have has grown
+            if not row.is_kernel_thread and row.size_bytes:
+                able.append(row)
+        return able
 
     def _find_newcomers(self) -> bool:
         """Rows for pids handed out since the last look. False when there are too many, or the counter wrapped: scan
@@ -283,6 +315,7 @@ class ProcessTable:
         row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
         note_fork(row, self._rows.get(row.ppid))
         self._rows[row.pid] = row
+        row.history.append((self._looked_us, 0))
         if not row.out_of_scope and row.pid not in self.own_pids and row.size_bytes:
             row.base_size_bytes = row.size_bytes  # a fork gives a size without allocating: only later growth explains
             self._leaders.append(row)

@@ -13,7 +13,8 @@ from oomd.kernel.process import (
     read_pid_file,
     read_thread_status,
 )
-from oomd.model.snapshot import PF_KTHREAD, Process, ProcessId
+from oomd.model.history import thin
+from oomd.model.snapshot import HORIZONS_US, PF_KTHREAD, Process, ProcessId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +26,28 @@ half written
 (KernelFormatError). None of it may spoil a search: that process is skipped.
 """
 
+HISTORY_FINE_US = 200_000
+"""Sizes closer together than this are not worth two places."""
+HISTORY_PARTS = 4
+"""How finely the past is remembered: places no nearer to each other than a quarter of their age."""
+
 PRIVATE_MAX_AGE_US = 30_000_000
 """A measurement of private memory older than this says nothing about now."""
+
+
+_FROM_STAT = (
+    "_name",
+    "comm",
+    "ppid",
+    "state",
+    "flags",
+    "threads",
+    "nice",
+    "policy",
+    "pgrp",
+    "session",
+    "rss_bytes",
+)
 
 
 class Row:
@@ -37,20 +58,31 @@ class Row:
         "anon_bytes",
         "base_size_bytes",
         "cgroup",
+        "cgroup_uid",
+        "cmdline",
         "comm",
+        "detailed",
         "exact",
+        "exe",
+        "file_bytes",
         "flags",
+        "history",
         "kill_pending",
+        "marks",
         "measured_private_bytes",
         "measured_size_bytes",
         "measured_us",
         "nice",
         "oom_score_adj",
         "out_of_scope",
+        "page_tables_bytes",
+        "pgrp",
         "pid",
         "policy",
         "ppid",
+        "read_as",
         "rss_bytes",
+        "session",
         "shared_guess_bytes",
         "shmem_bytes",
         "start_ticks",
@@ -71,6 +103,10 @@ class Row:
         self.anon_bytes = 0
         self.shmem_bytes = 0
         self.swap_bytes = 0
+        self.file_bytes = 0
+        self.page_tables_bytes = 0
+        self.history: list[tuple[int, int]] = []
+        """When it was looked at, and its size then; oldest first, thinned with age. Leaders only."""
         self.kill_pending = False
         self.exact = False
         """Whether status was read; until then ``rss_bytes`` is the upper bound of its anonymous memory."""
@@ -79,6 +115,14 @@ class Row:
         self.oom_score_adj = 0
         self.cgroup = ""
         self.out_of_scope = ""
+        self.cmdline: str | None = None
+        self.exe: str | None = None
+        self.read_as: str | None = None
+        """Under which name those two were read; None when they were not."""
+        self.marks: tuple[tuple[str, str], ...] = ()
+        self.cgroup_uid: int | None = None
+        self.detailed = False
+        """Whether oom_score_adj and the cgroup were read."""
         self.stat_fd = -1
         self.status_fd = -1
         self.measured_us: int | None = None
@@ -121,11 +165,13 @@ class Row:
         self.threads = stat.num_threads
         self.nice = stat.nice
         self.policy = stat.policy
+        self.pgrp = stat.pgrp
+        self.session = stat.session
         self.rss_bytes = stat.rss_pages * page_bytes
 
     def update_from(self, fresh: Row) -> None:
         """Take over what another reading of stat made of the same process; its size is to be read again."""
-        for name in ("_name", "comm", "ppid", "state", "flags", "threads", "nice", "policy", "rss_bytes"):
+        for name in _FROM_STAT:
             setattr(self, name, getattr(fresh, name))
         self.exact = False
 
@@ -135,6 +181,8 @@ class Row:
         self.anon_bytes = status.rss_anon_bytes
         self.shmem_bytes = status.rss_shmem_bytes
         self.swap_bytes = status.swap_bytes
+        self.file_bytes = status.rss_file_bytes
+        self.page_tables_bytes = status.page_tables_bytes
         self.kill_pending = status.kill_pending
         self.exact = True
         if status.name != self._name and not self.has_dead_leader:  # else it is a thread's name
@@ -178,6 +226,7 @@ class Row:
 
     def read_details(self, proc_fd: int) -> None:
         """What only leaders need: oom_score_adj and the cgroup."""
+        self.detailed = True
         try:
             data = read_pid_file(proc_fd, self.pid, "oom_score_adj")
             if data:
@@ -215,12 +264,33 @@ class Row:
         self.measured_private_bytes = rollup.private_bytes
         self.shared_guess_bytes = 0
 
+    def told(self, cmdline: str, exe: str) -> None:
+        """Take the command line and the executable."""
+        self.cmdline, self.exe, self.read_as = cmdline, exe, self.comm
+
     def private_estimate_bytes(self) -> int:
         """What only it holds: as measured and grown since, or its size without what a fork made it share."""
         if self.measured_us is None:
             return max(0, self.size_bytes - self.shared_guess_bytes)
         grown = self.anon_bytes + self.swap_bytes - self.measured_size_bytes
         return max(0, min(self.size_bytes, self.measured_private_bytes + grown))
+
+    def note_size(self, now_us: int) -> None:
+        """Remember its size now, so that growth can be told later."""
+        if self.history and now_us - self.history[-1][0] < HISTORY_FINE_US:
+            return
+        self.history.append((now_us, self.size_bytes))
+        thin(self.history, lambda sample: sample[0], HISTORY_FINE_US, HISTORY_PARTS, HORIZONS_US[-1])
+
+    def grown(self, now_us: int) -> tuple[int, ...]:
+        """By how much it grew over each horizon; nothing where it was looked at for the first time just now."""
+        if not self.history or now_us - self.history[0][0] < HISTORY_FINE_US:
+            return ()
+        sizes = []
+        for horizon in HORIZONS_US:
+            past = next((size for time, size in reversed(self.history) if now_us - time >= horizon), self.history[0][1])
+            sizes.append(self.size_bytes - past)
+        return tuple(sizes)
 
     def value(self, now_us: int) -> Process:
         """The row as a plain value."""
@@ -248,6 +318,15 @@ class Row:
             out_of_scope=self.out_of_scope,
             private_bytes=private,
             private_age_us=age,
+            cmdline=self.cmdline,
+            exe=self.exe,
+            marks=self.marks,
+            cgroup_uid=self.cgroup_uid,
+            rss_file_bytes=self.file_bytes,
+            page_tables_bytes=self.page_tables_bytes,
+            pgrp=self.pgrp,
+            session=self.session,
+            grown=self.grown(now_us),
         )
 
 

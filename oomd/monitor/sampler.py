@@ -7,18 +7,31 @@ from oomd.kernel.files import KernelFile
 from oomd.kernel.meminfo import parse_meminfo
 from oomd.kernel.psi import parse_totals
 from oomd.kernel.zoneinfo import parse_pcp_pages
-from oomd.model.snapshot import MemoryStatus
+from oomd.model.snapshot import NO_DETAILS, MemoryStatus
+from oomd.monitor.details import DetailReader
 
 
 class Sampler:
     """Reads :class:`MemoryStatus`. Needs meminfo; lives without pressure (PSI off), zoneinfo and ZFS."""
 
-    def __init__(self, proc_dir: str, page_bytes: int) -> None:
+    def __init__(self, proc_dir: str, page_bytes: int, details: frozenset[str] = frozenset()) -> None:
+        """``details``: fields of :class:`oomd.model.snapshot.Details` that a rule wants; they cost further files at
+        every tick.
+        """
+        self._proc_dir = proc_dir
+        self._details: DetailReader | None = None
         self._meminfo = KernelFile(f"{proc_dir}/meminfo", single_record=True)
         self._pressure = _optional(f"{proc_dir}/pressure/memory", single_record=True)
         self._zoneinfo = _optional(f"{proc_dir}/zoneinfo")
         self._arcstats = _optional(f"{proc_dir}/spl/kstat/zfs/arcstats")
         self._page_bytes = page_bytes
+        self.want(details)
+
+    def want(self, details: frozenset[str]) -> None:
+        """Read these details from now on (after a reload, others than before)."""
+        if self._details is not None:
+            self._details.close()
+        self._details = DetailReader(self._proc_dir, self._page_bytes, details) if details else None
 
     @property
     def has_pressure(self) -> bool:
@@ -53,7 +66,17 @@ class Sampler:
             psi_full_us=full,
             pcp_bytes=pcp,
             arc_bytes=arc,
+            file_bytes=meminfo.active_file_bytes + meminfo.inactive_file_bytes,
+            commit_limit_bytes=meminfo.commit_limit_bytes,
+            committed_bytes=meminfo.committed_as_bytes,
+            details=NO_DETAILS if self._details is None else self._details.read(),
         )
+
+    def close(self) -> None:
+        """Close its files."""
+        for file in (self._meminfo, self._pressure, self._zoneinfo, self._arcstats):
+            if file is not None:
+                file.close()
 
 
 def _optional(path: str, *, single_record: bool = False) -> KernelFile | None:

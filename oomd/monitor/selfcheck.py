@@ -10,6 +10,7 @@ from oomd.kernel.features import Features, probe_features, read_capabilities
 from oomd.kernel.process import parse_stat, read_pid_file
 from oomd.kernel.swaps import parse_swaps
 from oomd.kernel.syscalls import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, mlockall
+from oomd.model.scope import Scope, ScopeError, parse_scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,20 +89,6 @@ def _be_realtime() -> bool:
     return True
 
 
-def raise_descriptor_limit() -> None:
-    """As many descriptors as may be had: kept leaders and the victims of one kill need some hundreds each, and a kill
-    that finds none left is a kill without a reap.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def own_capabilities(proc_fd: int) -> frozenset[str]:
-    """Our effective capabilities."""
-    return read_capabilities(read_pid_file(proc_fd, os.getpid(), "status") or b"\nCapEff:\t0\n")
-
-
 def own_and_ancestors(proc_fd: int) -> frozenset[int]:
     """Our pid and those of everything that started us, from procfs."""
     pids = set()
@@ -111,6 +98,33 @@ def own_and_ancestors(proc_fd: int) -> frozenset[int]:
         data = read_pid_file(proc_fd, pid, "stat", denied=b"")
         pid = parse_stat(data).ppid if data else 0
     return frozenset(pids)
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as may be had: kept leaders and the victims of one kill need some hundreds each, and a kill
+    that finds none left is a kill without a reap.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def narrowed_by_environment(scope: Scope) -> Scope:
+    """The scope within OOMD_SCOPE, which every test, demo and build of ours sets. Raises ScopeError naming the
+    variable.
+    """
+    text = os.environ.get("OOMD_SCOPE", "")
+    if not text:
+        return scope
+    try:
+        return scope.narrowed(parse_scope(text))
+    except ScopeError as error:
+        raise ScopeError(f"OOMD_SCOPE: {error}") from error
+
+
+def own_capabilities(proc_fd: int) -> frozenset[str]:
+    """Our effective capabilities."""
+    return read_capabilities(read_pid_file(proc_fd, os.getpid(), "status") or b"\nCapEff:\t0\n")
 
 
 def other_killers(rows: dict[int, Row], own_pids: frozenset[int]) -> list[str]:

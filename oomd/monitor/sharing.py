@@ -11,6 +11,7 @@ import threading
 import time
 from queue import Empty, SimpleQueue
 
+from oomd.kernel.sched import be_prompt
 from oomd.monitor.rows import Row, read_rollup
 
 TYPE_CHECKING = False
@@ -97,6 +98,7 @@ class SharingMeter:
         self._condemned[process_id] = None
 
     def _run(self) -> None:
+        be_prompt()
         while (process_id := self._asked.get()) is not None:
             begin_us = time.monotonic_ns() // 1000
             rollup = None

@@ -6,6 +6,8 @@ import os
 import select
 import signal
 
+from oomd.kernel.psi import open_trigger
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -36,6 +38,24 @@ class Waiter:
         """What became ready within ``timeout_us``, as (key, lost); lost says that the other end is gone."""
         events = self._epoll.poll(timeout_us / 1_000_000, 64)
         return [(self._keys[fd], bool(mask & LOST)) for fd, mask in events if fd in self._keys]
+
+
+def watch_pressure(waiter: Waiter, path: str, *, any_window: bool) -> tuple[bool, list[str]]:
+    """Wait for memory pressure too, by two triggers of the kernel (Documentation/accounting/psi.rst). Whether one was
+    taken, and what was not, in words. ``any_window``: without CAP_SYS_RESOURCE the kernel takes only windows of whole
+    multiples of 2 s.
+    """
+    window_us = 1_000_000 if any_window else 2_000_000
+    opened, problems = False, []
+    for kind, share in (("some", 10), ("full", 20)):
+        try:
+            fd = open_trigger(path, kind, window_us // share, window_us)
+        except OSError as error:
+            problems.append(f"{kind}: {error.strerror}")
+            continue
+        waiter.watch(fd, ("pressure", fd), PRESSURE)
+        opened = True
+    return opened, problems
 
 
 class SignalPipe:

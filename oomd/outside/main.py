@@ -21,6 +21,7 @@ from oomd.config.loader import load_config
 from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
 from oomd.outside.link import MOST_BYTES
+from oomd.outside.recorder import Recorder
 from oomd.outside.sinks import choose_sink
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ MOST_QUEUED = 256
 FLUSH_S = 2.0
 """How long the last events may take when the killer has ended."""
 QUIET_KINDS = frozenset({"start", "stop"})
+TAPE_KINDS = frozenset({"seen", "rules"})
+"""What only a recording is made of."""
 
 
 class Reporter:
@@ -104,7 +107,7 @@ def reload_answer(options: dict[str, Any]) -> Plain:
     return {"command": "reload_failed", "problems": [str(problem) for problem in sorted(loaded)]}
 
 
-def serve(link_fd: int, options: dict[str, Any], reporter: Reporter) -> None:
+def serve(link_fd: int, options: dict[str, Any], reporter: Reporter, recorder: Recorder | None = None) -> None:
     """Take events until the killer is gone."""
     while True:
         try:
@@ -116,6 +119,9 @@ def serve(link_fd: int, options: dict[str, Any], reporter: Reporter) -> None:
         event: Plain = marshal.loads(data)  # noqa: S302 - from the killer, over a socket pair that nobody else has
         if event["event"] == "reload_request":
             _answer(link_fd, reload_answer(options))
+        elif event["event"] in TAPE_KINDS:
+            if recorder is not None:
+                recorder.put(event)
         elif not (options["quiet"] and event["event"] in QUIET_KINDS):
             reporter.put(event)
 
@@ -140,7 +146,12 @@ def main() -> None:
     reporter = Reporter(sink)
     if remark:
         reporter.put(note(remark))
-    serve(options["link_fd"], options, reporter)
+    recorder = None
+    if options.get("record"):
+        recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
+    serve(options["link_fd"], options, reporter, recorder)
+    if recorder is not None:
+        recorder.finish()
     if options["trace_instance"]:
         remove_instance(options["instances_fd"], options["trace_instance"])
     reporter.finish()

@@ -52,12 +52,15 @@ def _describe_decision(event: Plain) -> list[str]:
     if target is None:
         return [f"#{event['id']} {decision['action']}: {decision['reason']}"]
     signal = "SIGTERM" if decision["action"] == "term" else "SIGKILL"
-    lines = [f"#{event['id']} {dry}{signal} to {target['comm']} ({target['pid']}): {decision['reason']}"]
+    who = _name(target)
+    if target["kind"] != "process":
+        who = f"{target['kind']} {target['name']} ({decision['processes']} processes, the largest {who})"
+    lines = [f"#{event['id']} {dry}{signal} to {who}: {decision['reason']}"]
     lines += [
-        f"next {place}: {_name(each)} {format_size(each['freeable_bytes'])}"
+        f"next {place}: {_name_of_set(each)} {format_size(each['freeable_bytes'])}"
         for place, each in enumerate(event["ranking"][1 : RANKED_SHOWN + 1], 2)
     ]
-    lines += [f"spared: {_name(each)} {each['why']}" for each in event["rejected"][:REJECTED_SHOWN]]
+    lines += [f"spared: {_name_of_set(each)} {each['why']}" for each in event["rejected"][:REJECTED_SHOWN]]
     return lines
 
 
@@ -126,6 +129,11 @@ def _describe_stop(event: Plain) -> list[str]:
 
 def _describe_other(event: Plain) -> list[str]:
     return [f"{event['event']}: {event.get('text', '')}"]
+
+
+def _name_of_set(event: Plain) -> str:
+    """A group, session or cgroup by what it is, a process by its name."""
+    return f"{event['kind']} {event['name']}" if "kind" in event else _name(event)
 
 
 def _name(event: Plain) -> str:

@@ -1,6 +1,23 @@
 """Policies: pure orders of candidates, best victim first."""
 
+from oomd.policies.culprit import Culprit
 from oomd.policies.freeable import Freeable
+from oomd.policies.growth_or_size import GrowthOrSize
+from oomd.policies.lmkd_order import LmkdOrder
+from oomd.policies.metrics import Cold, IoCost, OomScore, PgscanRate, PressureOrder, Resident, Swap, Youngest
 
-ALL = (Freeable,)
-"""Every policy, by the key ``name`` in the configuration."""
+ALL = (
+    Culprit,
+    Freeable,
+    Resident,
+    OomScore,
+    LmkdOrder,
+    Swap,
+    GrowthOrSize,
+    PressureOrder,
+    IoCost,
+    PgscanRate,
+    Youngest,
+    Cold,
+)
+"""Every policy, by the key ``name`` in the configuration; the first is the default."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from oomd.kernel.cgroup_levers import Lever, find_levers, parse_lever_mounts, read_members, read_value, write_value
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.process import read_pid_file
+from oomd.kernel.sched import NICEST, be_realtime
 from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread
 
 TYPE_CHECKING = False
@@ -37,7 +38,6 @@ LOOK_AGAIN_S = 0.05
 FRESH_S = 5.0
 LOOK_SELDOM_S = 1.0
 """And how often when the last victim was signalled that long ago: it may be stuck for good."""
-NICEST = -20
 RUNS_ANYWAY = (os.SCHED_FIFO, os.SCHED_RR, 6)
 """Classes that no CPU limit holds; 6 is SCHED_DEADLINE, which Python has no name for."""
 MOST_THREADS = 4096
@@ -255,15 +255,6 @@ def promote_thread(tid: int, *, escape: bool = False) -> list[str]:
     except OSError:
         return changed
     return changed
-
-
-def be_realtime(priority: int) -> bool:
-    """SCHED_FIFO for the calling thread, not inherited; whether it was permitted."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
-    except OSError:
-        return False
-    return True
 
 
 def _leave(lever: Lever, pid: int) -> str:

@@ -21,11 +21,12 @@ from queue import SimpleQueue
 
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.process import read_pid_file
+from oomd.kernel.sched import be_prompt, be_realtime
 from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.model.decision import ReapResult, Warrant
 from oomd.reap.dying import NO_LIMIT, try_reap_dying_process
 from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper
-from oomd.reap.hindrance import DROPPED, GO, Lift, Lifter, be_realtime
+from oomd.reap.hindrance import DROPPED, GO, Lift, Lifter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ PRIORITY = 12
 """Real-time priority; above the loop's, so that the loop's own next step never comes between signal and reap."""
 WORKERS = 4
 """Threads that kill and reap. process_mrelease may hang in the victim's mmap lock: the others go on."""
+REAP_NICE = -10
+"""Of a reap that has lasted that long: nine tenths of a CPU, while those who only need a little now and then get it."""
 MOST_REALTIME_S = 0.005
 """A reap that lasts longer goes on at normal priority: 4 GiB take 200 ms, in which nobody else would run on this CPU.
 """
@@ -155,6 +158,7 @@ class ReaperPool:
         return self._lifter.take(pid) if self._lifter is not None else ()
 
     def _run(self) -> None:
+        be_prompt(REAP_NICE)
         realtime = be_realtime(PRIORITY)
         if realtime:
             self.realtime = True

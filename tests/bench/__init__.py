@@ -1,1 +1,1 @@
-"""Measurements, side by side; run by hand or by make bench."""
+"""Tests of oomd/bench, the gates of ``make bench``, and measurements that are run by hand."""

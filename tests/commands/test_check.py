@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import psutil
@@ -72,6 +74,25 @@ def test_every_exit_is_said_and_tried(tmp_path: Path, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["every_exit"] == {"mode": "off", "lost": ""}
 
 
+def test_matches_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Conditions are said and shown with whom they hit; embedded names with whose processes they count for."""
+    path = tmp_path / "oomd.yaml"
+    mine = os.path.realpath(sys.executable)
+    path.write_text(f"protect: [default, {{exe: {mine}, cmdline: '*pytest*'}}]\nprefer: [{{unit: a, user: root}}]")
+    assert main(["check", "--config", str(path), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    words = f"executable {mine} and command line *pytest*"
+    hits = {hit["pattern"]: hit for hit in answer["patterns"]}
+    assert os.getpid() in hits[words]["pids"]
+    assert answer["preferences"][0].startswith(
+        f"never killed: {words}; root's processes and system services named init,"
+    )
+    assert answer["preferences"][1] == "killed first: unit a and user root"
+    assert answer["preferences"][3] == "killed never: cgroups of root's that are marked user.oomd_omit"
+    assert main(["check", "--config", str(path)]) == 0
+    assert "killed when nobody else is left: nobody" in capsys.readouterr().out
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
     """A recorded machine: 8 GiB, 300 MiB available, three processes."""
@@ -95,7 +116,7 @@ def test_explain_another_tree(machine: Path, capsys: pytest.CaptureFixture[str])
     assert [each["comm"] for each in answer["ranking"]] == ["leaker", "database"]
     assert {each["comm"]: each["why"] for each in answer["rejected"]} == {
         "init": "pid 1 is never killed",
-        "sshd": "is protected by its name",
+        "sshd": "is protected by its name sshd*",
     }
 
 

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomd import policies
 from oomd.config.compiled import from_plain, to_plain
 from oomd.config.effective import to_yaml
 from oomd.config.loader import default_config, load_config
@@ -181,7 +182,7 @@ def test_compiled_configuration_is_the_same(tmp_path: Path) -> None:
         ("budget: 0B", ["oomd.yaml:1:9: budget: must be more than nothing"]),
         ("budget: [1GiB]", ["oomd.yaml:1:9: budget: should be a single value, is a list"]),
         ("protect: sshd", ["oomd.yaml:1:10: protect: should be a list, is 'sshd'"]),
-        ("protect: [[a]]", ["oomd.yaml:1:11: protect[0]: should be a name, is a list"]),
+        ("protect: [[a]]", ["oomd.yaml:1:11: protect[0]: should be a name or a mapping of conditions, is a list"]),
         ("protect: ['']", ["oomd.yaml:1:11: protect[0]: is empty"]),
         ("avoid: [/usr/bin/x]", ["oomd.yaml:1:9: avoid[0]: '/usr/bin/x' is a path; names are compared with the kernel's comm, without folders"]),
         ("protect: [x]\nprefer: [x]", ["oomd.yaml:2:10: prefer: 'x' is on the list protect too"]),
@@ -207,7 +208,7 @@ def test_compiled_configuration_is_the_same(tmp_path: Path) -> None:
         ("rulesets: [{name: a, when: {all: [{swap_free: {}}]}}]", ["oomd.yaml:1:47: rulesets[0].when.all[0].swap_free: needs 'below'"]),
         ("rulesets: [{name: a, when: {all: [{pressure: {above: 1%, kind: fool}}]}}]", ["oomd.yaml:1:64: rulesets[0].when.all[0].pressure.kind: 'fool' is not one of full, some"]),
         ("rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}, then: [{term: {}}]}]", ["oomd.yaml:1:69: rulesets[0].then: should be [{term: {grace: 5s}}, {kill: {}}] or [{kill: {}}]"]),
-        ("rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}, choose: {policy: biggest}}]", ["oomd.yaml:1:80: rulesets[0].choose.policy: 'biggest' is no policy; there is: freeable"]),
+        ("rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}, choose: {policy: freable}}]", ["oomd.yaml:1:80: rulesets[0].choose.policy: 'freable' is no policy; there is: " + ", ".join(each.name for each in policies.ALL) + " (did you mean 'freeable'?)"]),
     ],
 )  # fmt: skip
 def test_mistakes_have_their_place(tmp_path: Path, text: str | bytes, expected: list[str]) -> None:
@@ -300,3 +301,39 @@ def test_effective_configuration_loads_as_the_same(tmp_path: Path, text: str) ->
     """What check prints can be loaded and means the same."""
     config = loaded(tmp_path, text)
     assert loaded(tmp_path, to_yaml(config)) == config
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.yaml")))
+def test_every_example_loads_and_survives_being_written_out(tmp_path: Path, name: str) -> None:
+    """What stands in configs/ is right, and says the same after a round through the killer's form and through YAML."""
+    config = load_config(str(EXAMPLES / name))
+    assert isinstance(config, Config), config
+    assert from_plain(to_plain(config)) == config
+    assert loaded(tmp_path, to_yaml(config)) == config
+
+
+WHEN = "when: {all: [{swap_free: {below: 1%}}]}"
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("choose: {level: cgrop}", "oomd.yaml:1:79: rulesets[0].choose.level: 'cgrop' is not one of process, group, session, cgroup, process_in (did you mean 'cgroup'?)"),
+        ("choose: {from: [web.slice]}", "oomd.yaml:1:79: rulesets[0].choose.from[0]: 'web.slice' is no cgroup: it looks like /system.slice/*"),
+        ("choose: {from: []}", "oomd.yaml:1:78: rulesets[0].choose.from: names no cgroup; left out it means everybody in scope"),
+        ("choose: {recursive: true}", "oomd.yaml:1:83: rulesets[0].choose.recursive: has no effect at level process: only cgroups nest"),
+        ("choose: {most: 0}", "oomd.yaml:1:78: rulesets[0].choose.most: nobody could ever be taken"),
+        ("choose: {most: 5MiB}", "oomd.yaml:1:78: rulesets[0].choose.most: '5MiB' is no whole number"),
+        ("choose: {policy: {swap: {at_last: 5%}}}", "oomd.yaml:1:88: rulesets[0].choose.policy.swap.at_last: unknown key (did you mean 'at_least'?)"),
+        ("choose: {policy: {}}", "oomd.yaml:1:80: rulesets[0].choose.policy: should be one policy"),
+        ("choose: {policy: {swap: {}, cold: {}}}", "oomd.yaml:1:80: rulesets[0].choose.policy: should be one policy"),
+        ("critical: {all: [{dying_descendants: {}}]}", "oomd.yaml:1:100: rulesets[0].critical.all[0].dying_descendants: needs one of 'above' and 'at_most', and only one"),
+        ("critical: {all: [{memory_growth: {above: 5}}]}", "oomd.yaml:1:104: rulesets[0].critical.all[0].memory_growth.above: unknown unit '' in '5': a size looks like 64MiB or 1GiB"),
+        ("critical: {all: [{exists: {of: machine}}]}", "oomd.yaml:1:94: rulesets[0].critical.all[0].exists.of: 'machine' is no cgroup: it looks like /system.slice/*"),
+        ("critical: {all: [{reclaim: {of: /a/../b}}]}", "oomd.yaml:1:95: rulesets[0].critical.all[0].reclaim.of: '/a/../b' is no cgroup: it looks like /system.slice/*"),
+        ("critical: {all: [{thrashing: {above: 200}}]}", "oomd.yaml:1:100: rulesets[0].critical.all[0].thrashing.above: '200' is no percentage: it looks like 150%"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_rules_have_their_place(tmp_path: Path, rest: str, expected: str) -> None:
+    """Levels, choices and options of policies are checked as everything else."""
+    assert problems(tmp_path, f"rulesets: [{{name: a, {WHEN}, {rest}}}]") == [expected]

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from oomd.detectors.pressure import MemoryPressure
-from oomd.model.ruleset import PressureSample, View
-from oomd.model.snapshot import Budget
+from oomd.detectors.pressure import PressureShare
+from oomd.model.ruleset import Sample, View
+from oomd.model.snapshot import Budget, Cgroup, Details
 from oomd.model.units import GIB
-from tests.fakes.builders import status
+from tests.fakes.builders import moment, over_time, pressure, status
 
-DETECTOR = MemoryPressure(above=0.4, over_us=2_000_000)
+DETECTOR = PressureShare(above=0.4, over_us=2_000_000)
 
 
 def view(*samples: tuple[int, int]) -> View:
     """A history of (milliseconds, milliseconds of full stall so far)."""
-    history = tuple(PressureSample(time * 1000, full * 1000 + 500_000, full * 1000) for time, full in samples)
+    history = tuple(Sample(time * 1000, full * 1000 + 500_000, full * 1000) for time, full in samples)
     return View(status(), 4 * GIB, 0, history)
 
 
@@ -65,8 +65,8 @@ def test_hysteresis() -> None:
 
 def test_some_counts_other_stall() -> None:
     """``some`` looks at the other counter."""
-    history = (PressureSample(0, 0, 0), PressureSample(2_000_000, 900_000, 0))
-    some = MemoryPressure(above=0.4, kind="some")
+    history = (Sample(0, 0, 0), Sample(2_000_000, 900_000, 0))
+    some = PressureShare(above=0.4, kind="some")
     assert some.detect(View(status(), 0, 0, history), firing=False).holds
     assert not DETECTOR.detect(View(status(), 0, 0, history), firing=False).holds
 
@@ -74,7 +74,7 @@ def test_some_counts_other_stall() -> None:
 def test_silence_is_explained() -> None:
     """Under a budget, without PSI, and before the first sample it never holds and says why."""
     budget = replace(status(), budget=Budget(GIB, 0, "processes"))
-    stalled = (PressureSample(0, 0, 0), PressureSample(2_000_000, 2_000_000, 2_000_000))
+    stalled = (Sample(0, 0, 0), Sample(2_000_000, 2_000_000, 2_000_000))
     told = [
         DETECTOR.detect(View(budget, 0, 0, stalled), firing=True),
         DETECTOR.detect(View(replace(status(), psi_full_us=None), 0, 0), firing=False),
@@ -92,3 +92,49 @@ def test_words_and_window() -> None:
     """The rule as a sentence, and how much history it needs."""
     assert DETECTOR.words() == "memory pressure (full) is 40% or more over 2s"
     assert DETECTOR.window_us == 2_000_000
+
+
+@pytest.mark.parametrize(("share", "holds"), [(0.9999, True), (0.80, True), (0.0111, False)])
+def test_kernels_averages_of_metas_catalogue(share: float, holds: bool) -> None:
+    """D1, D2: full avg10 of 99.99 and 1.11 against 80 (reached counts here as well as exceeded)."""
+    detector = PressureShare(above=0.8, avg="10s")
+    assert detector.detect(moment(0, Details(memory_pressure=pressure(share))), firing=False).holds is holds
+    assert detector.window_us == 0
+    assert detector.wants.details == {"memory_pressure"}
+    groups = tuple(Cgroup(f"/a/{name}", memory_pressure=pressure(value)) for name, value in (("x", 0.1), ("y", share)))
+    evidence = PressureShare(above=0.8, avg="10s", of="/a/*").detect(moment(0, cgroups=groups), firing=False)
+    assert evidence.cgroups == (("/a/y",) if holds else ())
+
+
+def test_each_cgroup_has_a_window_of_its_own() -> None:
+    """Two cgroups that stall in turn are not one that stalls all the time; one made anew begins anew."""
+    detector = PressureShare(above=0.4, over_us=2_000_000, of="/a/*")
+
+    def look(seconds: float, **totals: tuple[int, int]) -> View:
+        groups = (
+            Cgroup(f"/a/{name}", inode, memory_pressure=pressure(total_us=stall * 1000))
+            for name, (inode, stall) in totals.items()
+        )
+        return moment(seconds, cgroups=tuple(groups))
+
+    turns = over_time(look(0, x=(1, 0), y=(2, 0)), look(1, x=(1, 500), y=(2, 0)), look(2, x=(1, 500), y=(2, 500)))
+    assert not detector.detect(turns, firing=False).holds
+    stalled = over_time(look(0, x=(1, 0), y=(2, 0)), look(2, x=(1, 900), y=(2, 100)))
+    evidence = detector.detect(stalled, firing=False)
+    assert (evidence.cgroups, evidence.text) == (("/a/x",), "/a/x: memory pressure full 45% over 2s, limit 40%")
+    anew = over_time(look(0, x=(1, 0)), look(2, x=(9, 900)))
+    assert not detector.detect(anew, firing=False).holds
+    assert detector.wants.files == {"memory.pressure"}
+
+
+def test_other_resources() -> None:
+    """Stall for I/O is counted where it was asked for."""
+    detector = PressureShare(above=0.4, resource="io")
+
+    def look(seconds: float, stall_ms: int) -> View:
+        return moment(seconds, Details(io_pressure=pressure(total_us=stall_ms * 1000)))
+
+    assert detector.detect(over_time(look(0, 0), look(2, 900)), firing=False).holds
+    assert not detector.detect(over_time(look(0, 0), look(2, 700)), firing=False).holds
+    assert detector.detect(over_time(moment(0), moment(2)), firing=False).text == "io pressure is not known"
+    assert detector.words() == "io pressure (full) is 40% or more over 2s"

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from oomd.detectors.thresholds import MemoryAvailable, SwapFree
+from oomd.detectors.thresholds import (
+    Commit,
+    DyingDescendants,
+    MemoryAbove,
+    MemoryAvailable,
+    ProcessCount,
+    SwapFree,
+    SwapUtilisation,
+)
 from oomd.model.ruleset import View
-from oomd.model.snapshot import Budget, MemoryStatus
+from oomd.model.snapshot import Budget, Cgroup, Counters, Details, MemoryStatus
 from oomd.model.threshold import Threshold
 from oomd.model.units import GIB, MIB
-from tests.fakes.builders import status
+from tests.fakes.builders import moment, over_time, status
 
 FIVE_PERCENT = Threshold(share=0.05)
 
@@ -68,8 +77,123 @@ def test_swap_does_not_delay_a_budget() -> None:
     assert SwapFree(Threshold(share=0.10)).detect(view(now), firing=False).holds
 
 
+def test_swap_free_of_metas_catalogue() -> None:
+    """D6: 20 % of 20971512 KiB. Without swap it holds here, where Meta's oomd is silent: nothing delays the end then,
+    and a rule that says "and swap is short" would never help a machine without swap.
+    """
+    detector, total = SwapFree(Threshold(share=0.2)), 20971512 * 1024
+    for used, holds in ((20971440 * 1024, True), (3310136 * 1024, False)):
+        now = status(swap_total_bytes=total, swap_free_bytes=total - used)
+        assert detector.detect(view(now), firing=False).holds is holds
+    assert detector.detect(view(status()), firing=False).holds
+
+
+def test_swap_out_rate() -> None:
+    """With a rate it holds only while so much is swapped out per second, and never at the first look."""
+    detector = SwapFree(Threshold(share=0.5), swapout_above=40 * MIB)
+
+    def look(seconds: float, pages: int) -> View:
+        details = Details(counters=Counters(0, 0, 0, 0, pages, 0, 0), page_bytes=4096)
+        return moment(seconds, details, swap_total_bytes=GIB, swap_free_bytes=GIB // 4)
+
+    assert not detector.detect(over_time(look(0, 10**9)), firing=False).holds
+    assert detector.detect(over_time(look(0, 0), look(2, 2 * 40 * 256)), firing=False).holds
+    slow = detector.detect(over_time(look(0, 0), look(2, 40 * 256)), firing=False)
+    assert not slow.holds
+    assert slow.text.endswith(", swapping out 20 MiB/s")
+    assert detector.window_us == 5_000_000
+    assert detector.wants.details == {"counters"}
+
+
+@pytest.mark.parametrize(
+    ("above", "kind", "current", "anon", "holds"),
+    [
+        (Threshold(size_bytes=1536 * MIB), "total", 2 * GIB, 0, True),
+        (Threshold(size_bytes=1536 * MIB), "total", GIB, 0, False),
+        (Threshold(share=0.1), "total", 2 * GIB, 0, True),
+        (Threshold(size_bytes=1536 * MIB), "anon", GIB, 2 * GIB, True),
+        (Threshold(size_bytes=1536 * MIB), "anon", 2 * GIB, GIB, False),
+    ],
+)
+def test_memory_above_of_metas_catalogue(above: Threshold, kind: str, current: int, anon: int, holds: bool) -> None:
+    """D4: sizes and shares of 8 GiB, of all memory or the anonymous; any of several cgroups suffices."""
+    detector = MemoryAbove(above, kind, "/a/*")
+    groups = (Cgroup("/a/x", current_bytes=current, anon_bytes=anon), Cgroup("/a/y", current_bytes=1, anon_bytes=1))
+    evidence = detector.detect(moment(0, cgroups=(*groups, Cgroup("/b/z", current_bytes=9 * GIB))), firing=False)
+    assert evidence.holds is holds
+    assert evidence.cgroups == (("/a/x",) if holds else ())
+
+
+def test_memory_above_of_the_machine() -> None:
+    """Of the machine it is all but what is available, anonymous memory, or the budget's usage."""
+    now = moment(0, mem_available_bytes=3 * GIB, anon_bytes=2 * GIB)
+    assert MemoryAbove(Threshold(share=0.6)).detect(now, firing=False).value == 5 * GIB
+    assert MemoryAbove(Threshold(share=0.6), "anon").detect(now, firing=False).value == 2 * GIB
+    budget = replace(now, status=replace(now.status, budget=Budget(GIB, 700 * MIB, "processes")))
+    assert MemoryAbove(Threshold(share=0.6)).detect(budget, firing=False).holds
+    unknown = MemoryAbove(Threshold(share=0.6), of="/nowhere").detect(now, firing=False)
+    assert (unknown.holds, unknown.text) == (False, "/nowhere: memory in use is not known")
+
+
+def test_commit() -> None:
+    """Promised memory against CommitLimit; silent where the kernel tells no limit."""
+    assert Commit(0.95).detect(moment(0, commit_limit_bytes=100, committed_bytes=96), firing=False).holds
+    assert not Commit(0.95).detect(moment(0, commit_limit_bytes=100, committed_bytes=95), firing=False).holds
+    assert Commit(0.95).detect(moment(0, commit_limit_bytes=100, committed_bytes=90), firing=True).holds
+    assert not Commit(0.95).detect(moment(0, committed_bytes=90), firing=False).holds
+
+
+def test_swap_utilisation() -> None:
+    """900 MiB of 1 GiB that could be swapped out are; silent without swap."""
+    shares: dict[str, Any] = {"anon_bytes": 64 * MIB, "shmem_bytes": 60 * MIB, "swap_total_bytes": 4 * GIB}
+    full = moment(0, swap_free_bytes=4 * GIB - 900 * MIB, **shares)
+    assert not SwapUtilisation(0.9).detect(full, firing=False).holds
+    assert SwapUtilisation(0.85).detect(full, firing=False).holds
+    assert SwapUtilisation(0.9).detect(full, firing=True).holds
+    assert SwapUtilisation(0.9).detect(moment(0), firing=False).text == "no swap"
+
+
+def test_process_count() -> None:
+    """Of the machine, and of any of several cgroups."""
+    assert ProcessCount(500).detect(moment(0, Details(tasks=501)), firing=False).holds
+    assert not ProcessCount(500).detect(moment(0, Details(tasks=500)), firing=False).holds
+    assert not ProcessCount(500).detect(moment(0), firing=False).holds
+    groups = (Cgroup("/a", pids=3), Cgroup("/b", pids=600))
+    assert ProcessCount(500, "/*").detect(moment(0, cgroups=groups), firing=False).cgroups == ("/b",)
+    assert ProcessCount(5).wants.details == {"tasks"}
+    assert ProcessCount(5, "/b").wants.files == {"pids.current"}
+
+
+@pytest.mark.parametrize(
+    ("detector", "path", "dying", "holds"),
+    [
+        (DyingDescendants("/a", at_most=100), "/a", 123, False),
+        (DyingDescendants("/a", at_most=100), "/a", 90, True),
+        (DyingDescendants("/a", above=100), "/a", 123, True),
+        (DyingDescendants("/a", above=100), "/a", 90, False),
+        (DyingDescendants(above=29), "/", 30, True),
+    ],
+)
+def test_dying_descendants_of_metas_catalogue(detector: DyingDescendants, path: str, dying: int, holds: bool) -> None:
+    """D9: both polarities, and the root's count."""
+    view = moment(0, cgroups=(Cgroup(path, dying_descendants=dying),))
+    assert detector.detect(view, firing=False).holds is holds
+
+
+def test_any_of_several_dying() -> None:
+    """D9: one cgroup that fits suffices."""
+    groups = (Cgroup("/a/x", dying_descendants=1), Cgroup("/a/y", dying_descendants=1000))
+    view = moment(0, cgroups=groups)
+    assert DyingDescendants("/a/*", at_most=100).detect(view, firing=False).cgroups == ("/a/x",)
+    assert DyingDescendants("/a/*", above=100).detect(view, firing=False).cgroups == ("/a/y",)
+
+
 def test_words() -> None:
     """Rules read as sentences."""
     assert MemoryAvailable(Threshold(0.05, GIB)).words() == "available memory is below min(5%, 1GiB)"
     assert SwapFree(Threshold(0.1)).words() == "free swap is below 10% (or there is none)"
     assert (MemoryAvailable(FIVE_PERCENT).window_us, SwapFree(FIVE_PERCENT).window_us) == (0, 0)
+    assert MemoryAbove(FIVE_PERCENT, of="/a,/b").words() == "total memory of /a or /b is above 5%"
+    assert Commit(1.5).words() == "promised memory (Committed_AS) is above 150% of CommitLimit"
+    assert ProcessCount(7).words() == "the machine has more than 7 tasks"
+    assert DyingDescendants(at_most=7).words() == "at most 7 removed cgroups below / still hold memory"

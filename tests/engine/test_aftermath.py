@@ -9,7 +9,7 @@ import pytest
 from oomd.engine import aftermath
 from oomd.engine import credit as credits
 from oomd.model.decision import Credit
-from oomd.model.ruleset import EngineState, PressureSample, RulesetState
+from oomd.model.ruleset import EngineState, RulesetState, Sample
 from oomd.model.units import GIB, MIB, SECOND_US
 from tests.fakes.builders import alarm, candidate, status
 
@@ -45,7 +45,7 @@ def test_who_was_killed_is_not_killed_again() -> None:
 def test_settled_kills_leave_and_the_window_begins_anew() -> None:
     """Stall from before the memory came back does not count for the next kill."""
     dead = replace(credits.died(asked(), 1_100_000), memory_us=1_200_000)
-    state = EngineState(credits=(dead, asked(8)), history=(PressureSample(0, 0, 0),))
+    state = EngineState(credits=(dead, asked(8)), history=(Sample(0, 0, 0),))
     done, state = aftermath.settled(state, 1_200_000)
     assert [credit.process.id.pid for credit in done] == [7]
     assert [credit.process.id.pid for credit in state.credits] == [8]
@@ -55,7 +55,7 @@ def test_settled_kills_leave_and_the_window_begins_anew() -> None:
 
 def test_nothing_settled_changes_nothing() -> None:
     """A state without settled kills stays as it is."""
-    state = EngineState(credits=(asked(),), history=(PressureSample(0, 0, 0),))
+    state = EngineState(credits=(asked(),), history=(Sample(0, 0, 0),))
     assert aftermath.settled(state, 1_200_000) == ((), state)
 
 
@@ -118,3 +118,13 @@ def test_acting_rests_one_ruleset() -> None:
     """The pause is the ruleset's own."""
     state = aftermath.acted(EngineState(rulesets=(RulesetState(), RulesetState())), "b", ("a", "b"), 77)
     assert [memory.paused_until_us for memory in state.rulesets] == [0, 77]
+
+
+def test_small_part_of_a_set_is_no_lesson() -> None:
+    """One of several that died together gave back what it had: small, but all that was expected of it."""
+    state = EngineState(rulesets=(RulesetState(),), futile_kills=1)
+    part = replace(asked(), phase=credits.DEAD, expected_bytes=MIB, returned_bytes=MIB)
+    assert aftermath.learned(state, part, status()).futile_kills == 2
+    assert aftermath.learned(state, replace(part, part_of="cgroup /a"), status()).futile_kills == 0
+    nothing = replace(part, part_of="cgroup /a", returned_bytes=0)
+    assert aftermath.learned(state, nothing, status()).futile_kills == 2

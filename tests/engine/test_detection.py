@@ -8,14 +8,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.config.loader import default_config
+from oomd.detectors.direct_reclaim import DirectReclaim
+from oomd.detectors.memory_growth import MemoryGrowth
+from oomd.detectors.pressure import PressureShare
+from oomd.detectors.thresholds import MemoryAbove, MemoryAvailable
 from oomd.engine.aftermath import acted, with_credit
 from oomd.engine.credit import KILL, TERM, open_credit
-from oomd.engine.detection import SAMPLES_PER_WINDOW, initial_state, longest_window_us, observe, reloaded_state
+from oomd.engine.detection import (
+    SAMPLES_PER_WINDOW,
+    among_of,
+    initial_state,
+    longest_window_us,
+    observe,
+    reloaded_state,
+    wants_of,
+)
 from oomd.engine.selection import select
 from oomd.model.decision import Detection
-from oomd.model.ruleset import EngineState, Rules
-from oomd.model.snapshot import MemoryStatus
+from oomd.model.ruleset import Choice, EngineState, Rules, Ruleset
+from oomd.model.snapshot import Cgroup, MemoryStatus
+from oomd.model.threshold import Threshold
 from oomd.model.units import GIB, MIB, SECOND_US
+from oomd.policies.metrics import PgscanRate, PressureOrder
 from tests.fakes.builders import candidate, process, snapshot, status
 
 RULES = default_config().rules
@@ -96,12 +110,17 @@ def test_history_is_bounded_and_covers_the_window() -> None:
     assert window <= state.history[-1].time_us - state.history[0].time_us < window * 1.1
 
 
-def test_without_psi_nothing_is_remembered() -> None:
-    """Where PSI is off the level works and the stall is silent."""
+def test_without_psi_the_stall_is_silent() -> None:
+    """Where PSI is off the level works, and the stall says why it does not."""
     now = replace(low(1), psi_full_us=None, psi_some_us=None)
-    detections, state = observe(RULES, now, initial_state(RULES))
+    detections, _ = observe(RULES, now, initial_state(RULES))
     assert [detection.fired for detection in detections] == [True, False]
-    assert state.history == ()
+    assert detections[1].evidence[0].text == "memory pressure is not known"
+
+
+def test_nothing_is_remembered_without_a_window() -> None:
+    """Rules that look at no past keep none."""
+    assert observe(LEVEL, low(1), initial_state(LEVEL))[1].history == ()
 
 
 def test_reload_keeps_kills_under_way() -> None:
@@ -135,3 +154,75 @@ def test_more_memory_never_makes_a_kill(one: int, other: int, stall_ms: int, mor
         detections, _ = observe(RULES, last, state)
         answers.append(order[select(RULES, snapshot(process(), status=last), detections, initial_state(RULES)).action])
     assert answers[0] <= answers[1]
+
+
+FOUR_GIB = MemoryAbove(Threshold(size_bytes=4 * GIB), of="/s/*")
+
+
+def in_turn(*names: str, held_s: float = 1.0) -> list[tuple[MemoryStatus, tuple[Cgroup, ...]]]:
+    """Moments a second apart at which these cgroups (letters of one text) are above 4 GiB."""
+    moments = []
+    for second, above in enumerate(names):
+        groups = (
+            Cgroup(f"/s/{name}", time_us=second * SECOND_US, current_bytes=(5 if name in above else 1) * GIB)
+            for name in "ab"
+        )
+        moments.append((status(time_us=int(second * held_s * SECOND_US)), tuple(groups)))
+    return moments
+
+
+def fires(ruleset: Ruleset, moments: list[tuple[MemoryStatus, tuple[Cgroup, ...]]]) -> bool:
+    """Whether it fires at the last of these moments."""
+    rules = Rules((ruleset,))
+    state = initial_state(rules)
+    detections: tuple[Detection, ...] = ()
+    for now, cgroups in moments:
+        detections, state = observe(rules, now, state, cgroups)
+    return detections[0].fired
+
+
+def test_each_cgroup_has_a_clock_of_its_own() -> None:
+    """One cgroup hot for two seconds and another for two are not one hot for four (at Meta they are)."""
+    ruleset = Ruleset("r", ((FOUR_GIB,),), for_us=3 * SECOND_US)
+    assert not fires(ruleset, in_turn("a", "a", "b", "b", "b"))
+    assert not fires(ruleset, in_turn("a", "a", "", "a", "a"))
+    assert fires(ruleset, in_turn("a", "ab", "ab", "ab"))
+    assert fires(ruleset, in_turn("b", "a", "a", "a", "ab"))
+
+
+def test_every_detector_of_a_group_holds_long_enough() -> None:
+    """The machine's alarm since long, and a cgroup's since a moment: not yet."""
+    group = (MemoryAvailable(Threshold(share=1.0)), FOUR_GIB)
+    ruleset = Ruleset("r", (group,), for_us=2 * SECOND_US)
+    assert not fires(ruleset, in_turn("a", "b", "a", "b"))
+    assert fires(ruleset, in_turn("", "a", "a", "a"))
+    either = Ruleset("r", ((FOUR_GIB,), (MemoryAvailable(Threshold(share=1.0)),)), for_us=2 * SECOND_US)
+    assert fires(either, in_turn("", "", ""))
+
+
+def test_wants_are_those_of_all_rules_and_no_more() -> None:
+    """The default rules want nothing; others what their detectors look at, and the past of what their policies rate."""
+    wants = wants_of(RULES)
+    assert (wants.details, wants.cgroups, wants.files) == (frozenset(), (), frozenset())
+    ruleset = Ruleset(
+        "r",
+        ((DirectReclaim(), PressureShare(0.5, resource="io")), (MemoryGrowth(1, of="/x"),)),
+        critical=((FOUR_GIB,),),
+        policy=PgscanRate(),
+        choice=Choice("cgroup", ("/y",), recursive=True),
+    )
+    wants = wants_of(Rules((ruleset,)))
+    assert wants.details == {"counters", "io_pressure"}
+    assert wants.cgroups == ("/s/*", "/x", "/y/**")
+    assert wants.files == {"memory.stat", "memory.current"}
+    assert longest_window_us(Rules((ruleset,))) == 10 * SECOND_US
+
+
+def test_cgroups_that_a_choice_looks_at() -> None:
+    """Among processes everywhere none; where their cgroups rank them all; among cgroups those named, and below."""
+    plain = Ruleset("r", (), policy=RULES.rulesets[0].policy)
+    assert among_of(plain) == ()
+    assert among_of(replace(plain, policy=PressureOrder())) == ("/**",)
+    assert among_of(replace(plain, choice=Choice("cgroup"))) == ("/*",)
+    assert among_of(replace(plain, choice=Choice("cgroup", ("/a/*",), recursive=True))) == ("/a/*/**",)
+    assert among_of(replace(plain, choice=Choice("session", ("/a",)))) == ("/a/**",)

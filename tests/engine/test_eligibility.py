@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.engine.credit import open_credit
-from oomd.engine.eligibility import freeable_bytes, preference, sift
+from oomd.engine.eligibility import freeable_bytes, sift
+from oomd.engine.preferences import judge
 from oomd.model.ruleset import EngineState, Names, Preferences, Refusal
 from oomd.model.snapshot import PF_EXITING, PF_KTHREAD
 from oomd.model.units import MIB
@@ -31,7 +32,7 @@ NOBODY = Preferences()
         ({"state": "X"}, "is dying already"),
         ({"oom_score_adj": -1000}, "has oom_score_adj -1000"),
         ({"out_of_scope": "is outside the tree of 9"}, "is outside the tree of 9"),
-        ({"comm": "sshd"}, "is protected by its name"),
+        ({"comm": "sshd"}, "is protected by its name sshd"),
         ({"size_mib": 0}, "owns no anonymous memory and no swap"),
     ],
 )
@@ -84,7 +85,7 @@ def test_private_memory_counts_where_it_was_measured() -> None:
 def test_preferences() -> None:
     """On both lists means avoided."""
     both = Preferences(prefer=Names(("a*",)), avoid=Names(("ab",)))
-    assert [preference(process(comm=comm), both) for comm in ("ab", "ac", "b")] == ["avoid", "prefer", "normal"]
+    assert [judge(process(comm=comm), both).kind for comm in ("ab", "ac", "b")] == ["avoid", "prefer", "normal"]
 
 
 @given(

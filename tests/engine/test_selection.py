@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from oomd.config.loader import default_config
 from oomd.engine.credit import KILL, TERM, open_credit
-from oomd.engine.selection import fired, select, where_memory_is
-from oomd.model.decision import KillOutcome
+from oomd.engine.selection import fired, may_add, select, wanted_cgroups, wants_everybody, where_memory_is
+from oomd.model.decision import Evidence, KillOutcome
 from oomd.model.report import plain_decision, plain_outcome
-from oomd.model.ruleset import EngineState, Refusal, RulesetState
+from oomd.model.ruleset import Choice, EngineState, Refusal, RulesetState, Sample
+from oomd.model.snapshot import Cgroup
 from oomd.model.units import GIB, MIB
+from oomd.policies.metrics import PgscanRate, Resident
 from tests.fakes.builders import alarm, candidate, process, snapshot, status
 
 RULES = default_config().rules
@@ -81,9 +83,12 @@ def test_process_that_is_dying_by_another_hand_is_waited_for() -> None:
 
 def test_nobody_left_is_told() -> None:
     """With nobody who may be killed the decision says so, and why each is spared."""
-    decision = select(RULES, snapshot(process(1), process(9, comm="sshd")), (alarm(critical=True),), FRESH)
+    decision = select(RULES, snapshot(process(1), process(9, comm="sshd", uid=0)), (alarm(critical=True),), FRESH)
     assert decision.action == "notify"
-    assert [rejection.why for rejection in decision.rejected] == ["pid 1 is never killed", "is protected by its name"]
+    assert [rejection.why for rejection in decision.rejected] == [
+        "pid 1 is never killed",
+        "is protected by its name sshd*",
+    ]
 
 
 def test_rest_after_futile_kills() -> None:
@@ -106,11 +111,12 @@ def test_where_the_memory_is() -> None:
 def test_wire_form_has_every_key_of_the_contract() -> None:
     """explain and every decision event: the keys that readers rely on, bounded lists, plain values only."""
     machine = snapshot(
-        *(process(pid, pid) for pid in range(2, 60)), *(process(pid, 900, comm="sshd") for pid in range(100, 160))
+        *(process(pid, pid) for pid in range(2, 60)),
+        *(process(pid, 900, comm="sshd", uid=0) for pid in range(100, 160)),
     )
     plain = plain_decision(select(RULES, machine, (alarm(),), FRESH))
     assert set(plain) == {"version", "status", "detections", "decision", "ranking", "rejected"}
-    assert set(plain["decision"]) == {"action", "ruleset", "reason", "target", "pids"}
+    assert set(plain["decision"]) == {"action", "ruleset", "reason", "target", "pids", "processes"}
     assert {"kind", "pid", "cgroup", "comm"} <= set(plain["decision"]["target"])
     assert {"pid", "cgroup", "comm", "score", "freeable_bytes", "preference"} <= set(plain["ranking"][0])
     assert {"pid", "cgroup", "comm", "why"} <= set(plain["rejected"][0])
@@ -120,3 +126,65 @@ def test_wire_form_has_every_key_of_the_contract() -> None:
     assert {"status", "signal_to_death_us", "signal_to_memory_us", "returned_bytes", "reap", "hindrances"} <= set(
         outcome
     )
+
+
+def test_no_two_kill_for_the_same_shortage() -> None:
+    """While a killed victim's memory is to come, a critical alarm of any ruleset waits unless its evidence counted that
+    memory; a victim that was only asked to go does not stop it.
+    """
+    blind = Evidence("zram", holds=True, text="")
+    seeing = Evidence("memory_available", holds=True, text="", after_credit=True)
+    killed = replace(FRESH, credits=(open_credit("1", candidate(7, 50), "level", KILL, status()),))
+    asked = replace(FRESH, credits=(open_credit("1", candidate(7, 50), "level", TERM, status(), 5_000_000),))
+    critical = alarm(critical=True, ruleset="stall")
+    assert not may_add(replace(critical, evidence=(blind,)), killed)
+    assert may_add(replace(critical, evidence=(blind, seeing)), killed)
+    assert may_add(replace(critical, evidence=(blind,)), asked)
+    assert not may_add(replace(alarm(), evidence=(seeing,)), asked)
+    assert may_add(replace(alarm(), evidence=(blind,)), FRESH)
+    decision = select(RULES, snapshot(process(8, 40)), (replace(critical, evidence=(blind,)),), killed)
+    assert (decision.action, decision.reason) == ("none", "waiting for what p7 (7) gives back")
+
+
+def test_set_of_processes_in_the_wire_form() -> None:
+    """A cgroup that dies as one: its kind, its path, everybody who dies."""
+    rules = replace(RULES, rulesets=(replace(RULES.rulesets[0], choice=Choice("cgroup")), RULES.rulesets[1]))
+    machine = snapshot(process(8, 40, cgroup="/a"), process(9, 50, cgroup="/a/b"), cgroups=(Cgroup("/a"),))
+    decision = select(rules, machine, (alarm(),), FRESH)
+    plain = plain_decision(decision)
+    assert plain["decision"]["target"] == {
+        "kind": "cgroup",
+        "name": "/a",
+        "cgroup": "/a",
+        "pid": 9,
+        "start_ticks": 1009,
+        "comm": "p9",
+    }
+    assert plain["decision"]["pids"] == [9, 8]
+    assert "cgroup /a with 2 processes gives back 90 MiB" in decision.reason
+    assert wanted_cgroups(rules, (alarm(),)).cgroups == ("/*",)
+    assert wants_everybody(rules, (alarm(),))
+
+
+def test_default_rules_ask_for_leaders_alone() -> None:
+    """No cgroup is read for them, and nobody but the leaders; an order that is not by size needs everybody."""
+    assert wanted_cgroups(RULES, (alarm(),)).cgroups == ()
+    assert not wants_everybody(RULES, (alarm(),))
+    other = replace(RULES, rulesets=(replace(RULES.rulesets[0], policy=Resident()), RULES.rulesets[1]))
+    assert wants_everybody(other, (alarm(),))
+
+
+def test_rates_are_told_from_the_engines_past() -> None:
+    """The policy sees the cgroups as they were some seconds ago, and not those of this very moment."""
+    ruleset = replace(RULES.rulesets[0], policy=PgscanRate())
+    rules = replace(RULES, rulesets=(ruleset, RULES.rulesets[1]))
+
+    def at(time_us: int, fast: int) -> tuple[Cgroup, ...]:
+        return (Cgroup("/a", time_us=time_us, pgscan=fast), Cgroup("/b", time_us=time_us, pgscan=10))
+
+    now = status(time_us=9_000_000)
+    history = tuple(Sample(time, 0, 0, None, at(time, time // 1000)) for time in (1_000_000, 9_000_000))
+    machine = snapshot(process(8, 4, cgroup="/a"), process(9, 50, cgroup="/b"), cgroups=at(9_000_000, 9000), status=now)
+    decision = select(rules, machine, (alarm(),), replace(FRESH, history=history))
+    assert [each.process.id.pid for each in decision.ranking] == [8, 9]
+    assert decision.ranking[0].score == 1000

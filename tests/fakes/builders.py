@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from oomd.model.decision import Candidate, Detection
-from oomd.model.snapshot import MemoryStatus, Process, ProcessId, Snapshot
-from oomd.model.units import GIB, MIB
+from oomd.model.ruleset import Sample, View
+from oomd.model.snapshot import Cgroup, Details, MemoryStatus, Pressure, PressureLine, Process, ProcessId, Snapshot
+from oomd.model.units import GIB, MIB, SECOND_US
 
 
 def status(**changes: Any) -> MemoryStatus:
@@ -60,3 +62,25 @@ def snapshot(*processes: Process, **changes: Any) -> Snapshot:
 def alarm(*, critical: bool = False, ruleset: str = "level") -> Detection:
     """A ruleset that fired."""
     return Detection(ruleset, fired=True, critical=critical, since_us=0)
+
+
+def pressure(avg10: float = 0.0, avg60: float = 0.0, total_us: int = 0) -> Pressure:
+    """A pressure file whose two lines say the same; averages as fractions."""
+    line = PressureLine(avg10, avg60, 0.0, total_us)
+    return Pressure(line, line)
+
+
+def moment(seconds: float, details: Details | None = None, cgroups: tuple[Cgroup, ...] = (), **changes: Any) -> View:
+    """One look at the machine: the status, its details and the cgroups, without a past."""
+    now = status(time_us=int(seconds * SECOND_US), **({} if details is None else {"details": details}), **changes)
+    cgroups = tuple(replace(cgroup, time_us=now.time_us) for cgroup in cgroups)
+    return View(now, now.available_bytes, now.swap_free_bytes, cgroups=cgroups)
+
+
+def over_time(*moments: View) -> View:
+    """The last of these looks, with all of them as its history."""
+    history = tuple(
+        Sample(each.status.time_us, each.status.psi_some_us, each.status.psi_full_us, each.status, each.cgroups)
+        for each in moments
+    )
+    return replace(moments[-1], history=history)

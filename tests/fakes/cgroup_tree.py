@@ -31,6 +31,27 @@ class FakeCgroup:
     pids: tuple[int, ...] = ()
     some_us: int = 0
     full_us: int = 0
+    """Memory pressure since boot; ``averages`` stand beside it, and are those of io and cpu too."""
+    averages: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """avg10, avg60, avg300 of both lines, per cent."""
+    io_full_us: int = 0
+    cpu_full_us: int = 0
+    min: int = 0
+    low: int = 0
+    high: int | None = None
+    swap_max: int | None = None
+    oom_group: bool = False
+    populated: bool = True
+    pgscan: int = 0
+    refault_anon: int = 0
+    refault_file: int = 0
+    active_anon: int = 0
+    active_file: int = 0
+    dying: int = 0
+    tasks: int | None = None
+    """pids.current; None: one for each of ``pids``."""
+    io: str = ""
+    """The text of io.stat."""
 
 
 class CgroupTree:
@@ -83,13 +104,22 @@ class CgroupTree:
     def _write_v2(self, group: FakeCgroup) -> None:
         self._write(group, "cgroup.controllers", "cpu io memory pids\n")
         self._write(group, "cgroup.procs", "".join(f"{pid}\n" for pid in group.pids))
-        stat = f"anon {group.anon}\nfile {group.file}\nkernel 0\nshmem {group.shmem}\nfile_mapped 0\n"
-        self._write(group, "memory.stat", stat)
-        average = "avg10=0.00 avg60=0.00 avg300=0.00"
-        lines = f"some {average} total={group.some_us}\nfull {average} total={group.full_us}\n"
-        self._write(group, "memory.pressure", lines)
+        self._write(group, "memory.stat", _memory_stat(group))
+        self._write(group, "memory.pressure", _pressure(group, group.some_us, group.full_us))
+        self._write(group, "io.pressure", _pressure(group, group.io_full_us, group.io_full_us))
+        self._write(group, "cpu.pressure", _pressure(group, group.cpu_full_us, group.cpu_full_us))
+        self._write(group, "cgroup.stat", f"nr_descendants 0\nnr_dying_descendants {group.dying}\n")
+        self._write(group, "io.stat", group.io)
         if group.path == "/":
             return  # the root has no limits and no usage of its own
+        self._write(group, "cgroup.events", f"populated {int(group.populated)}\nfrozen 0\n")
+        self._write(group, "memory.oom.group", f"{int(group.oom_group)}\n")
+        tasks = len(group.pids) if group.tasks is None else group.tasks
+        self._write(group, "pids.current", f"{tasks}\n")
+        for name, protection in (("min", group.min), ("low", group.low)):
+            self._write(group, f"memory.{name}", f"{protection}\n")
+        for name, limit in (("high", group.high), ("swap.max", group.swap_max)):
+            self._write(group, f"memory.{name}", "max\n" if limit is None else f"{limit}\n")
         current = group.anon + group.file if group.current is None else group.current
         self._write(group, "memory.current", f"{current}\n")
         self._write(group, "memory.max", "max\n" if group.limit is None else f"{group.limit}\n")
@@ -124,3 +154,19 @@ class CgroupTree:
             os.ftruncate(fd, len(data))
         finally:
             os.close(fd)
+
+
+def _memory_stat(group: FakeCgroup) -> str:
+    sizes = {"anon": group.anon, "file": group.file, "kernel": 0, "shmem": group.shmem, "file_mapped": 0}
+    sizes |= {"inactive_anon": max(0, group.anon - group.active_anon), "active_anon": group.active_anon}
+    sizes |= {"inactive_file": max(0, group.file - group.active_file), "active_file": group.active_file}
+    sizes |= {"workingset_refault_anon": group.refault_anon, "workingset_refault_file": group.refault_file}
+    sizes |= {"pgscan": group.pgscan}
+    return "".join(f"{name} {size}\n" for name, size in sizes.items())
+
+
+def _pressure(group: FakeCgroup, some_us: int, full_us: int) -> str:
+    average = " ".join(
+        f"{name}={share:.2f}" for name, share in zip(("avg10", "avg60", "avg300"), group.averages, strict=True)
+    )
+    return f"some {average} total={some_us}\nfull {average} total={full_us}\n"

@@ -103,6 +103,15 @@ def beside(*scripts: str) -> None:
         actor.wait()
 
 
+def troop(*scripts: str) -> None:
+    """Several actors in a process group of their own, this one its head."""
+    os.setpgid(0, 0)
+    name("troop")
+    for script in scripts:
+        start(*script.split(","))
+    idle()
+
+
 def _name_of(actor: subprocess.Popen[bytes]) -> str:
     assert isinstance(actor.args, list)
     return str(actor.args[3])
@@ -235,6 +244,7 @@ ROLES = {
         stubborn,
         polite,
         beside,
+        troop,
         crowd,
         dead_leader,
         family,

@@ -41,6 +41,20 @@ def test_leaker_dies_bystander_lives() -> None:
         assert outcome["signal_to_memory_us"] is not None
 
 
+def test_large_steady_database_outlives_the_smaller_leaker(tmp_path: Path) -> None:
+    """The database owns more than the leaker when memory ends, and stood still for seconds: by size alone it dies."""
+    by_size = tmp_path / "freeable.yaml"
+    by_size.write_text(
+        "rulesets: [{name: level, when: {all: [{memory_available: {below: 5%}}]}, choose: {policy: freeable}}]\n"
+    )
+    cast = ("beside", "hold,database,260", "leak,leaker,400,4,0.1")
+    with guarded("448MiB", *cast) as run:
+        assert run.wait_words("alive") == "alive database"
+        assert run.victims() == ["leaker"]
+    with guarded("448MiB", *cast, config=str(by_size)) as run:
+        assert run.wait_event("decision")["decision"]["target"]["comm"] == "database"
+
+
 def test_decision_carries_the_contract() -> None:
     """Every decision has the keys of the JSON contract, evidence, the ranked others, and the memory before."""
     with guarded("320MiB", "beside", "hold,bystander,64", "leak,leaker,400") as run:

@@ -271,3 +271,32 @@ def _is_zombie(pid: int) -> bool:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
+
+
+def test_process_group_dies_as_one(tmp_path: Path) -> None:
+    """A leaker and the workers of its group die together; a bystander of another group in the same tree lives."""
+    config = tmp_path / "group.yaml"
+    config.write_text(
+        "rulesets: [{name: level, when: {all: [{memory_available: {below: 12%}}]},"
+        " choose: {level: group, policy: freeable}, then: [{kill: {}}]}]\n"
+    )
+    with tree() as root, daemon(root, tmp_path, "--config", str(config)) as run:
+        run.wait_event("start")
+        tell(root, "hold bystander 48")
+        hear(root, "holding bystander")
+        tell(root, "troop hold,worker,32 hold,helper,16 leak,leaker,400")
+        decision = run.wait_event("decision")["decision"]
+        assert (decision["target"]["kind"], decision["target"]["comm"], len(decision["pids"])) == ("group", "leaker", 4)
+        outcomes: set[str] = set()
+        while not {"leaker", "worker", "helper"} <= outcomes:
+            outcomes.add(run.wait_event("outcome", lambda event: event["comm"] not in outcomes)["comm"])
+        assert {event["status"] for event in run.of("outcome")} <= {"killed", "exited"}
+        assert not any(psutil.pid_exists(pid) and _lives(pid) for pid in decision["pids"])
+        assert any(child.name() == "bystander" for child in psutil.Process(root.pid).children(recursive=True))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from oomd.kernel.files import KernelFormatError
-from oomd.kernel.loadavg import parse_last_pid
+from oomd.kernel.loadavg import parse_last_pid, parse_tasks
 from tests.kernel.arbitrary import captured, mangled, survives
 from tests.kernel.children import WAIT, child, said
 
@@ -38,3 +38,12 @@ def test_malformed(data: bytes) -> None:
 def test_arbitrary_bytes(data: bytes) -> None:
     """F19: anything gives a value or KernelFormatError."""
     assert survives(parse_last_pid, data)
+    assert survives(parse_tasks, data)
+
+
+def test_tasks() -> None:
+    """The second half of the fourth field; the machine has more tasks than this test."""
+    assert parse_tasks(b"0.00 0.00 0.00 3/83 4711\n") == 83
+    assert parse_tasks(Path("/proc/loadavg").read_bytes()) >= 1
+    with pytest.raises(KernelFormatError, match="/proc/loadavg: tasks"):
+        parse_tasks(b"0.00 0.00 0.00 3 4711\n")

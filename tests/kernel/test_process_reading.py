@@ -145,3 +145,10 @@ def test_threads_without_memory(tmp_path: Path) -> None:
         assert read_thread_status(root, 7) == parse_status(captured("status_live_thread"))
     finally:
         os.close(root)
+
+
+def test_group_session_and_page_tables_of_this_process() -> None:
+    """What stat and status say of us is what the system calls say."""
+    stat = parse_stat(Path("/proc/self/stat").read_bytes())
+    assert (stat.pgrp, stat.session) == (os.getpgrp(), os.getsid(0))
+    assert parse_status(Path("/proc/self/status").read_bytes()).page_tables_bytes > 0

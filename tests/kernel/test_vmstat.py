@@ -47,6 +47,7 @@ COUNTERS = {
     "pgmajfault": ["pgmajfault"],
     "pgsteal": ["pgsteal_kswapd", "pgsteal_direct"],
     "pgscan": ["pgscan_kswapd", "pgscan_direct"],
+    "pgscan_direct": ["pgscan_direct"],
     "oom_kill": ["oom_kill"],
     "thp_fault_alloc": ["thp_fault_alloc"],
     "thp_collapse_alloc": ["thp_collapse_alloc"],
@@ -57,6 +58,7 @@ COUNTERS = {
 def test_the_order_of_the_lines_does_not_matter(order: list[str], data: st.DataObject) -> None:
     """Another kernel may put its counters in another order, and lines with a longer name are not theirs."""
     values = {line: data.draw(st.integers(0, 1 << 64)) for field in order for line in COUNTERS[field]}
+    assert set(values) == {line for lines in COUNTERS.values() for line in lines}
     text = "".join(f"{line} {value}\n" for line, value in values.items()) + "pgscan_direct_throttle 7\npgfault_x 7\n"
     vmstat = parse_vmstat(text.encode())
     assert vmstat == Vmstat(**{field: sum(values[line] for line in lines) for field, lines in COUNTERS.items()})

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError
 from oomd.kernel.meminfo import parse_meminfo
-from oomd.kernel.zoneinfo import parse_pcp_pages, parse_zones
+from oomd.kernel.zoneinfo import Zone, parse_pcp_pages, parse_zones, watermark_margins
 from tests.kernel.arbitrary import captured, mangled, survives
 
 
@@ -68,3 +68,24 @@ def test_arbitrary_bytes(data: bytes) -> None:
     """F19: anything gives a value or KernelFormatError."""
     assert survives(parse_zones, data)
     assert survives(parse_pcp_pages, data)
+
+
+def test_lowmem_reserve() -> None:
+    """The largest entry of ``protection:`` is what ordinary memory must leave in a low zone; the highest has none."""
+    zones = {zone.name: zone for zone in parse_zones(captured("zoneinfo"))}
+    assert zones["DMA"].protection_pages > zones["DMA32"].protection_pages > 0
+    assert zones["Normal"].protection_pages == 0
+    assert parse_zones(captured("zoneinfo").replace(b"protection:", b"other:"))[0].protection_pages == 0
+
+
+def test_margins_are_the_best_zones() -> None:
+    """A zone above its mark serves, whatever the others have; a reserve counts against its zone; empty ones do not."""
+
+    def zone(free: int, protection: int = 0, managed: int = 1000) -> Zone:
+        return Zone(0, "Z", free, 10, 20, 30, managed, protection)
+
+    assert watermark_margins((zone(25), zone(500, protection=600))) == (15, 5, -5)
+    assert watermark_margins((zone(5), zone(5))) == (-5, -15, -25)
+    assert watermark_margins((zone(0), zone(100, protection=50))) == (40, 30, 20)
+    assert watermark_margins((zone(900, managed=0),)) is None
+    assert watermark_margins(()) is None

@@ -206,6 +206,16 @@ def test_condemned_is_read_no_more(tree: ProcTree, open_table: Any) -> None:
     assert table.usage_bytes() == used - 100 * MIB
 
 
+def test_everybody_is_read_with_what_spares_him(tree: ProcTree, open_table: Any) -> None:
+    """oom_score_adj and cgroup count also for those who are too small to be leaders."""
+    for pid in range(100, 102 + LEADERS):
+        tree.add_process(pid, rss_anon=(300 - pid) * MIB, oom_score_adj=-1000, cgroup="/a")
+    table = open_table(account_all=True)
+    table.scan(STATUS, Clock())
+    small = next(each for each in table.snapshot(STATUS, 0, everybody=True).processes if each.id.pid == 101 + LEADERS)
+    assert (small.oom_score_adj, small.cgroup) == (-1000, "/a")
+
+
 def test_everybody_is_in_the_full_snapshot(tree: ProcTree, open_table: Any) -> None:
     """For explain, and when no leader may be killed, everybody is shown, kernel threads and strangers too."""
     for pid in range(10, 10 + LEADERS + 20):
@@ -276,3 +286,61 @@ def test_strangers_never_count_nor_are_named(tree: ProcTree, open_table: Any) ->
     everybody = table.snapshot(STATUS, 0, everybody=True).processes
     assert all(process.out_of_scope for process in everybody if process.id.pid >= 200 or process.id.pid == 1)
     assert not any(process.out_of_scope for process in everybody if 10 <= process.id.pid < 200)
+
+
+def test_growth_is_told_from_the_second_look_on(tree: ProcTree, open_table: Any) -> None:
+    """Nothing is known at the first scan; then each leader's growth over what is known, newcomers' from nothing."""
+    clock = Clock()
+    tree.add_process(1000, rss_anon=500 * MIB)
+    tree.add_process(1001, rss_anon=100 * MIB)
+    table = open_table()
+    table.scan(STATUS, clock)
+    assert {each.grown for each in table.snapshot(STATUS, 0).processes} == {()}
+    clock.now_us = 3_000_000
+    tree.change_process(1001, rss_anon=180 * MIB)
+    tree.add_process(1002, rss_anon=50 * MIB)
+    table.look(STATUS, clock)
+    grown = {each.id.pid: each.grown for each in table.snapshot(STATUS, clock.now_us).processes}
+    assert (grown[1000], grown[1001]) == ((0,) * 4, (80 * MIB,) * 4)
+    clock.now_us = 6_000_000
+    table.scan(STATUS, clock)
+    grown = {each.id.pid: each.grown for each in table.snapshot(STATUS, clock.now_us).processes}
+    assert grown[1001] == (0, 80 * MIB, 80 * MIB, 80 * MIB)
+    assert grown[1002] == (0, 50 * MIB, 50 * MIB, 50 * MIB)
+
+
+def test_newcomer_of_a_scan_has_grown_from_nothing(tree: ProcTree, open_table: Any) -> None:
+    """A process that was not there at the scan before owns nothing that it had then."""
+    clock = Clock()
+    table = open_table()
+    table.scan(STATUS, clock)
+    clock.now_us = 5_000_000
+    tree.add_process(1000, rss_anon=300 * MIB)
+    table.scan(STATUS, clock)
+    newcomer = next(each for each in table.snapshot(STATUS, clock.now_us).processes if each.id.pid == 1000)
+    assert newcomer.grown == (300 * MIB,) * 4
+
+
+def test_past_of_a_leader_is_bounded(tree: ProcTree, open_table: Any) -> None:
+    """Ten minutes of looks leave some forty sizes."""
+    clock = Clock()
+    tree.add_process(1000, rss_anon=500 * MIB)
+    table = open_table()
+    table.scan(STATUS, clock)
+    for tick in range(1, 3000):
+        clock.now_us = tick * 200_000
+        table.look(STATUS, clock)
+    assert len(table.rows[1000].history) < 50
+    assert not table.wants_look(clock.now_us)
+    assert table.wants_look(clock.now_us + 1_000_000)
+
+
+def test_everybody_is_read_with_all_that_protects(tree: ProcTree, open_table: Any) -> None:
+    """Where the machine swaps, sizes are exact without the details; a choice among all reads those too."""
+    for pid in range(1000, 1000 + LEADERS + 5):
+        tree.add_process(pid, rss_anon=(2000 - pid) * MIB, oom_score_adj=-1000, cgroup="/a")
+    table = open_table()
+    table.scan(STATUS, Clock())
+    everybody = table.snapshot(STATUS, 0, everybody=True).processes
+    assert {each.oom_score_adj for each in everybody if each.id.pid >= 1000} == {-1000}
+    assert {each.cgroup for each in everybody if each.id.pid >= 1000} == {"/a"}

@@ -17,7 +17,7 @@ DECISION = {
     **plain_decision(
         select(
             default_config().rules,
-            snapshot(process(7, 500, comm="leaker"), process(8, 20), process(9, 80, comm="sshd")),
+            snapshot(process(7, 500, comm="leaker"), process(8, 20), process(9, 80, comm="sshd", uid=0)),
             (alarm(critical=True),),
             EngineState(),
         )

@@ -61,12 +61,12 @@ REAPS = ("mrelease", "expedite", "expedite-alone", "none")
 
 
 def with_reap(killer: Killer, reap: str) -> Killer:
-    """Ours with this backend. ``expedite-alone``: the unit's filter answers ENOSYS to process_mrelease, as a kernel
+    """Ours with this backend. ``expedite-alone``: a filter answers ENOSYS to process_mrelease alone, as a kernel
     before 5.15 does, and the backend is left to be found out (auto).
     """
     files = dict(killer.files)
     if reap == "expedite-alone":
-        no_mrelease = "[Service]\nSystemCallFilter=~process_mrelease:ENOSYS\n"
+        no_mrelease = "[Service]\nSystemCallFilter=\nSystemCallFilter=~process_mrelease\nSystemCallErrorNumber=ENOSYS\n"
         files[f"{_UNITS}/oomd.service.d/old-kernel.conf"] = no_mrelease
     else:
         files[f"{_CONFIG}/oomd.yaml"] += f"\nreap: {{backend: {reap}}}\n"

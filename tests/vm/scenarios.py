@@ -105,6 +105,14 @@ def _held_back(how: str) -> Callable[[int], list[Actor]]:
     return cast
 
 
+def _neighbour(memory_mib: int) -> list[Actor]:
+    """The throttled leaker again, and somebody who needs some memory just then, and no more than that."""
+    neighbour = {"do": "leak", "name": "neighbour", "rate_mib": 40, "wait_for": "full", "limit_mib": memory_mib // 7}
+    leaker = _leaker(until_available=0.15, then="throttle", stop_then=True)
+    leaker["properties"] = ["CPUWeight=100"]
+    return [_database(memory_mib, 0.1), leaker, _actor(neighbour)]
+
+
 def _service(memory_mib: int) -> list[Actor]:
     options = {"do": "leak", "name": "leaker", "rate_mib": 50}
     properties = ["Restart=always", "RestartSec=500ms", "StartLimitIntervalSec=0"]
@@ -227,9 +235,15 @@ ALL = (
     ),
     Scenario("burst", "as fast as the guest can", _burst, _LEAKER, watch=("leaker", "database"), kernel_may=True),
 )
-WAITING = ("culprit", "session")
-"""Scenarios that wait for rules; their rows stand in the scoreboard as they are."""
-BY_NAME = {scenario.name: scenario for scenario in ALL}
+NEIGHBOUR = Scenario(
+    "neighbour",
+    "the largest process has cpu.max 1 %, and a neighbour needs a little more memory",
+    _neighbour,
+    _LEAKER,
+    max_s=30,
+)
+"""Shows what reaping is for: without it the neighbour dies. Not on the scoreboard."""
+BY_NAME = {scenario.name: scenario for scenario in (*ALL, NEIGHBOUR)}
 EXTRA_CELLS = (("leak", "zram"), ("swapstorm", "zram"))
 """Scoreboard cells beside the natural ones."""
 SWAP_SHARE = {"none": 0.0, "zram": 0.75, "disk": 1.0}

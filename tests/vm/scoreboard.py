@@ -25,7 +25,7 @@ _NOTE = """Times are relative: compare the killers of one table, not tables of d
 emulation (tcg) is 20–30 times slower than the same machine; differences below {tie} ms are noise. Times begin when
 MemAvailable falls below 10 %, or at the first signal if that comes earlier. *stalled*: turns of the database of more
 than 50 ms, summed. *false kills*: processes that should not have died. A run in which nobody was killed where nobody
-had to die is `ok`. `starved`, `frozen` and `throttled` wait for reaping with levers, `culprit` and `session` for rules.
+had to die is `ok`.
 """
 
 

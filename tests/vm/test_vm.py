@@ -41,11 +41,7 @@ def facts(image: Image) -> dict[str, Any]:
 
 NOBODY_DIES = ("innocent", "memcg", "tmpfs")
 SHORT = [("leak", "none"), ("leak", "zram"), ("innocent", "zram"), ("starved", "none"), ("tmpfs", "none")]
-LONG = [
-    (scenario.name, scenario.swap)
-    for scenario in scenarios.ALL
-    if (scenario.name, scenario.swap) not in SHORT and scenario.name not in scenarios.WAITING
-]
+LONG = [(scenario.name, scenario.swap) for scenario in scenarios.ALL if (scenario.name, scenario.swap) not in SHORT]
 
 
 @pytest.mark.parametrize(("name", "swap"), [*SHORT, *(pytest.param(*each, marks=pytest.mark.vm_long) for each in LONG)])
@@ -65,6 +61,14 @@ def test_scenario_with_each_backend(image: Image, name: str, reap: str) -> None:
     """Every backend gets the memory back in time, expedite also on a kernel that answers ENOSYS to process_mrelease."""
     figures = run_scenario(image, name, "oomd", reap=reap)
     assert figures.verdict == "ok", figures
+
+
+@pytest.mark.vm_long
+def test_reaping_spares_the_neighbour(image: Image) -> None:
+    """With reaping only the leaker dies; with reaping off its memory comes too late, and somebody else dies too."""
+    assert run_scenario(image, "neighbour", "oomd").verdict == "ok"
+    without = run_scenario(image, "neighbour", "oomd", reap="none")
+    assert "wrong kills" in without.verdict, without
 
 
 @pytest.mark.vm_long

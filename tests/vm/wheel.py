@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from tests.vm.rootfs import OOMD_PREFIX
 if TYPE_CHECKING:
     from tests.vm.image import Image
 
+KEEP_S = 24 * 3600
 _INPUTS = ("pyproject.toml", "README.md", "LICENSE")
 
 
@@ -33,7 +35,8 @@ def site_folder(image: Image) -> Path:
     folder = cache_folder() / f"site-{digest.hexdigest()[:12]}"
     if not folder.is_dir():
         for other in cache_folder().glob("site-*"):
-            shutil.rmtree(other, ignore_errors=True)
+            if time.time() - other.stat().st_mtime > KEEP_S:  # a run from another tree may be using it
+                shutil.rmtree(other, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix="oomd-wheel-", dir=cache_folder()) as work:
             _build(Path(work), image).rename(folder)
     return folder

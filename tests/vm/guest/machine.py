@@ -23,7 +23,7 @@ def be_realtime() -> None:
 
 def write(path: str, text: str) -> None:
     """One write to a kernel file."""
-    with open(path, "w", encoding="ascii") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 
 

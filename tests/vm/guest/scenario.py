@@ -69,7 +69,11 @@ def start_killer(killer: dict[str, Any]) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         machine.write(path, text)
     machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "start", killer["unit"])
+    try:
+        machine.run("systemctl", "start", killer["unit"])
+    except RuntimeError as error:
+        said = machine.run("journalctl", "-b", "-o", "cat", "--no-pager", "-u", killer["unit"], check=False)
+        raise RuntimeError(f"{killer['unit']} does not start: {said}") from error
 
 
 def killer_figures(killer: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,0 +1,27 @@
+"""The scheduling of our own threads; sched(7), setpriority(2)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+NICEST = -20
+
+
+def be_realtime(priority: int) -> bool:
+    """SCHED_FIFO for the calling thread, not inherited; whether it was permitted."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+    except OSError:
+        return False
+    return True
+
+
+def be_prompt(nice: int = NICEST) -> None:
+    """This nice for the calling thread, where permitted. Threads of a real-time process begin at nice 0
+    (SCHED_RESET_ON_FORK); one that holds the interpreter's lock and gets no CPU beside busy processes holds up
+    everybody
+    else, whatever their class.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, nice)

@@ -1,0 +1,112 @@
+"""``--record FILE``: keeps what the killer hands out, bounded, and writes it at every action, in a thread of its own.
+
+The file is made beside its place and renamed into it, so that it is whole at every moment; a disk that hangs or is full
+costs recordings, never reports or kills.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from oomd.config.compiled import from_plain
+from oomd.config.effective import to_yaml
+from oomd.outside.recording import config_line, header_line, tick_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomd.model.report import Plain
+
+MOST_BYTES = 8 << 20
+"""The largest recording: hours of quiet, or the last few dozen kills."""
+MOST_QUEUED = 256
+FLUSH_S = 2.0
+
+
+class Recorder:
+    """Takes parts of the tape; the oldest are dropped when there are too many."""
+
+    def __init__(self, path: str, complain: Callable[[str], None], *, most_bytes: int = MOST_BYTES) -> None:
+        """``complain`` is told what cannot be written, once until it works again."""
+        self._path = path
+        self._config = ""
+        """The rules that the first part begins with."""
+        self._complain = complain
+        self._most_bytes = most_bytes
+        self._parts: deque[tuple[str, str]] = deque()
+        """The text of each part, and the rules that it begins with (empty: as before)."""
+        self._bytes = 0
+        self._failed = False
+        self._queue: queue.Queue[Plain | None] = queue.Queue(MOST_QUEUED)
+        self.lost = 0
+        """Parts that found no room: the disk hangs."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def put(self, event: Plain) -> None:
+        """A part (``seen``) or the rules that hold from now on (``rules``); dropped while the disk hangs."""
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self.lost += 1
+
+    def finish(self) -> None:
+        """Write what is left, as long as that takes no longer than :data:`FLUSH_S`."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=FLUSH_S)
+            self._thread.join(FLUSH_S)
+
+    def _run(self) -> None:
+        while (event := self._queue.get()) is not None:
+            if event["event"] == "rules":
+                self._keep("", to_yaml(from_plain(event["plain"])))
+                continue
+            self._keep("".join(tick_line(tick) for tick in event["ticks"]), "")
+            if event["last"]:
+                self._write()
+
+    def _keep(self, text: str, config: str) -> None:
+        if not self._parts:
+            self._config, config = config or self._config, ""
+        self._parts.append((text, config))
+        self._bytes += len(text)
+        while self._bytes > self._most_bytes and len(self._parts) > 1:
+            dropped, rules = self._parts.popleft()
+            self._bytes -= len(dropped)
+            self._config = rules or self._config
+
+    def _write(self) -> None:
+        header = header_line(self._config, written=time.time())
+        lines = "".join((config_line(config) if config else "") + text for text, config in self._parts)
+        try:
+            replace_file(self._path, (header + lines).encode())
+        except OSError as error:
+            if not self._failed:
+                self._complain(f"the recording {self._path} cannot be written: {error.strerror}")
+            self._failed = True
+        else:
+            self._failed = False
+
+
+def replace_file(path: str, data: bytes) -> None:
+    """Put ``data`` in the place of the file at once. Raises OSError. Readable for its owner only: a recording tells the
+    names of everybody's processes.
+    """
+    fresh = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(fresh)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        os.rename(fresh, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise

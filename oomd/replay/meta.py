@@ -1,0 +1,102 @@
+"""``meta.yaml`` of a trace's step: extended attributes and owners that a copied tree could not keep.
+
+    xattrs: {/user.slice/a: {user.oomd_avoid: "1"}}
+    owners: {/user.slice/a: 1000, proc/4711: 33}
+
+A path is that of a cgroup, with or without ``cgroup`` before it, or ``proc/PID``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import yaml
+
+from oomd.config.nodes import Walker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from oomd.config.problems import Problem
+
+MOST_BYTES = 16 << 20
+_LARGEST_UID = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a step's ``meta.yaml`` says."""
+
+    xattrs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By the path of the cgroup (``/user.slice``), then by name."""
+    owners: Mapping[str, int] = field(default_factory=dict)
+    """User ids by the path of the cgroup."""
+    uids: Mapping[int, int] = field(default_factory=dict)
+    """User ids by pid."""
+
+
+def read_meta(path: str) -> Meta:
+    """The file's content. Raises ValueError with every mistake and its place, one a line."""
+    problems: list[Problem] = []
+    walker = Walker(path, problems)
+    root = _compose(path)
+    nodes = {} if root is None else walker.mapping(root, "", ("xattrs", "owners"))
+    xattrs: dict[str, dict[str, str]] = {}
+    for place, node in _entries(walker, nodes.get("xattrs"), "xattrs"):
+        xattrs[_cgroup_path(place)] = {
+            name: _text(walker, value, f"xattrs.{place}.{name}") for name, value in _entries(walker, node, place)
+        }
+    owners, uids = {}, {}
+    for place, node in _entries(walker, nodes.get("owners"), "owners"):
+        uid = _uid(walker, node, f"owners.{place}")
+        folder, _, pid = place.strip("/").partition("/")
+        if folder == "proc" and pid.isascii() and pid.isdigit():
+            uids[int(pid)] = uid
+        else:
+            owners[_cgroup_path(place)] = uid
+    if problems:
+        raise ValueError("\n".join(str(problem) for problem in sorted(problems)))
+    return Meta(xattrs, owners, uids)
+
+
+def _compose(path: str) -> yaml.Node | None:
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MOST_BYTES).decode("utf-8")
+        root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    return root
+
+
+def _entries(walker: Walker, node: yaml.Node | None, path: str) -> Iterator[tuple[str, yaml.Node]]:
+    """The entries of a mapping with free keys."""
+    if isinstance(node, yaml.MappingNode):
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        yield from walker.mapping(node, path, names).items()
+    elif node is not None:
+        walker.mapping(node, path, ())
+
+
+def _text(walker: Walker, node: yaml.Node, path: str) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    walker.problem(node, path, "should be a single value")
+    return ""
+
+
+def _uid(walker: Walker, node: yaml.Node, path: str) -> int:
+    text = _text(walker, node, path)
+    if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _LARGEST_UID:
+        return int(text)
+    walker.problem(node, path, f"{text!r} is no user id")
+    return 0
+
+
+def _cgroup_path(text: str) -> str:
+    parts = [part for part in text.split("/") if part]
+    # `/cgroup/…` cannot be told from a cgroup of that name; nobody has one at the top of the hierarchy.
+    return "/" + "/".join(parts[1:] if parts and parts[0] == "cgroup" else parts)

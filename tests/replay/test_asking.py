@@ -1,0 +1,283 @@
+"""A recording asked again: by its own rules it repeats itself; by others it tells what differs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import oomd.kill.executor
+import oomd.kill.targets
+import oomd.loop
+from oomd.config.compiled import to_plain
+from oomd.config.loader import load_config
+from oomd.kill.executor import Executor
+from oomd.kill.warrant import Refused
+from oomd.loop import Loop, Parts
+from oomd.model.config import Config
+from oomd.model.decision import ReapResult, Warrant
+from oomd.model.units import GIB, MIB
+from oomd.monitor.tape import Tape
+from oomd.outside.recorder import Recorder
+from oomd.replay.asking import Asked, ask
+from oomd.replay.incident import read_recording
+from tests.fakes.builders import process, snapshot, status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LONG_RULES = """
+rulesets:
+  - name: level
+    when: {all: [{memory_available: {below: 5%}}]}
+    critical: {all: [{memory_available: {below: 2%}}]}
+    for: 100ms
+    then: [{term: {grace: 400ms}}, {kill: {}}]
+    pause: 1s
+    choose: {level: LEVEL, most: 4}
+"""
+RULES = "level: {grace: 400ms}\nstall: off\n"
+SIZES = {10: 3 * GIB, 11: 2 * GIB, 12: 900 * MIB, 13: 40 * MIB, 14: 5 * MIB}
+
+
+@dataclass
+class Script:
+    """One tick: how long after the last, what memory shows, and what the machine does meanwhile."""
+
+    pause_ms: int
+    available_mib: int
+    dies: int = 0
+    """The pid that ends by itself or of its signal before this tick."""
+    refuses: int = 0
+    """The pid that may not be touched in this tick."""
+    dying: int = 0
+    """The pid that somebody else has killed."""
+    reaped: bool = True
+    """Whether the reaper's results have come."""
+    reap_errno: int = 0
+    """Of the signal."""
+    reap_answer: int = 22
+    """EINVAL: it is not dying, as after a SIGTERM that it catches."""
+    held: bool = False
+
+
+class Machine:
+    """The real loop and executor around a machine that follows a script; nobody real is touched."""
+
+    def __init__(self, config: Config, recorder: Recorder, patch: pytest.MonkeyPatch) -> None:
+        self.now_us = 5_000_000
+        patch.setattr(oomd.loop, "clock_us", lambda: self.now_us)
+        self.script = Script(0, 4096)
+        self.alive = dict(SIZES)
+        self.watched: dict[int, Any] = {}
+        self.submitted: list[tuple[Warrant, int]] = []
+        self.rows: dict[int, Any] = {}
+        self.leaders: list[Any] = []
+        self.events: list[dict[str, Any]] = []
+        self.recorder = recorder
+        self.tape = Tape()
+        gate: Any = None if config.dry_run else self
+        executor = Executor(gate, None if config.dry_run else self, self)  # type: ignore[arg-type] # plays all parts
+        executor.on_result = self.tape.note_reaped
+        me: Any = self
+        parts = Parts(me, me, me, me, executor, lambda key, lost: None, self.report, lambda now: None, tape=self.tape)
+        self.loop = Loop(parts, config.rules)
+        self.report({"event": "rules", "plain": to_plain(config)})
+
+    def run(self, script: list[Script]) -> None:
+        """Tick by tick."""
+        for self.script in script:
+            self.now_us += 1000 * self.script.pause_ms
+            if self.script.dies:
+                self.alive.pop(self.script.dies, None)
+            self.loop.tick()
+        self.loop.hand_out()
+        self.loop.parts.executor.close()
+
+    def report(self, event: dict[str, Any]) -> None:
+        (self.recorder.put if event["event"] in ("seen", "rules") else self.events.append)(event)
+
+    # The waiter
+    def wait_ready(self, timeout_us: int) -> list[tuple[Any, bool]]:
+        ready = [(key, False) for key in self.watched.values() if key[1].pid not in self.alive]
+        return [*ready, ("reaper", False)] if self.script.reaped and self.submitted else ready
+
+    def watch(self, fd: int, key: Any, events: int = 0) -> None:
+        self.watched[fd] = key
+
+    def unwatch(self, fd: int) -> None:
+        self.watched.pop(fd, None)
+
+    # The sampler
+    def read_status(self, now_us: int, *, per_cpu_lists: bool = False) -> Any:
+        available = self.script.available_mib * MIB
+        return status(time_us=now_us, mem_available_bytes=available, anon_bytes=7 * GIB)
+
+    def want(self, details: Any) -> None: ...
+
+    # The table
+    def wants_look(self, now_us: int) -> bool:
+        return False
+
+    def wants_scan(self, now_us: int) -> bool:
+        return False
+
+    def look(self, status: Any, clock: Any) -> None: ...
+
+    def scan(self, status: Any, clock: Any) -> None: ...
+
+    def rest_bound_bytes(self) -> int:
+        return 0
+
+    def snapshot(self, now: Any, now_us: int, *, everybody: bool = False) -> Any:
+        shown = [
+            process(
+                pid, size / MIB, kill_pending=pid == self.script.dying, comm=f"p{pid}", session=pid // 2, pgrp=pid // 3
+            )
+            for pid, size in self.alive.items()
+        ]
+        return snapshot(*shown, status=now, complete=everybody)
+
+    def condemn(self, pid: Any) -> None: ...
+
+    def bury(self, pid: int) -> None: ...
+
+    # The sharing meter
+    def ask(self, leaders: Any, now_us: int) -> None: ...
+
+    def collect(self, rows: Any) -> None: ...
+
+    def awaits(self, leaders: Any) -> bool:
+        return self.script.held
+
+    # The gate
+    def grant(self, chosen: Any, stat_fd: int = -1) -> Warrant:
+        if chosen.id.pid == self.script.refuses:
+            raise Refused("may not be touched")
+        return Warrant(chosen.id, os.open("/dev/null", os.O_RDONLY), chosen.comm, "test")
+
+    # The reaper
+    def submit(self, warrant: Warrant, number: int) -> None:
+        self.submitted.append((warrant, number))
+
+    def take_results(self) -> list[ReapResult]:
+        done, self.submitted = self.submitted, []
+        failed = self.script.reap_errno
+        answer = self.script.reap_answer
+        return [ReapResult(each.id, number, failed, self.now_us, "test", answer, 1000) for each, number in done]
+
+    def take_lifted(self, pid: int) -> tuple[str, ...]:
+        return ()
+
+
+@pytest.fixture(autouse=True)
+def no_signals() -> Iterator[None]:
+    """Signals go nowhere, and time is the machine's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(oomd.kill.executor, "pidfd_send_signal", lambda pidfd, number: None)
+        patch.setattr(oomd.kill.targets, "pidfd_send_signal", lambda pidfd, number: None)
+        patch.setattr(oomd.kill.executor, "open_pidfd", lambda pid: os.open("/dev/null", os.O_RDONLY))
+        yield
+
+
+def config_of(text: str) -> Config:
+    """The rules of this text."""
+    config = load_config("x", text=text.encode())
+    assert isinstance(config, Config)
+    return config
+
+
+def recorded(folder: Path, script: list[Script], text: str = RULES) -> tuple[str, list[dict[str, Any]]]:
+    """The recording of a machine that followed the script, and what was reported."""
+    path = str(folder / "incident")
+    recorder = Recorder(path, print)
+    with pytest.MonkeyPatch.context() as patch:
+        machine = Machine(config_of(text), recorder, patch)
+        machine.run(script)
+    recorder.finish()
+    return path, machine.events
+
+
+def answers(path: str, text: str | None = None) -> list[Asked]:
+    """Every tick's answer."""
+    recording = read_recording(path)
+    assert recording.cut == ""
+    return list(ask(recording, None if text is None else config_of(text)))
+
+
+LEAK = [Script(100, available) for available in (4000, 2000, 800, 300, 290, 280, 280, 280, 280)]
+
+
+def test_a_leak_repeats(tmp_path: Path) -> None:
+    """Asked, killed after the grace, dead, back: the same victim with the same signals at the same ticks."""
+    script = [*LEAK, Script(100, 280, dies=10), Script(20, 3300), Script(2000, 3300)]
+    path, events = recorded(tmp_path, script)
+    assert [event["event"] for event in events if event["event"] != "note"] == ["decision", "escalation", "outcome"]
+    asked = answers(path)
+    assert [(each.decision.action, each.recorded.action) for each in asked if each.decision.action != "none"] == [
+        ("term", "term"),
+        ("kill", "kill"),
+    ]
+    assert not any(each.differs for each in asked)
+    assert len(asked) == len(script)
+
+
+def test_other_rules_differ(tmp_path: Path) -> None:
+    """Rules that begin sooner ask sooner, which is marked; and so is the tick at which the recorded ones did."""
+    path, _ = recorded(tmp_path, [*LEAK, Script(100, 280, dies=10), Script(20, 3300)])
+    asked = answers(path, "level: {term: 1GiB, kill: 10MiB, grace: 10s}\nstall: off")
+    found = [(number, each.decision.action, each.recorded.action) for number, each in enumerate(asked) if each.differs]
+    # Asked at 800 MiB; killed at once when that fell by a quarter; when the grace of the recorded one was over, dead.
+    assert found == [(2, "term", "none"), (3, "kill", "term"), (7, "none", "kill")]
+    assert asked[2].snapshot_us == 5_400_000  # taken two ticks later, the first there is
+    protected = answers(path, RULES + "protect: [p10]")
+    assert {each.decision.target.process.id.pid for each in protected if each.decision.target} == {11}
+
+
+STEP = st.builds(
+    Script,
+    pause_ms=st.sampled_from([10, 100, 500, 1500]),
+    available_mib=st.sampled_from([60, 150, 300, 340, 600, 4000]),
+    dies=st.sampled_from([0, 0, 0, 10, 11, 12, 13]),
+    refuses=st.sampled_from([0, 0, 10, 11]),
+    dying=st.sampled_from([0, 0, 0, 0, 11]),
+    reaped=st.booleans(),
+    reap_errno=st.sampled_from([0, 0, 1, 3]),
+    reap_answer=st.sampled_from([0, 3, 11, 22]),
+    held=st.sampled_from([False, False, True]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    script=st.lists(STEP, min_size=1, max_size=40),
+    dry_run=st.booleans(),
+    level=st.sampled_from(["", "process", "session", "group"]),
+)
+def test_replay_repeats_the_recorded_decisions(
+    tmp_path_factory: pytest.TempPathFactory, script: list[Script], dry_run: bool, level: str
+) -> None:
+    """Whatever the machine does, a recording asked by its own rules gives its own answers."""
+    text = f"{RULES}dry_run: {dry_run}\n"
+    if level:
+        text = f"dry_run: {dry_run}\n{LONG_RULES.replace('LEVEL', level)}"
+    path, _ = recorded(tmp_path_factory.mktemp("tape"), script, text)
+    asked = answers(path)
+    assert len(asked) == len(script)
+    assert [each.tick.number for each in asked if each.differs] == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(script=st.lists(STEP, min_size=1, max_size=40), drop=st.integers(0, 30))
+def test_ticks_that_are_missing(tmp_path_factory: pytest.TempPathFactory, script: list[Script], drop: int) -> None:
+    """Where parts were lost, the replay goes on with what the engine remembered then."""
+    path, _ = recorded(tmp_path_factory.mktemp("tape"), script)
+    recording = read_recording(path)
+    begins = [number for number, tick in enumerate(recording.ticks) if tick.state is not None]
+    rest = replace(recording, ticks=recording.ticks[begins[min(drop, len(begins) - 1)] :])
+    assert len(list(ask(rest))) == len(rest.ticks)

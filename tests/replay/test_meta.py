@@ -1,0 +1,58 @@
+"""meta.yaml of a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oomd.replay.meta import Meta, read_meta
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def written(folder: Path, text: str) -> Meta:
+    """The text, read."""
+    path = folder / "meta.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_meta(str(path))
+
+
+def test_marks_and_owners(tmp_path: Path) -> None:
+    """Paths are those of cgroups with or without the tree's name, or of processes; values keep their text."""
+    meta = written(tmp_path, "xattrs: {cgroup/a/b: {user.oomd_avoid: 1}, c: {x: on}}\nowners: {/a: 7, proc/50: 33}")
+    assert meta.xattrs == {"/a/b": {"user.oomd_avoid": "1"}, "/c": {"x": "on"}}
+    assert (meta.owners, meta.uids) == ({"/a": 7}, {50: 33})
+    assert written(tmp_path, "") == Meta()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("owners: {/a: root}", r"meta.yaml:1:14: owners./a: 'root' is no user id"),
+        ("xattrs: {/a: {x: [1]}}", r"meta.yaml:1:18: xattrs./a.x: should be a single value"),
+        ("xattrs: [1]", r"meta.yaml:1:9: xattrs: should be a mapping"),
+        ("xattrs: {a: {}, a: {}}", r"meta.yaml:1:17: xattrs.a: is given twice"),
+        ("a: [", "is not YAML"),
+        ("\0", "is not YAML"),
+    ],
+)
+def test_mistakes_have_their_place(tmp_path: Path, text: str, message: str) -> None:
+    """File, line and column."""
+    with pytest.raises(ValueError, match=message):
+        written(tmp_path, text)
+
+
+@settings(deadline=None)
+@given(data=st.binary(max_size=200))
+def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    """Either a Meta or a ValueError that names the file."""
+    path = tmp_path_factory.mktemp("meta") / "meta.yaml"
+    path.write_bytes(data)
+    try:
+        assert isinstance(read_meta(str(path)), Meta)
+    except ValueError as error:
+        assert str(path) in str(error)  # noqa: PT017 - either outcome is right
