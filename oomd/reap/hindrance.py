@@ -33,6 +33,8 @@ first, so that it does not come between a signal and its reap."""
 BEGIN_S = 0.0003
 """After the signal: by then process_mrelease holds the victim's memory map, and a victim that runs cannot let go of it
 first."""
+AT_ONCE_S = 0.1
+"""How long a signal is waited for without a pause."""
 LOOK_AGAIN_S = 0.05
 """How often the end of victims is looked for, whose cgroup's values may have to be put back."""
 FRESH_S = 5.0
@@ -40,6 +42,8 @@ LOOK_SELDOM_S = 1.0
 """And how often when the last victim was signalled that long ago: it may be stuck for good."""
 RUNS_ANYWAY = (os.SCHED_FIFO, os.SCHED_RR, 6)
 """Classes that no CPU limit holds; 6 is SCHED_DEADLINE, which Python has no name for."""
+MOST_REMEMBERED = 1024
+"""Victims whose lifted hindrances nobody has asked for."""
 MOST_THREADS = 4096
 """Of one victim: so many take 50 ms; the rest ends with them."""
 
@@ -56,6 +60,8 @@ class Lift:
     pid: int
     pidfd: int
     """A copy of the warrant's, of our own."""
+    born: float
+    """time.monotonic()."""
     state: int = WAITING
 
 
@@ -105,7 +111,7 @@ class Lifter:
         is
         no descriptor left for the copy of its pidfd.
         """
-        lift = Lift(pid, os.dup(pidfd))
+        lift = Lift(pid, os.dup(pidfd), time.monotonic())
         self._work.append(lift)
         self._wake.release()
         return lift
@@ -128,10 +134,12 @@ class Lifter:
                 self._later.remove(entry)
                 entry[1]()
             for lift in self._take_work():
+                if len(self._lifted) >= MOST_REMEMBERED:
+                    self._lifted.pop(next(iter(self._lifted)), None)
                 try:
                     self._lifted[lift.pid] = self._lift(lift)
-                except OSError as error:
-                    self._lifted[lift.pid] = (f"lifting failed: {error.strerror}",)
+                except (OSError, ValueError) as error:  # nothing that a file says may end this thread
+                    self._lifted[lift.pid] = (f"lifting failed: {error}",)
             self._put_back()
             self._forget_the_dead()
 
@@ -159,7 +167,8 @@ class Lifter:
 
     def _patience_s(self) -> float | None:
         if self._work:
-            return 0.0
+            # The signal is a matter of microseconds, unless every worker hangs in the kernel.
+            return 0.0 if time.monotonic() < self._work[0].born + AT_ONCE_S else LOOK_AGAIN_S
         due = [due for due, _ in self._later]
         if self._pulled or self._doomed:
             fresh = time.monotonic() < self._worked + FRESH_S

@@ -166,6 +166,10 @@ class ReaperPool:
         while (job := self._work.get()) is not None:
             try:
                 self._do(job)
+            except OSError as error:  # no descriptor left, most likely: nothing may end a worker
+                failed = error.errno or errno.EIO
+                now_us = time.monotonic_ns() // 1000
+                self._results.extend(self._result(each, job.signal, 0, now_us, failed) for each in job.warrants)
             finally:
                 for pidfd in job.pidfds:
                     os.close(pidfd)

@@ -194,3 +194,28 @@ def test_real_time_escapes_a_cpu_limit() -> None:
     assert os.sched_getscheduler(child.pid) == os.SCHED_RR
     child.kill()
     child.wait()
+
+
+def test_waiting_for_a_late_signal_costs_little(lifter: Lifter) -> None:
+    """Where every worker hangs, the lifter looks again now and then; it does not spin."""
+    child = hold(1)
+    pidfd = os.pidfd_open(child.pid)
+    lift = lifter.prepare(child.pid, pidfd)
+    begin = time.monotonic()
+    until(lambda: time.monotonic() > begin + 0.2)
+    tid = lifter._thread.native_id
+    before = cpu_ticks(tid)
+    until(lambda: time.monotonic() > begin + 0.7)
+    assert cpu_ticks(tid) - before <= 5  # of 50
+    lift.state = DROPPED
+    until(lambda: not lifter._work)
+    os.close(pidfd)
+    child.kill()
+    child.wait()
+
+
+def cpu_ticks(tid: int | None) -> int:
+    """Processor time of a thread of ours, in hundredths of a second."""
+    with open(f"/proc/self/task/{tid}/stat", encoding="ascii", errors="replace") as file:
+        fields = file.read().rpartition(") ")[2].split()
+    return int(fields[11]) + int(fields[12])

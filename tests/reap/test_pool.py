@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -187,6 +188,53 @@ def test_worker_that_hangs_does_not_hold_up_the_others() -> None:
     while len(done) < 2:
         assert select.select([thread.fd], [], [], 20)[0]
         done += thread.take_results()
+    thread.stop()
+    for warrant in warrants:
+        os.close(warrant.pidfd)
+
+
+def test_worker_outlives_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that fails for want of a descriptor is told as failed, and the worker takes the next one."""
+    thread = ReaperPool(MreleaseReaper(), workers=1)
+    thread.start()
+
+    def fail(*_: object) -> ReapResult:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    children = [hold(1), hold(1)]
+    warrants = [warrant_of(child.pid) for child in children]
+    with monkeypatch.context() as patched:
+        patched.setattr(thread, "_signal_and_reap", fail)
+        thread.submit(warrants[0])
+        assert result_of(thread).reap_errno == errno.EMFILE
+    thread.submit(warrants[1])
+    assert result_of(thread).id == warrants[1].id
+    assert children[1].wait(20) == -signal.SIGKILL
+    children[0].kill()
+    children[0].wait()
+    thread.stop()
+    for warrant in warrants:
+        os.close(warrant.pidfd)
+
+
+def test_several_at_once_are_signalled_before_the_first_is_reaped() -> None:
+    """One request for three victims: all die, each is told of with what the reap took, and none is begun once enough
+    is back.
+    """
+    thread = ReaperPool(MreleaseReaper())
+    thread.start()
+    children = [hold(mib) for mib in (4, 32, 8)]
+    warrants = [replace(warrant_of(child.pid), expected_bytes=n) for child, n in zip(children, (4, 32, 8), strict=True)]
+    thread.submit_all(tuple(warrants), max_bytes=1)
+    done: list[ReapResult] = []
+    while len(done) < 3:
+        assert select.select([thread.fd], [], [], 20)[0]
+        done += thread.take_results()
+    assert [child.wait(20) for child in children] == [-signal.SIGKILL] * 3
+    assert {result.signal_errno for result in done} == {0}
+    # The largest is taken first; once it is back the others are left to themselves (ENOSYS), if they were not quicker.
+    assert {result.reap_errno for result in done} <= {0, errno.ESRCH, errno.ENOSYS}
+    assert all(result.reaped_bytes == 0 for result in done if result.reap_errno)
     thread.stop()
     for warrant in warrants:
         os.close(warrant.pidfd)
