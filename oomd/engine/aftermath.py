@@ -67,8 +67,8 @@ def settled(
 
 def learned(state: EngineState, done: Credit, status: MemoryStatus) -> EngineState:
     """The state after this kill's result: two in a row that returned almost nothing mean that killing does not help."""
-    if not is_stripped(done):
-        return state
+    if not is_stripped(done) or not done.ruleset:
+        return state  # not dead, or killed by somebody else, who may have had other reasons
     returned = done.returned_bytes + done.returned_swap_bytes
     expected = done.expected_bytes + done.expected_swap_bytes
     # One of several that died together may be small: it is measured by what was expected of it alone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -41,8 +42,12 @@ def left_over() -> list[str]:
 
 def victims_of(pid: int) -> list[int]:
     """The children of a process that run a victim's program."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    return [int(word) for word in children if b"bench/victim.py" in Path(f"/proc/{word}/cmdline").read_bytes()]
+    found = []
+    for word in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if b"bench/victim.py" in Path(f"/proc/{word}/cmdline").read_bytes():
+                found.append(int(word))
+    return found
 
 
 def test_json_document() -> None:
@@ -129,16 +134,16 @@ def test_nothing_outlives_a_killed_bench() -> None:
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENV)
     end = time.monotonic() + 60
     pidfds: list[int] = []
-    while not pidfds or (not left_over() and not why_not("frozen")):
-        assert time.monotonic() < end
-        assert process.poll() is None
-        for pid in victims_of(process.pid):
-            try:
-                pidfds.append(os.pidfd_open(pid))
-            except OSError:
-                continue
-    process.kill()
-    process.wait()
+    try:
+        while not pidfds or (not left_over() and not why_not("frozen")):
+            assert time.monotonic() < end
+            assert process.poll() is None
+            for pid in victims_of(process.pid):
+                with contextlib.suppress(OSError):
+                    pidfds.append(os.pidfd_open(pid))
+    finally:
+        process.kill()
+        process.wait()
     for pidfd in pidfds:
         assert select.select([pidfd], [], [], 20)[0]
         os.close(pidfd)

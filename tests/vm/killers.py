@@ -60,11 +60,24 @@ REAPS = ("mrelease", "expedite", "expedite-alone", "none")
 """Ways to get the memory back (``--reap``): a backend, or expedite on a kernel without process_mrelease."""
 
 
+_BY_SIZE = """
+rulesets:
+  - name: level
+    when: {all: [{memory_available: {below: "min(5%, 1GiB)"}}, {swap_free: {below: 10%}}]}
+    critical: {all: [{memory_available: {below: "min(2.5%, 512MiB)"}}, {swap_free: {below: 10%}}]}
+    choose: {policy: freeable}
+    then: [{term: {grace: 5s}}, {kill: {}}]
+"""
+"""The default rules, but by size: so the victim is the one that is held back, whoever grew last."""
+
+
 def with_reap(killer: Killer, reap: str) -> Killer:
-    """Ours with this backend. ``expedite-alone``: a filter answers ENOSYS to process_mrelease alone, as a kernel
+    """Ours with this backend, choosing by size. ``expedite-alone``: a filter answers ENOSYS to process_mrelease alone,
+    as a kernel
     before 5.15 does, and the backend is left to be found out (auto).
     """
     files = dict(killer.files)
+    files[f"{_CONFIG}/oomd.yaml"] += _BY_SIZE
     if reap == "expedite-alone":
         no_mrelease = "[Service]\nSystemCallFilter=\nSystemCallFilter=~process_mrelease\nSystemCallErrorNumber=ENOSYS\n"
         files[f"{_UNITS}/oomd.service.d/old-kernel.conf"] = no_mrelease

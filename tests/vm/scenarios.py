@@ -107,8 +107,8 @@ def _held_back(how: str) -> Callable[[int], list[Actor]]:
 
 def _neighbour(memory_mib: int) -> list[Actor]:
     """The throttled leaker again, and somebody who needs some memory just then, and no more than that."""
-    neighbour = {"do": "leak", "name": "neighbour", "rate_mib": 40, "wait_for": "full", "limit_mib": memory_mib // 7}
-    leaker = _leaker(until_available=0.15, then="throttle", stop_then=True)
+    neighbour = {"do": "leak", "name": "neighbour", "rate_mib": 40, "wait_for": "full", "limit_mib": memory_mib // 4}
+    leaker = _leaker(until_available=0.15, then="throttle hard", stop_then=True)
     leaker["properties"] = ["CPUWeight=100"]
     return [_database(memory_mib, 0.1), leaker, _actor(neighbour)]
 
@@ -237,7 +237,7 @@ ALL = (
 )
 NEIGHBOUR = Scenario(
     "neighbour",
-    "the largest process has cpu.max 1 %, and a neighbour needs a little more memory",
+    "the largest process has cpu.max 0.1 %, and a neighbour needs a little more memory",
     _neighbour,
     _LEAKER,
     max_s=30,

@@ -128,7 +128,11 @@ def become_slow(how: str) -> None:
     if how == "idle":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         return
-    name, value = {"freeze": ("cgroup.freeze", "1"), "throttle": ("cpu.max", "1000 100000")}[how]
+    name, value = {
+        "freeze": ("cgroup.freeze", "1"),
+        "throttle": ("cpu.max", "1000 100000"),
+        "throttle hard": ("cpu.max", "1000 1000000"),
+    }[how]
     with open(f"{cgroup}/{name}", "w", encoding="ascii") as file:
         file.write(value)
 
