@@ -103,6 +103,7 @@ def test_little_of_much_is_futile() -> None:
     small = replace(credits.died(asked(), 0), expected_bytes=10 * MIB, returned_bytes=10 * MIB)
     assert aftermath.learned(EngineState(), small, status()).futile_kills == 1
     assert aftermath.learned(EngineState(), asked(), LOW).futile_kills == 0
+    assert aftermath.learned(EngineState(), replace(big, ruleset=""), LOW).futile_kills == 0  # somebody else's kill
 
 
 def test_refused_forgets_the_credit() -> None:
