@@ -42,10 +42,11 @@ class Meminfo:
 def parse_meminfo(data: bytes) -> Meminfo:
     """The :class:`Meminfo` of the text of /proc/meminfo, which gives KiB (fs/proc/meminfo.c).
 
-    Raises :class:`KernelFormatError` when MemTotal, MemFree or MemAvailable is missing or any wanted field
-    is no number.
+    Raises :class:`KernelFormatError` when MemTotal, MemFree or MemAvailable is missing, or SwapFree where
+    there is swap, or any wanted field is no number.
     """
     data = b"\n" + data
+    swap_total = find_kib(data, b"\nSwapTotal:", _FILE, default=0)
     return Meminfo(
         find_kib(data, b"\nMemTotal:", _FILE),
         find_kib(data, b"\nMemFree:", _FILE),
@@ -54,8 +55,9 @@ def parse_meminfo(data: bytes) -> Meminfo:
         find_kib(data, b"\nCached:", _FILE, default=0),
         find_kib(data, b"\nActive(file):", _FILE, default=0),
         find_kib(data, b"\nInactive(file):", _FILE, default=0),
-        find_kib(data, b"\nSwapTotal:", _FILE, default=0),
-        find_kib(data, b"\nSwapFree:", _FILE, default=0),
+        swap_total,
+        # Where there is swap, a text without its free part is cut off: it must not read as swap that is full.
+        find_kib(data, b"\nSwapFree:", _FILE, default=None if swap_total else 0),
         find_kib(data, b"\nAnonPages:", _FILE, default=0),
         find_kib(data, b"\nShmem:", _FILE, default=0),
         find_kib(data, b"\nSUnreclaim:", _FILE, default=0),

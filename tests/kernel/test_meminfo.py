@@ -52,6 +52,14 @@ def test_needed_field_is_missing(field: str) -> None:
         parse_meminfo(data)
 
 
+def test_swap_without_its_free_part() -> None:
+    """Where there is swap, a file that does not tell how much of it is free is refused: it would read as full."""
+    needed = b"MemTotal: 10 kB\nMemFree: 4 kB\nMemAvailable: 6 kB\n"
+    assert parse_meminfo(needed + b"SwapTotal: 0 kB\n").swap_free_bytes == 0
+    with pytest.raises(KernelFormatError, match="/proc/meminfo: SwapFree "):
+        parse_meminfo(needed + b"SwapTotal: 8 kB\n")
+
+
 def test_optional_fields_are_missing() -> None:
     """F19: what other kernels lack is 0; a short file of a container's own (lxcfs) is read."""
     meminfo = parse_meminfo(b"MemTotal: 10 kB\nMemFree: 4 kB\nMemAvailable: 6 kB\n")
