@@ -65,8 +65,10 @@ def write_step(folder: Path, machine: Machine) -> tuple[ProcTree, CgroupTree]:
     owners: dict[str, int] = {}
     for number, (path, group) in enumerate(sorted(whole(machine.groups).items())):
         pid = group.pid or FIRST_PID + number
-        lives = is_leaf(path, machine.groups) and group.files.get("populated", True)
-        values = {"anon": group.size, "pids": (pid,) if lives else (), **group.files}
+        lives = is_leaf(path, machine.groups)
+        # Where nobody is left, the process was seen a moment before.
+        listed = lives and group.files.get("populated", True)
+        values = {"anon": group.size, "pids": (pid,) if listed else (), **group.files}
         cgroups.add_group(path, **values)
         if lives:
             swap = values.get("swap", 0)

@@ -61,6 +61,7 @@ TARGETING = (
     going_down("1.7-marks-are-local", {**_AB, "/A/X": Group(SIZE, PREFER)}, "/B/F"),
     going_down("1.7-prefer-beats-avoid", {"/A": Group(2 * SIZE), "/B": Group(SIZE, AVOID + PREFER)}, "/B"),
     going_down("1.7-avoid-is-last-resort", {"/A": Group(2 * SIZE, AVOID)}, "/A"),
+    going_down("1.7-nothing-of-its-own", {**_AB, "/C": Group(0, files={"file": 20 * SIZE})}, "/B/F"),
     going_down("1.7-trusted", {"/A": Group(2 * SIZE, ("trusted.oomd_avoid",), 1000), "/B": Group(SIZE)}, "/B"),
 )
 
@@ -189,6 +190,14 @@ def grown(name: str, share: str, victim: str) -> Case:
     return Case(name, config(chosen), steps, ((20, victim),))
 
 
+def half_against_growth() -> Case:
+    """c1 holds more than half of the pool all the time while c2 grows fourfold."""
+    when = "{all: [{memory_above: {of: /work.slice/c2, above: 1000MiB}}]}"
+    rules = config(ruleset(when, of_pool("{growth_or_size: {among_largest: 100%}}")))
+    steps = {"0": Machine(pool(60, 5, 20)), "20": Machine(pool(60, 20, 20))}
+    return Case("1.7-half-before-growth", rules, steps, ((20, C1),))
+
+
 C1, C2, C3, BESIDE = "/work.slice/c1", "/work.slice/c2", "/work.slice/c3", "/sibling.slice"
 
 SIZE_OR_GROWTH = (
@@ -200,6 +209,7 @@ SIZE_OR_GROWTH = (
     held("M4-mixed", pool(60, 20, 20, marks="pap"), C1),
     held("M5", pool(21, 20, 30), C3),
     grown("M6", "50%", C1),
+    half_against_growth(),
     grown("M6-not-among-the-largest", "20%", C3),
     held("M9", pool(21, 99, 30, marks="pp-"), C2),
     held("M9-unmarked", pool(21, 99, 30), C2),
@@ -248,7 +258,7 @@ def scanning(name: str, victim: str, *, scans: bool = True, beside: int = 0) -> 
 OTHERS = (
     stalled("P1", ((60, 60), (50, 70), (80, 80)), C3),
     stalled("P1-beside", ((60, 60), (50, 70), (80, 80)), BESIDE, beside=99),
-    stalled("P1-mean", ((60, 60), (90, 40), (40, 70)), C2),
+    stalled("P1-mean", ((60, 60), (90, 20), (40, 90)), C3),
     scanning("G1", C3),
     scanning("G1-beside", BESIDE, beside=100),
     scanning("G1-nothing-scanned", "", scans=False),
