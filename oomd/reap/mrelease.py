@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import time
 
-from oomd.kernel.syscalls import process_mrelease
+from oomd.kernel.syscalls import process_mrelease, signal_and_release
 
 FIRST_PAUSE_S = 0.001
 LONGEST_PAUSE_S = 0.1
@@ -20,6 +20,15 @@ class MreleaseReaper:
 
     name = "mrelease"
     lifts = True
+
+    def strike(self, pidfd: int, signal: int) -> tuple[int, int, int]:
+        """Signal and reap: the errno of the signal, when it was sent (CLOCK_MONOTONIC, microseconds), and the errno of
+        the reap.
+        """
+        signal_errno, sent_us, reap_errno = signal_and_release(pidfd, signal)
+        if reap_errno in (errno.EAGAIN, errno.EINTR):
+            reap_errno = self.reap(pidfd)
+        return signal_errno, sent_us, reap_errno
 
     def reap(self, pidfd: int) -> int:
         """0: reaped. ESRCH: the victim was quicker (no failure). EINVAL: not dying, or a process that shares its memory

@@ -27,6 +27,7 @@ from oomd.model.decision import ReapResult, Warrant
 from oomd.reap.dying import NO_LIMIT, try_reap_dying_process
 from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper
 from oomd.reap.hindrance import DROPPED, GO, Lift, Lifter
+from oomd.reap.mrelease import MreleaseReaper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ PRIORITY = 12
 """Real-time priority; above the loop's, so that the loop's own next step never comes between signal and reap."""
 WORKERS = 4
 """Threads that kill and reap. process_mrelease may hang in the victim's mmap lock: the others go on."""
-REAP_NICE = -10
-"""Of a reap that has lasted that long: nine tenths of a CPU, while those who only need a little now and then get it."""
+REAP_NICE = -16
+"""Of a reap that has lasted longer than that: nearly all of a CPU, while those who need little of it get that."""
 MOST_REALTIME_S = 0.005
 """A reap that lasts longer goes on at normal priority: 4 GiB take 200 ms, in which nobody else would run on this CPU.
 """
@@ -199,16 +200,20 @@ class ReaperPool:
         (lift,) = job.lifts
         tid = self._begin_realtime(job)
         try:
-            # From here to the reap nothing is done that can wait: the victim is running to its end on another CPU.
-            signal_errno = _send(pidfd, job.signal) if job.signal else 0
-            begin_us = time.monotonic_ns() // 1000
-            if signal_errno == 0:
-                reap_errno, reaped = self._reap(warrant, pidfd, job, lift)
-                # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
-                if job.signal not in (SIGKILL, 0) and self._is_dying(pid, reap_errno):
-                    _go(self._lift(warrant, pidfd))
+            if isinstance(self.reaper, MreleaseReaper) and job.signal and job.shared is None:
+                _go(lift)  # a moment early, because between signal and reap there must be nothing
+                signal_errno, begin_us, reap_errno = self.reaper.strike(pidfd, job.signal)
+                reaped = warrant.expected_bytes if reap_errno == 0 else 0
             else:
+                signal_errno = _send(pidfd, job.signal) if job.signal else 0
+                begin_us = time.monotonic_ns() // 1000
+                if signal_errno == 0:
+                    reap_errno, reaped = self._reap(warrant, pidfd, job, lift)
+            # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
+            if signal_errno:
                 _drop(lift)
+            elif job.signal not in (SIGKILL, 0) and self._is_dying(pid, reap_errno):
+                _go(self._lift(warrant, pidfd))
         finally:
             with self._classes:
                 if self._reaping.pop(tid, None) is None and self.realtime:
