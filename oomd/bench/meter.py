@@ -1,4 +1,5 @@
-"""How much memory is free, every millisecond, seen by a process of its own: free pages of all zones, and those on
+"""How much memory is free, every three milliseconds, seen by a process of its own: free pages of all zones, and those
+on
 per-CPU lists, where kernels since 6.7 leave what an exiting process frees and no counter of /proc/meminfo shows it.
 """
 
@@ -15,7 +16,9 @@ import sys
 import time
 from dataclasses import dataclass
 
-PERIOD_S = 0.001
+PERIOD_S = 0.003
+"""A look takes a tenth of a millisecond of a CPU that reaper and victim could use: at 1 ms it made a reap 7 % slower.
+"""
 PRIORITY = 60
 """Above everybody: a late sample is a wrong time."""
 SLOTS = 1 << 16
