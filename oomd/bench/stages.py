@@ -86,9 +86,14 @@ def staged(kind: str, size_bytes: int, guardian: Guardian) -> Iterator[Staged]:
 
 
 def _start(kind: str, size: int, guardian: Guardian, *, group: int = 0) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-I", "-S", _VICTIM, kind, str(size)]
+    argv = [sys.executable, "-I", "-S", _VICTIM, kind, str(size), str(os.getpid())]
     child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=group)
-    guardian.guard_process(child.pid)
+    try:
+        guardian.guard_process(child.pid)
+    except BaseException:  # nobody knows of it yet
+        child.kill()
+        child.wait()
+        raise
     return child
 
 
@@ -169,7 +174,8 @@ def _usable(mount: LeverMount, controller: str) -> bool:
 
 def _make_group(controller: str, groups: list[str], guardian: Guardian) -> tuple[str, LeverMount]:
     mount = _find_mount(controller)
-    directory = f"{mount.point}/oomd-bench-{os.getpid()}"
+    # Nobody else has made one of this name: what the guardian is told of, it removes.
+    directory = f"{mount.point}/oomd-bench-{os.getpid()}-{os.urandom(4).hex()}"
     guardian.guard_group(directory)
     try:
         os.mkdir(directory)

@@ -1,5 +1,5 @@
-"""``python -I -S victim.py KIND BYTES``: owns so much private memory, says so on standard output, and waits for its
-end.
+"""``python -I -S victim.py KIND BYTES PARENT``: owns so much private memory, says so on standard output, and waits for
+its end, which comes with that of its parent at the latest.
 """
 
 from __future__ import annotations
@@ -7,9 +7,15 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import signal
 import sys
 import threading
 import time
+
+# A script of its own, without site: it must find the package that it is part of.
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from oomd.kernel.syscalls import prctl_set_pdeathsig
 
 MADV_POPULATE_WRITE = 23
 """Linux 5.14; include/uapi/asm-generic/mman-common.h."""
@@ -33,8 +39,11 @@ def take(size: int, *, huge: bool = False) -> mmap.mmap:
 
 def main() -> None:
     """Hold, then wait."""
-    parent = os.getppid()
-    kind, size = sys.argv[1], int(sys.argv[2])
+    kind, size, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the bench ends its victims
+    prctl_set_pdeathsig(signal.SIGKILL)  # between our start and the guardian's hearing of us nobody else would do it
+    if os.getppid() != parent:
+        return
     held: list[mmap.mmap] = []
     if kind == "threads":
         part = size // THREADS // mmap.PAGESIZE * mmap.PAGESIZE
