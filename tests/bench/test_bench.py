@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oomd.bench.guardian import Guardian, GuardianLostError
-from oomd.bench.meter import Meter
+from oomd.bench.killers import BACKENDS, Killers
+from oomd.bench.meter import MOST_AT_ONCE, Meter, read_whole
 from oomd.bench.stages import KINDS, staged, why_not
 from oomd.kernel.features import probe_features
+from oomd.kill.warrant import Refused
 from oomd.model.units import MIB
 
 if TYPE_CHECKING:
@@ -30,10 +33,10 @@ ROOT = Path(__file__).parents[2]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def bench(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def bench(*words: str, check: bool = True, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """One bench to its end."""
     argv = [sys.executable, "-m", "oomd", "bench", "reap", *words]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=200, check=False, env=ENV)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=200, check=False, env=ENV | (env or {}))
     assert not check or done.returncode == 0, done.stderr
     return done
 
@@ -110,6 +113,13 @@ def members(group: Path) -> list[int]:
     return [int(word) for word in (group / "cgroup.procs").read_text("ascii").split()]
 
 
+def rollup(pid: int, field: str) -> int:
+    """Bytes of a line of smaps_rollup."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
 def is_frozen(pid: int) -> bool:
     """In a control group of ours, which is frozen."""
     (group,) = left_over()
@@ -141,13 +151,20 @@ def test_every_kind_of_victim_is_what_it_says(kind: str) -> None:
             lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
             status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
             state = status["State"][0]
-            assert int(status["RssAnon"].split()[0]) * 1024 >= (32 * MIB) // len(stage.victims)
+            owned = int(status["RssAnon"].split()[0]) + int(status["VmSwap"].split()[0])
+            assert owned * 1024 >= (32 * MIB) // len(stage.victims)
+            held = sum(rollup(each.pid, "Anonymous") for each in stage.victims)
+            swapped = sum(rollup(each.pid, "Swap") for each in stage.victims)
+            assert stage.held_bytes in (held, held + swapped)
+            assert held + swapped > 32 * MIB
             expected = {
                 "stopped": lambda: state == "T",
                 "busy": lambda: state == "R",
                 "starved": lambda: os.sched_getscheduler(pid) == os.SCHED_IDLE and len(stage.hogs) == os.cpu_count(),
                 "frozen": lambda: is_frozen(pid),
                 "throttled": lambda: is_throttled(pid),
+                "thp": lambda: rollup(pid, "AnonHugePages") >= 24 * MIB,
+                "swapped": lambda: rollup(pid, "Swap") >= 12 * MIB,
                 "threads": lambda: int(status["Threads"]) == 33,
                 "many": lambda: {os.getpgid(each.pid) for each in stage.victims} == {pid},
             }
@@ -334,6 +351,47 @@ def test_meter_samples_about_every_millisecond() -> None:
     times = [sample.time_ns for sample in samples]
     assert times == sorted(times)
     assert all(0 < sample.free_bytes < 1 << 50 for sample in samples)
+
+
+def test_meter_reads_every_node(tmp_path: Path) -> None:
+    """Also where one read does not hold them all."""
+    text = b"Node 0, zone Normal\n      nr_free_pages 1\n" * 20_000
+    (tmp_path / "zoneinfo").write_bytes(text)
+    assert len(text) > 2 * MOST_AT_ONCE
+    fd = os.open(tmp_path / "zoneinfo", os.O_RDONLY)
+    assert read_whole(fd) == text
+    os.close(fd)
+
+
+def test_late_answer_is_not_taken_for_the_next() -> None:
+    """A reap whose time was over says nothing of the next victim."""
+    with contextlib.closing(Killers(("mrelease",))) as killers, sleepers(2) as (first, second):
+        assert killers.kill("mrelease", [first.pid], -2.0).reap_errno is None
+        pool = killers._pools["mrelease"]
+        assert select.select([pool.fd], [], [], 20)[0]
+        killed = killers.kill("mrelease", [second.pid], 20.0)
+        assert killed.dead_ns is not None
+        assert killed.reap_errno in (0, errno.ESRCH, errno.ENOSYS)
+        assert not select.select([pool.fd], [], [], 0)[0]
+        assert pool.take_results() == []
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nobody_outside_the_scope_is_killed(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OOMD_SCOPE narrows a bench too, a plain kill included."""
+    with sleepers(1) as (child,), subprocess.Popen(["sleep", "60"]) as other:
+        monkeypatch.setenv("OOMD_SCOPE", f"tree:{other.pid}")
+        with contextlib.closing(Killers((backend,))) as killers, pytest.raises(Refused, match="outside the tree"):
+            killers.kill(backend, [child.pid], 1.0)
+        assert child.poll() is None
+        other.kill()
+
+
+def test_bad_scope_is_a_mistake() -> None:
+    """What OOMD_SCOPE says wrongly is told by name, and nothing is measured."""
+    done = bench("--size", "64MiB", check=False, env={"OOMD_SCOPE": "tre:1"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "oomd: OOMD_SCOPE: " in done.stderr
 
 
 def test_backends_answer_as_they_should() -> None:
