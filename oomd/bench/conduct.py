@@ -1,19 +1,17 @@
-"""Conducts the runs: interleaved, on a machine as quiet as it gets, and again where somebody else has disturbed them.
-
-The rule, fixed beforehand: a run begins when the CPUs were less than 15 % busy for 200 ms, or after 10 s of waiting for
-that. It is done again when more memory came back than the victim had, or less than none: at most as often as the cell
-has runs, and the last answer stands.
-"""
+"""Conducts the runs: in the order and by the rule of :mod:`oomd.bench.interleaving`."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 
-from oomd.bench.figures import REFERENCE, Run, is_disturbed, read_run
+from oomd.bench.figures import Run, read_run
+from oomd.bench.interleaving import REFERENCE, Schedule, is_disturbed
 from oomd.bench.killers import Killers
 from oomd.bench.meter import Meter
 from oomd.bench.stages import CannotStage, staged, why_not
+from oomd.kill.warrant import Refused
 from oomd.model.units import GIB
 
 TYPE_CHECKING = False
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 QUIET_SHARE = 0.15
 QUIET_S = 0.2
-PATIENCE_S = 10.0
+AFTERMATH_S = 0.25
 LIMIT_S = 4.0
 LIMIT_S_PER_GIB = 0.5
 BASELINE_S = 0.05
@@ -39,16 +37,10 @@ class Findings:
     skipped: list[dict[str, str]] = field(default_factory=list)
     fill_rates: list[float] = field(default_factory=list)
     """Bytes per second at which one process took fresh memory."""
-    disturbed: int = 0
-    """Runs that were done again."""
-
-
-def plan(victims: tuple[str, ...], backends: tuple[str, ...], repeat: int) -> list[tuple[str, str]]:
-    """Every cell ``repeat`` times, interleaved; the reference is in every round, asked for or not."""
-    cells = [(victim, backend) for victim in victims for backend in backends]
-    if REFERENCE not in cells:
-        cells.insert(0, REFERENCE)
-    return cells * repeat
+    made_again: int = 0
+    """Runs that somebody else disturbed, and that were replaced."""
+    kept: int = 0
+    """Runs that somebody else disturbed, and that count all the same."""
 
 
 def conduct(
@@ -60,48 +52,39 @@ def conduct(
     guardian: Guardian,
     tell: Callable[[str], None],
 ) -> Findings:
-    """All runs."""
-    findings = Findings()
-    skipped: set[str] = set()
+    """All runs. Raises GuardianLostError, ScopeError."""
+    findings, schedule = Findings(), Schedule(victims, backends, repeat)
 
     def skip(victim: str, why: str) -> None:
-        skipped.add(victim)
+        schedule.skip(victim)
         findings.skipped.append({"victim": victim, "reason": why})
         tell(f"{victim}: skipped: {why}")
 
     for victim in victims:
-        why = why_not(victim)
-        if why:
+        if why := why_not(victim):
             skip(victim, why)
-    meter, killers = Meter(), Killers(tuple({*backends, REFERENCE[1]}))
-    guardian.guard_process(meter.pid)
-    again: dict[tuple[str, str], int] = {}
-    try:
-        queue = plan(victims, backends, repeat)
-        for victim, backend in queue:
-            while victim not in skipped:
-                try:
-                    run = _one(victim, backend, size_bytes, meter, killers, guardian, findings)
-                except CannotStage as error:
-                    skip(victim, str(error))
-                    break
-                again[victim, backend] = again.get((victim, backend), 0) + is_disturbed(run)
-                if is_disturbed(run) and again[victim, backend] <= repeat:
-                    findings.disturbed += 1
-                    continue
+    ways = tuple({*backends, REFERENCE[1]})
+    with contextlib.closing(Killers(ways)) as killers, contextlib.closing(Meter()) as meter:
+        guardian.guard_process(meter.pid)
+        while (pair := schedule.take()) is not None:
+            schedule.note_wait(_wait_quiet(schedule.longest_wait_s()))
+            try:
+                run = _one(*pair, size_bytes, meter, killers, guardian, findings)
+            except (CannotStage, Refused) as error:
+                skip(pair[0], str(error))
+                continue
+            busy = _busy_share(AFTERMATH_S)
+            disturbed = is_disturbed(run.returned_share, busy, dead=run.dead_ms is not None)
+            if schedule.counts(pair, disturbed=disturbed):
                 findings.runs.append(run)
-                tell(_in_words(run))
-                break
-    finally:
-        killers.close()
-        meter.close()
+            tell(_in_words(run) + (" (disturbed)" if disturbed else ""))
+    findings.made_again, findings.kept = schedule.made_again, schedule.kept
     return findings
 
 
 def _one(
     victim: str, backend: str, size_bytes: int, meter: Meter, killers: Killers, guardian: Guardian, findings: Findings
 ) -> Run:
-    _wait_quiet()
     limit_s = LIMIT_S + LIMIT_S_PER_GIB * size_bytes / GIB
     with staged(victim, size_bytes, guardian) as stage:
         if stage.fill_seconds and victim == "running":
@@ -115,21 +98,27 @@ def _one(
         samples,
         begin_ns=killed.begin_ns,
         dead_ns=killed.dead_ns,
-        size_bytes=size_bytes,
+        size_bytes=stage.held_bytes,
         victim=victim,
         backend=backend,
         errno=killed.reap_errno,
     )
 
 
-def _wait_quiet() -> None:
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        before = _cpu_ticks()
-        time.sleep(QUIET_S)
-        busy, total = (after - first for after, first in zip(_cpu_ticks(), before, strict=True))
-        if total and busy / total < QUIET_SHARE:
-            return
+def _wait_quiet(longest_s: float) -> float:
+    """Seconds waited."""
+    begin = time.monotonic()
+    while time.monotonic() - begin < longest_s and _busy_share(QUIET_S) >= QUIET_SHARE:
+        pass
+    return time.monotonic() - begin
+
+
+def _busy_share(seconds: float) -> float:
+    """Of all CPUs, from now on for so long."""
+    before = _cpu_ticks()
+    time.sleep(seconds)
+    busy, total = (after - first for after, first in zip(_cpu_ticks(), before, strict=True))
+    return busy / total if total else 0.0
 
 
 def _cpu_ticks() -> tuple[int, int]:

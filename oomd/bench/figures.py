@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from statistics import median
 
+from oomd.bench.interleaving import REFERENCE
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -12,14 +14,8 @@ if TYPE_CHECKING:
     from oomd.bench.meter import Sample
 
 VERSION = 1
-REFERENCE = ("running", "plain")
-"""Victim and way to kill that the others are compared with: it is always run."""
 BASELINE_NS = 30_000_000
 """Free memory before the kill: the median of this long."""
-MOST_BACK = 1.06
-"""More than this share of a victim never comes back: somebody else has let go of memory meanwhile…"""
-LEAST_BACK = -0.06
-"""… or has taken some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +29,11 @@ class Run:
     t95_ms: float | None
     dead_ms: float | None
     returned_share: float
-    """Of the victim's memory, at the end."""
+    """Of what the victims held, at the end."""
     errno: int | None
-    """Of the reap; None where there was none."""
+    """Of the reap, as a number: 0 when all is well, the first other one where several were reaped. None where nothing
+    was reaped (``plain``), or it was not done in time.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,9 @@ def read_run(
     backend: str,
     errno: int | None,
 ) -> Run:
-    """The figures of one kill. The samples begin before it and end with the wait."""
+    """The figures of one kill. The samples begin before it and end with the wait; ``size_bytes`` is what the victims
+    really held in memory.
+    """
     before = [sample.free_bytes for sample in samples if begin_ns - BASELINE_NS <= sample.time_ns < begin_ns]
     after = [sample for sample in samples if sample.time_ns >= begin_ns]
     base = median(before) if before else (samples[0].free_bytes if samples else 0)
@@ -82,11 +82,6 @@ def read_run(
         returned_share=round((median(last) - base) / size_bytes, 4) if last else 0.0,
         errno=errno,
     )
-
-
-def is_disturbed(run: Run) -> bool:
-    """Whether somebody else moved so much memory that the run says nothing: the rule for repeating it."""
-    return not LEAST_BACK <= run.returned_share <= MOST_BACK
 
 
 def summarize(runs: list[Run]) -> list[Row]:

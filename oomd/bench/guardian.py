@@ -6,13 +6,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 REMOVE_S = 5.0
 """How long a control group is tried to be removed: its last process may still be on its way out."""
+LONGEST_MESSAGE = 8192
+"""Two paths of the kernel's longest."""
+
+
+class GuardianLostError(Exception):
+    """The guardian has ended before the bench: nothing more may be started."""
 
 
 class Guardian:
@@ -20,29 +29,41 @@ class Guardian:
 
     def __init__(self) -> None:
         script = os.path.abspath(__file__)
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # A session of its own: what ends the bench's process group or terminal must not end it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", script], stdin=subprocess.PIPE, start_new_session=True
-        )
+        argv = [sys.executable, "-I", "-S", script]
+        self._process = subprocess.Popen(argv, stdin=theirs.fileno(), start_new_session=True)
+        theirs.close()
+        self.pid = self._process.pid
 
     def guard_process(self, pid: int) -> None:
-        """A child of ours, not yet waited for."""
-        self._say(f"process {pid}")
+        """A child of ours, not yet waited for. Raises ChildProcessError for anybody else, GuardianLostError.
+
+        A descriptor is handed over, no number: what is still on its way when we are killed means this very process, and
+        nobody who is given its number afterwards.
+        """
+        pidfd = os.pidfd_open(pid)
+        try:
+            # After it was opened: nobody but us can have made the number free for another process.
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            self._say(b"process", pidfd)
+        finally:
+            os.close(pidfd)
 
     def guard_group(self, directory: str) -> None:
-        """A control group of ours."""
-        self._say(f"group {directory}")
+        """A control group of ours. Raises GuardianLostError."""
+        self._say(b"group " + os.fsencode(directory))
 
     def close(self) -> None:
         """Clean up, and end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._socket.close()
         self._process.wait()
 
-    def _say(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(line.encode() + b"\n")
-        self._process.stdin.flush()
+    def _say(self, message: bytes, *descriptors: int) -> None:
+        try:
+            socket.send_fds(self._socket, [message], descriptors)
+        except OSError as error:
+            raise GuardianLostError(f"the guardian process has ended ({error.strerror})") from error
 
 
 def clean_group(directory: str) -> None:
@@ -58,8 +79,9 @@ def clean_group(directory: str) -> None:
                     _write(f"{os.path.dirname(directory)}/cgroup.procs", pid)
         try:
             os.rmdir(directory)
-        except OSError:
+        except OSError as error:
             if time.monotonic() > end:
+                os.write(2, f"oomd bench: {directory} could not be removed: {error.strerror}\n".encode())
                 return
             time.sleep(0.01)
 
@@ -72,27 +94,41 @@ def _write(path: str, value: str) -> None:
         os.close(fd)
 
 
+def drop_ended(pidfds: list[int]) -> list[int]:
+    """Those whose process lives, so that a long bench does not use up our descriptors; the others are closed."""
+    poll = select.poll()
+    for pidfd in pidfds:
+        poll.register(pidfd, select.POLLIN)
+    ended = {pidfd for pidfd, _ in poll.poll(0)}
+    for pidfd in ended:
+        os.close(pidfd)
+    return [pidfd for pidfd in pidfds if pidfd not in ended]
+
+
+def listen(bench: socket.socket, pidfds: list[int], groups: list[str]) -> None:
+    """Note what the bench says until it ends, or until somebody cannot be guarded: then nobody goes on."""
+    while True:
+        message, passed, _, _ = socket.recv_fds(bench, LONGEST_MESSAGE, 1)
+        pidfds[:] = [*drop_ended(pidfds), *passed]
+        if message == b"process" and not passed:
+            os.write(2, b"oomd bench: no file descriptor is left to guard another process\n")
+            return
+        if message.startswith(b"group "):
+            groups.append(os.fsdecode(message[6:]))
+        if not message:
+            return
+
+
 def main() -> None:
-    """Wait for the end of standard input, then clean up."""
-    bench = os.getppid()
+    """Wait for the end of the bench, then clean up."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     pidfds: list[int] = []
     groups: list[str] = []
-    for line in sys.stdin:
-        kind, _, rest = line.rstrip("\n").partition(" ")
-        if kind == "group":
-            groups.append(rest)
-        elif kind == "process":
-            with contextlib.suppress(OSError):
-                pidfd = os.pidfd_open(int(rest))
-                with open(f"/proc/{rest}/stat", encoding="utf-8", errors="replace") as file:
-                    parent = int(file.read().rpartition(") ")[2].split()[1])
-                # A number that the bench no longer owns may be anybody's by now.
-                if parent == bench:
-                    pidfds.append(pidfd)
-                else:
-                    os.close(pidfd)
+    with contextlib.suppress(OSError), socket.socket(fileno=0) as bench:
+        listen(bench, pidfds, groups)
     for pidfd in pidfds:
         with contextlib.suppress(OSError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)

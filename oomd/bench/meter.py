@@ -22,6 +22,7 @@ PERIOD_S = 0.003
 PRIORITY = 60
 """Above everybody: a late sample is a wrong time."""
 SLOTS = 1 << 16
+MOST_AT_ONCE = 1 << 17
 _ENTRY = struct.Struct("<QQ")
 _HEADER = struct.Struct("<Q")
 _SIZE = _HEADER.size + SLOTS * _ENTRY.size
@@ -42,6 +43,14 @@ class Sample:
 def parse_free_pages(zoneinfo: bytes) -> int:
     """Free and listed pages of all zones; proc_zoneinfo in mm/vmstat.c."""
     return sum(map(int, _FREE.findall(zoneinfo))) + sum(map(int, _LISTED.findall(zoneinfo)))
+
+
+def read_whole(fd: int) -> bytes:
+    """A machine with several NUMA nodes gives them in several reads (a record of seq_file is a node)."""
+    data = os.pread(fd, MOST_AT_ONCE, 0)
+    while more := os.pread(fd, MOST_AT_ONCE, len(data)):
+        data += more
+    return data
 
 
 class Meter:
@@ -86,7 +95,7 @@ def main() -> None:
     count, due = 0, time.monotonic()
     while True:
         now = time.monotonic_ns()
-        pages = parse_free_pages(os.pread(fd, 1 << 17, 0))
+        pages = parse_free_pages(read_whole(fd))
         _ENTRY.pack_into(memory, _HEADER.size + count % SLOTS * _ENTRY.size, now, pages * PAGE_BYTES)
         count += 1
         _HEADER.pack_into(memory, 0, count)

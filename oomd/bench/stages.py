@@ -11,7 +11,11 @@ import time
 from dataclasses import dataclass, field
 
 from oomd.kernel.cgroup_levers import parse_lever_mounts, write_value
+from oomd.kernel.files import find_kib
+from oomd.kernel.process import read_pid_file
 from oomd.kernel.swaps import parse_swaps
+from oomd.model.units import format_size
+from oomd.monitor.rows import read_rollup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
     from oomd.bench.guardian import Guardian
     from oomd.kernel.cgroup_levers import LeverMount
+    from oomd.kernel.swaps import SwapDevice
 
 KINDS = ("running", "busy", "stopped", "starved", "frozen", "throttled", "swapped", "threads", "many", "thp")
 ABOUT = {
@@ -34,6 +39,8 @@ ABOUT = {
     "thp": "on huge pages",
 }
 MANY = 100
+MOST_PART = 0.8
+"""Of what should be in swap or on huge pages: the rest may lie at the edges, or be needed at once."""
 SETTLE_S = 0.05
 READY_S = 60.0
 _VICTIM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "victim.py")
@@ -49,8 +56,11 @@ class Staged:
 
     kind: str
     size_bytes: int
-    """Of all of them together."""
+    """That all of them together were to take."""
     victims: list[subprocess.Popen[bytes]]
+    held_bytes: int = 0
+    """What they have in memory, all their own: what must come back. An interpreter is part of each of them; what is in
+    swap counts only where that is memory too."""
     fill_seconds: float | None = None
     """How long one process took to touch its memory; None where others were involved."""
     hogs: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -61,6 +71,8 @@ def staged(kind: str, size_bytes: int, guardian: Guardian) -> Iterator[Staged]:
     """The victims; they and whatever was made for them are gone afterwards. Raises CannotStage."""
     stage = Staged(kind, size_bytes, [])
     groups: list[str] = []
+    if kind == "swapped":
+        _require_swap(size_bytes // 2)
     try:
         count = MANY if kind == "many" else 1
         for number in range(count):
@@ -69,7 +81,11 @@ def staged(kind: str, size_bytes: int, guardian: Guardian) -> Iterator[Staged]:
         for victim in stage.victims:
             seconds = _wait_ready(victim)
             stage.fill_seconds = seconds if count == 1 else None
-        _hinder(stage, groups, guardian)
+        _measure(stage)
+        try:
+            _hinder(stage, groups, guardian)
+        except OSError as error:
+            raise CannotStage(f"{error.filename or kind}: {error.strerror}") from error
         time.sleep(SETTLE_S)
         yield stage
     finally:
@@ -86,9 +102,14 @@ def staged(kind: str, size_bytes: int, guardian: Guardian) -> Iterator[Staged]:
 
 
 def _start(kind: str, size: int, guardian: Guardian, *, group: int = 0) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-I", "-S", _VICTIM, kind, str(size)]
+    argv = [sys.executable, "-I", "-S", _VICTIM, kind, str(size), str(os.getpid())]
     child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=group)
-    guardian.guard_process(child.pid)
+    try:
+        guardian.guard_process(child.pid)
+    except BaseException:  # nobody knows of it yet
+        child.kill()
+        child.wait()
+        raise
     return child
 
 
@@ -101,6 +122,29 @@ def _wait_ready(child: subprocess.Popen[bytes]) -> float | None:
     if line != b"ready\n":
         raise CannotStage(f"a victim ended with {child.wait(READY_S)} before it had its memory")
     return seconds
+
+
+def _measure(stage: Staged) -> None:
+    """What they hold, and that it is where the kind of victim says."""
+    proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = [read_rollup(proc_fd, victim.pid) for victim in stage.victims]
+        huge = read_pid_file(proc_fd, stage.victims[0].pid, "smaps_rollup") if stage.kind == "thp" else None
+    finally:
+        os.close(proc_fd)
+    rollups = [rollup for rollup in found if rollup is not None]
+    if len(rollups) < len(found):
+        raise CannotStage("a victim has ended by itself, or may not be looked at")
+    stage.held_bytes = sum(rollup.anonymous_bytes for rollup in rollups)
+    swapped = sum(rollup.swap_bytes for rollup in rollups)
+    if stage.kind == "swapped" and swapped < MOST_PART * stage.size_bytes / 2:
+        raise CannotStage(f"no more than {format_size(swapped)} of it went to swap")
+    if swapped and all(device.kind == "zram" for device in _read_swaps()):
+        stage.held_bytes += swapped  # it cannot be made smaller, so zram holds it as it was
+    if huge is not None:
+        held = find_kib(huge, b"\nAnonHugePages:", "smaps_rollup")
+        if held < MOST_PART * stage.size_bytes:
+            raise CannotStage(f"the kernel had huge pages for no more than {format_size(held)} of it")
 
 
 def _hinder(stage: Staged, groups: list[str], guardian: Guardian) -> None:
@@ -118,8 +162,6 @@ def _hinder(stage: Staged, groups: list[str], guardian: Guardian) -> None:
         _freeze(victim.pid, groups, guardian)
     elif stage.kind == "throttled":
         _throttle(victim.pid, groups, guardian)
-    elif stage.kind == "swapped":
-        _require_swap(stage.size_bytes // 2)
 
 
 def why_not(kind: str) -> str:
@@ -141,9 +183,13 @@ def why_not(kind: str) -> str:
     return ""
 
 
-def _require_swap(wanted: int) -> None:
+def _read_swaps() -> tuple[SwapDevice, ...]:
     with open("/proc/swaps", "rb") as file:
-        free = sum(device.size_bytes - device.used_bytes for device in parse_swaps(file.read()))
+        return parse_swaps(file.read())
+
+
+def _require_swap(wanted: int) -> None:
+    free = sum(device.size_bytes - device.used_bytes for device in _read_swaps())
     if free < wanted:
         raise CannotStage("there is no swap" if not free else "there is not so much free swap")
 
@@ -169,7 +215,8 @@ def _usable(mount: LeverMount, controller: str) -> bool:
 
 def _make_group(controller: str, groups: list[str], guardian: Guardian) -> tuple[str, LeverMount]:
     mount = _find_mount(controller)
-    directory = f"{mount.point}/oomd-bench-{os.getpid()}"
+    # Nobody else has made one of this name: what the guardian is told of, it removes.
+    directory = f"{mount.point}/oomd-bench-{os.getpid()}-{os.urandom(4).hex()}"
     guardian.guard_group(directory)
     try:
         os.mkdir(directory)

@@ -12,12 +12,13 @@ import threading
 
 from oomd.bench import figures
 from oomd.bench.conduct import conduct
-from oomd.bench.guardian import Guardian
+from oomd.bench.guardian import Guardian, GuardianLostError
 from oomd.bench.killers import BACKENDS
 from oomd.bench.stages import ABOUT, KINDS
 from oomd.commands.options import complain
 from oomd.daemon import STACK_BYTES, SWITCH_INTERVAL_S
 from oomd.kernel.meminfo import parse_meminfo
+from oomd.model.scope import ScopeError
 from oomd.model.units import GIB, MIB, UnitError, format_size, parse_size
 
 DEFAULT_VICTIMS = ("running", "stopped", "starved", "frozen")
@@ -45,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0: measured; 2: bad options."""
+    """0: measured; 1: the guardian was lost; 2: bad options."""
     try:
         size = parse_size(arguments.size)
     except UnitError as error:
@@ -67,17 +68,25 @@ def run(arguments: argparse.Namespace) -> int:
         findings = conduct(
             victims, backends, size_bytes=size, repeat=arguments.repeat, guardian=guardian, tell=_tell_error
         )
+    except ScopeError as error:
+        return complain(str(error))
+    except GuardianLostError as error:
+        _tell_error(f"oomd: {error}")
+        return 1
     finally:
         _be_ordinary(realtime=realtime)
         guardian.close()
+    if findings.made_again or findings.kept:
+        _tell_error(
+            f"somebody else moved memory or kept the CPUs busy: {findings.made_again} runs were made again, "
+            f"{findings.kept} disturbed ones count"
+        )
     if arguments.json:
         print(json.dumps(figures.document(size, findings.runs, findings.skipped)))
         return 0
     _print_table(size, figures.summarize(findings.runs))
     for skipped in findings.skipped:
         print(f"{skipped['victim']}: skipped: {skipped['reason']}")
-    if findings.disturbed:
-        print(f"{findings.disturbed} runs were done again: somebody else moved memory meanwhile")
     _print_reserve(size, figures.summarize(findings.runs), findings.fill_rates)
     return 0
 
@@ -114,7 +123,10 @@ def _tell_error(line: str) -> None:
 
 
 def _print_table(size: int, rows: list[figures.Row]) -> None:
-    print(f"Victims of {format_size(size)}; milliseconds from the signal until 95 % of it are free.")
+    print(
+        f"Victims of {format_size(size)}; milliseconds from the signal until 95 % of what they held are free.\n"
+        "A plain kill of a running victim, which nothing hinders, is always measured: the others are compared with it."
+    )
     print(f"{'victim':<10} {'backend':<9} {'n':>3} {'median':>8} {'max':>8} {'never':>5} {'to plain running':>17}")
     for row in rows:
         middle, most = ("-" if value is None else f"{value:.1f}" for value in (row.t95_ms_median, row.t95_ms_max))

@@ -46,7 +46,11 @@ def main() -> None:
     threading.Thread(target=be_busy, daemon=True).start()
     waits, errnos = [], []
     for _ in range(kills):
-        argv = [sys.executable, "-I", "-S", VICTIM, "running", str(mib << 20)] if mib else ["sleep", "60"]
+        argv = (
+            [sys.executable, "-I", "-S", VICTIM, "running", str(mib << 20), str(os.getpid())]
+            if mib
+            else ["sleep", "60"]
+        )
         victim = subprocess.Popen(argv, stdout=subprocess.PIPE)
         assert victim.stdout is not None
         if mib:

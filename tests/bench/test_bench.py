@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from oomd.bench.guardian import Guardian
-from oomd.bench.meter import Meter
+from oomd.bench.guardian import Guardian, GuardianLostError
+from oomd.bench.killers import BACKENDS, Killers
+from oomd.bench.meter import MOST_AT_ONCE, Meter, read_whole
 from oomd.bench.stages import KINDS, staged, why_not
 from oomd.kernel.features import probe_features
+from oomd.kill.warrant import Refused
 from oomd.model.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def bench(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def bench(*words: str, check: bool = True, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """One bench to its end."""
     argv = [sys.executable, "-m", "oomd", "bench", "reap", *words]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=200, check=False, env=ENV)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=200, check=False, env=ENV | (env or {}))
     assert not check or done.returncode == 0, done.stderr
     return done
 
 
-def left_over() -> list[str]:
-    """Control groups of a bench, and its victims."""
-    groups = [str(path) for path in Path("/sys/fs/cgroup").glob("*/oomd-bench-*")]
-    groups += [str(path) for path in Path("/sys/fs/cgroup").glob("oomd-bench-*")]
-    return groups
+def left_over(pid: int | None = None) -> list[Path]:
+    """Control groups that a bench of this pid has made and not removed; ours where none is given."""
+    name = f"oomd-bench-{os.getpid() if pid is None else pid}-*"
+    return [*Path("/sys/fs/cgroup").glob(f"*/{name}"), *Path("/sys/fs/cgroup").glob(name)]
+
+
+def look_again() -> None:
+    """Between two looks at what nobody tells of; spinning would be foreign load to the bench."""
+    select.select([], [], [], 0.005)
 
 
 def victims_of(pid: int) -> list[int]:
@@ -96,6 +108,34 @@ def test_bad_options(words: tuple[str, ...], error: str) -> None:
     assert error in done.stderr
 
 
+def members(group: Path) -> list[int]:
+    """The processes of a control group."""
+    return [int(word) for word in (group / "cgroup.procs").read_text("ascii").split()]
+
+
+def rollup(pid: int, field: str) -> int:
+    """Bytes of a line of smaps_rollup."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
+def is_frozen(pid: int) -> bool:
+    """In a control group of ours, which is frozen."""
+    (group,) = left_over()
+    states = [
+        (group / name).read_text("ascii") for name in ("freezer.state", "cgroup.events") if (group / name).exists()
+    ]
+    return pid in members(group) and ("FROZEN\n" in states or "frozen 1\n" in states[0])
+
+
+def is_throttled(pid: int) -> bool:
+    """In a control group of ours, which has been denied the CPU."""
+    (group,) = left_over()
+    stat = dict(line.split() for line in (group / "cpu.stat").read_text("ascii").splitlines())
+    return pid in members(group) and int(stat["nr_throttled"]) > 0
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_victim_is_what_it_says(kind: str) -> None:
     """Staged as named, or a reason why not; gone afterwards, and its control group with it."""
@@ -111,13 +151,20 @@ def test_every_kind_of_victim_is_what_it_says(kind: str) -> None:
             lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
             status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
             state = status["State"][0]
-            assert int(status["RssAnon"].split()[0]) * 1024 >= (32 * MIB) // len(stage.victims)
+            owned = int(status["RssAnon"].split()[0]) + int(status["VmSwap"].split()[0])
+            assert owned * 1024 >= (32 * MIB) // len(stage.victims)
+            held = sum(rollup(each.pid, "Anonymous") for each in stage.victims)
+            swapped = sum(rollup(each.pid, "Swap") for each in stage.victims)
+            assert stage.held_bytes in (held, held + swapped)
+            assert held + swapped > 32 * MIB
             expected = {
                 "stopped": lambda: state == "T",
                 "busy": lambda: state == "R",
                 "starved": lambda: os.sched_getscheduler(pid) == os.SCHED_IDLE and len(stage.hogs) == os.cpu_count(),
-                "frozen": lambda: bool(left_over()),
-                "throttled": lambda: bool(left_over()),
+                "frozen": lambda: is_frozen(pid),
+                "throttled": lambda: is_throttled(pid),
+                "thp": lambda: rollup(pid, "AnonHugePages") >= 24 * MIB,
+                "swapped": lambda: rollup(pid, "Swap") >= 12 * MIB,
                 "threads": lambda: int(status["Threads"]) == 33,
                 "many": lambda: {os.getpgid(each.pid) for each in stage.victims} == {pid},
             }
@@ -129,41 +176,164 @@ def test_every_kind_of_victim_is_what_it_says(kind: str) -> None:
 
 def test_nothing_outlives_a_killed_bench() -> None:
     """SIGKILL for the bench in the middle of a run: the guardian kills the victims, thaws and removes their groups."""
-    words = ["--size", "64MiB", "--victim", "frozen", "--victim", "starved", "--repeat", "50", "--json"]
+    kind = "running" if why_not("frozen") else "frozen"
+    words = ["--size", "64MiB", "--victim", kind, "--backend", "plain", "--repeat", "3", "--json"]
     argv = [sys.executable, "-m", "oomd", "bench", "reap", *words]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENV)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     pidfds: list[int] = []
     try:
-        while not pidfds or (not left_over() and not why_not("frozen")):
+        while not pidfds:
             assert time.monotonic() < end
             assert process.poll() is None
-            for pid in victims_of(process.pid):
-                with contextlib.suppress(OSError):
-                    pidfds.append(os.pidfd_open(pid))
+            with contextlib.suppress(OSError):  # gone between two looks: the next run brings another
+                if kind == "running" or [pid for group in left_over(process.pid) for pid in members(group)]:
+                    pidfds = [os.pidfd_open(pid) for pid in victims_of(process.pid)]
+            look_again()
     finally:
         process.kill()
         process.wait()
     for pidfd in pidfds:
         assert select.select([pidfd], [], [], 20)[0]
         os.close(pidfd)
-    while left_over():
-        assert time.monotonic() < end, left_over()
-        os.sched_yield()
+    while left_over(process.pid):
+        assert time.monotonic() < end, left_over(process.pid)
+        look_again()
 
 
-def test_guardian_spares_whom_the_bench_does_not_own() -> None:
-    """A number that is no child of the bench is left alone."""
-    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+ABANDON = """
+import os, subprocess, sys
+from oomd.bench.guardian import Guardian, GuardianLostError
+guardian = Guardian()
+child = subprocess.Popen(["sleep", "60"])
+os.write(1, b"%d" % child.pid)
+sys.stdin.read(1)
+guardian.guard_process(child.pid)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_guardian_ends_what_it_was_told_of_last() -> None:
+    """A bench that is killed right after it spoke of a child leaves nobody: the guardian hears of it afterwards."""
+    for _ in range(20):
+        with subprocess.Popen(
+            [sys.executable, "-c", ABANDON], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENV
+        ) as abandoned:
+            assert abandoned.stdin is not None
+            assert abandoned.stdout is not None
+            pidfd = os.pidfd_open(int(os.read(abandoned.stdout.fileno(), 20)))
+            abandoned.stdin.write(b"g")
+            abandoned.stdin.close()
+            assert abandoned.wait(20) == -signal.SIGKILL
+            ended = select.select([pidfd], [], [], 20)[0]
+            if not ended:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+        assert ended
+
+
+ORPHAN = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-I", "-S", sys.argv[1], sys.argv[2], "4096", str(os.getpid())], stdout=1)
+os.write(1, b"%d\\n" % child.pid)
+sys.stdin.read(1)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("kind", ["running", "hog"])
+def test_victim_ends_with_its_bench(kind: str) -> None:
+    """Also one that the guardian has never heard of."""
+    victim = str(ROOT / "oomd/bench/victim.py")
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHAN, victim, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        pidfd = os.pidfd_open(int(parent.stdout.readline()))
+        parent.stdin.write("g")  # whether it has asked for the signal by then or only begins to run: it ends
+        parent.stdin.close()
+        parent.wait(20)
+        ended = select.select([pidfd], [], [], 20)[0]
+        if not ended:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
+    assert ended
+
+
+@contextlib.contextmanager
+def descriptors(most: int) -> Iterator[None]:
+    """So many at most for what is started in here."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE, before)
+
+
+@contextlib.contextmanager
+def sleepers(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Children that do nothing; gone afterwards."""
+    children = [subprocess.Popen(["sleep", "60"]) for _ in range(count)]
+    try:
+        yield children
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def test_guardian_can_hold_more_than_its_soft_limit() -> None:
+    """A hundred victims at once, however few descriptors a process has by default."""
+    with descriptors(64):
+        guardian = Guardian()
+    with sleepers(100) as children:
+        for child in children:
+            guardian.guard_process(child.pid)
+        guardian.close()
+        assert {child.wait(20) for child in children} == {-signal.SIGKILL}
+
+
+def test_guardian_that_can_hold_no_more_ends_the_bench() -> None:
+    """Nobody is left unguarded in silence: the others are ended, and the bench is told."""
+    guardian = Guardian()
+    resource.prlimit(guardian.pid, resource.RLIMIT_NOFILE, (16, 16))
+    with sleepers(40) as children:
+        with pytest.raises(GuardianLostError):  # noqa: PT012 - which of them it is depends on its pace
+            for child in itertools.cycle(children):
+                guardian.guard_process(child.pid)
+        guardian.close()
+        assert children[0].wait(20) == -signal.SIGKILL
+
+
+def test_guardian_forgets_the_dead() -> None:
+    """Its descriptors do not run out, however many runs there are."""
+    guardian = Guardian()
+    for _ in range(3):
+        with sleepers(20) as children:
+            for child in children:
+                guardian.guard_process(child.pid)
+    with sleepers(1) as (child,):
+        guardian.guard_process(child.pid)
+        end = time.monotonic() + 20
+        while len(os.listdir(f"/proc/{guardian.pid}/fd")) > 20:
+            assert time.monotonic() < end
+            guardian.guard_process(child.pid)
+            look_again()
+        guardian.close()
+
+
+def test_guardian_takes_nobody_but_children() -> None:
+    """A process that the bench did not start is refused, and lives."""
     grandchild = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
     assert grandchild.stdout is not None
     pid = int(grandchild.stdout.readline())
     guardian = Guardian()
-    guardian.guard_process(pid)  # ours by blood, not by parenthood
-    guardian.guard_process(stranger.pid)
+    with pytest.raises(ChildProcessError):
+        guardian.guard_process(pid)  # ours by blood, not by parenthood
     guardian.close()
     assert Path(f"/proc/{pid}").exists()
-    assert stranger.wait(20) == -signal.SIGKILL  # a child: that one was rightly ended
     os.kill(pid, signal.SIGKILL)
     grandchild.wait(20)
     grandchild.stdout.close()
@@ -181,6 +351,47 @@ def test_meter_goes_on_sampling() -> None:
     times = [sample.time_ns for sample in samples]
     assert times == sorted(times)
     assert all(0 < sample.free_bytes < 1 << 50 for sample in samples)
+
+
+def test_meter_reads_every_node(tmp_path: Path) -> None:
+    """Also where one read does not hold them all."""
+    text = b"Node 0, zone Normal\n      nr_free_pages 1\n" * 20_000
+    (tmp_path / "zoneinfo").write_bytes(text)
+    assert len(text) > 2 * MOST_AT_ONCE
+    fd = os.open(tmp_path / "zoneinfo", os.O_RDONLY)
+    assert read_whole(fd) == text
+    os.close(fd)
+
+
+def test_late_answer_is_not_taken_for_the_next() -> None:
+    """A reap whose time was over says nothing of the next victim."""
+    with contextlib.closing(Killers(("mrelease",))) as killers, sleepers(2) as (first, second):
+        assert killers.kill("mrelease", [first.pid], -2.0).reap_errno is None
+        pool = killers._pools["mrelease"]
+        assert select.select([pool.fd], [], [], 20)[0]
+        killed = killers.kill("mrelease", [second.pid], 20.0)
+        assert killed.dead_ns is not None
+        assert killed.reap_errno in (0, errno.ESRCH, errno.ENOSYS)
+        assert not select.select([pool.fd], [], [], 0)[0]
+        assert pool.take_results() == []
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nobody_outside_the_scope_is_killed(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OOMD_SCOPE narrows a bench too, a plain kill included."""
+    with sleepers(1) as (child,), subprocess.Popen(["sleep", "60"]) as other:
+        monkeypatch.setenv("OOMD_SCOPE", f"tree:{other.pid}")
+        with contextlib.closing(Killers((backend,))) as killers, pytest.raises(Refused, match="outside the tree"):
+            killers.kill(backend, [child.pid], 1.0)
+        assert child.poll() is None
+        other.kill()
+
+
+def test_bad_scope_is_a_mistake() -> None:
+    """What OOMD_SCOPE says wrongly is told by name, and nothing is measured."""
+    done = bench("--size", "64MiB", check=False, env={"OOMD_SCOPE": "tre:1"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "oomd: OOMD_SCOPE: " in done.stderr
 
 
 def test_backends_answer_as_they_should() -> None:

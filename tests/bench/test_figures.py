@@ -8,8 +8,8 @@ from statistics import median
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomd.bench.conduct import plan
-from oomd.bench.figures import REFERENCE, Run, document, is_disturbed, read_run, reserve_bytes, summarize
+from oomd.bench.figures import Run, document, read_run, reserve_bytes, summarize
+from oomd.bench.interleaving import REFERENCE
 from oomd.bench.killers import BACKENDS
 from oomd.bench.meter import Sample, parse_free_pages
 from oomd.bench.stages import KINDS
@@ -63,30 +63,6 @@ def test_what_never_came_back_has_no_time() -> None:
     """4 % of a starved victim: no time at all, and the share says so."""
     run = read(line(4))
     assert (run.t50_ms, run.t95_ms, run.dead_ms, run.returned_share) == (None, None, None, 0.04)
-    assert not is_disturbed(run)
-
-
-def test_foreign_load_is_noticed() -> None:
-    """More back than the victim had, or less than nothing, is somebody else's memory."""
-    assert is_disturbed(read(line(140)))
-    taken = [Sample(each.time_ns, each.free_bytes - 20 * MIB * (each.time_ns > 150 * MS)) for each in line(0)]
-    assert is_disturbed(read(taken))
-    assert not is_disturbed(read(line(99)))
-
-
-@given(
-    st.lists(st.sampled_from(KINDS), min_size=1, unique=True),
-    st.lists(st.sampled_from(BACKENDS), min_size=1, unique=True),
-    st.integers(1, 9),
-)
-def test_plan_is_interleaved(victims: list[str], backends: list[str], repeat: int) -> None:
-    """Every cell as often as asked for, in rounds, and the reference in every round."""
-    planned = plan(tuple(victims), tuple(backends), repeat)
-    cells = {*((victim, backend) for victim in victims for backend in backends), REFERENCE}
-    size = len(planned) // repeat
-    rounds = [planned[start : start + size] for start in range(0, len(planned), size)]
-    assert len(rounds) == repeat
-    assert all(set(each) == cells and len(each) == len(cells) for each in rounds)
 
 
 RUNS = st.builds(
