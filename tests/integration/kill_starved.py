@@ -1,6 +1,5 @@
 """``python kill_starved.py BACKEND``: start a victim that gets no CPU beside hogs on every one, kill it with this
-backend,
-and print how it went as one JSON object. All of it are children of this process.
+backend, and print how it went as one JSON object. All of it are children of this process.
 """
 
 from __future__ import annotations
