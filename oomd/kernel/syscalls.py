@@ -98,6 +98,10 @@ _ioprio = _dropping["syscall"]
 _ioprio.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int)
 _ioprio.restype = ctypes.c_long
 
+_getcpu = _holding["sched_getcpu"]
+_getcpu.argtypes = ()
+_getcpu.restype = ctypes.c_int
+
 _kcmp = _dropping["syscall"]
 _kcmp.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong)
 _kcmp.restype = ctypes.c_long
@@ -223,6 +227,17 @@ def prctl_get_child_subreaper() -> bool:
     if _prctl_pointer(_PR_GET_CHILD_SUBREAPER, ctypes.addressof(value), 0, 0, 0) < 0:
         raise _error()
     return bool(value.value)
+
+
+def sched_getcpu() -> int:
+    """The CPU on which the calling thread runs right now; sched_getcpu(3), without a system call.
+
+    Raises OSError: ENOSYS.
+    """
+    cpu: int = _getcpu()
+    if cpu < 0:
+        raise _error()
+    return cpu
 
 
 def prctl_set_name(name: bytes) -> None:

@@ -21,7 +21,7 @@ from oomd.kernel.cgroup_levers import Lever, find_levers, parse_lever_mounts, re
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.process import read_pid_file
 from oomd.kernel.sched import NICEST, be_realtime
-from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread
+from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread, sched_getcpu
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,8 +113,13 @@ class Lifter:
         """
         lift = Lift(pid, os.dup(pidfd), time.monotonic())
         self._work.append(lift)
-        self._wake.release()
         return lift
+
+    def wake(self) -> None:
+        """There is work. Not before the signal has been asked for: a thread that wakes up asks for the interpreter's
+        lock, and would be before the one that sends it.
+        """
+        self._wake.release()
 
     def call_later(self, due: float, action: Callable[[], None]) -> None:
         """Do this at ``due`` (time.monotonic), in the lifter's thread and priority."""
@@ -264,6 +269,28 @@ def promote_thread(tid: int, *, escape: bool = False) -> list[str]:
     except OSError:
         return changed
     return changed
+
+
+def keep_apart(reaper_tid: int, proc_fd: int, pid: int, pidfd: int) -> None:
+    """The reaper's thread gets the caller's CPU (the caller is more urgent, so nobody more urgent holds that CPU), the
+    victim all others. On one CPU there is nothing to part.
+
+    A reaper that leaves its real-time class lands where the last real-time wake-up has pushed it: often beside the
+    victim on one CPU, while whoever starved the victim has another CPU to itself until the load balancer looks, 50 to
+    100 ms later.
+    """
+    try:
+        mine = sched_getcpu()
+        others = set(range(os.cpu_count() or 1)) - {mine}
+        if not others or mine not in os.sched_getaffinity(reaper_tid):
+            return
+        tids = _list_threads(proc_fd, pid)
+        if not is_readable(pidfd):
+            for tid in tids:
+                os.sched_setaffinity(tid, others)
+        os.sched_setaffinity(reaper_tid, {mine})
+    except OSError:
+        return  # a thread is gone, or a cpuset leaves it no other CPU: they stay as they are
 
 
 def _leave(lever: Lever, pid: int) -> str:

@@ -26,7 +26,7 @@ from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.model.decision import ReapResult, Warrant
 from oomd.reap.dying import NO_LIMIT, try_reap_dying_process
 from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper
-from oomd.reap.hindrance import DROPPED, GO, Lift, Lifter
+from oomd.reap.hindrance import DROPPED, GO, Lift, Lifter, keep_apart
 from oomd.reap.mrelease import MreleaseReaper
 
 TYPE_CHECKING = False
@@ -96,6 +96,7 @@ class ReaperPool:
         self._ready = threading.Barrier(workers + 1)
         self._lifter = Lifter(self._proc_fd) if reaper.lifts else None
         self._expediter = Expediter(reaper, self._note_expedited) if isinstance(reaper, ExpediteReaper) else None
+        self._cpus = os.sched_getaffinity(0)
         self._classes = threading.Lock()
         """Held while a worker's scheduling class is changed."""
         self._reaping: dict[int, object] = {}
@@ -138,10 +139,12 @@ class ReaperPool:
         lifts = tuple(self._lift(warrant) if number == SIGKILL else None for warrant in warrants)
         self._work.put(_Job(warrants, number, lifts, pidfds, max_bytes))
         time.sleep(HANDOFF_S)
+        self._wake_lifter()
 
     def reap_only(self, warrant: Warrant) -> None:
         """Reap a process that somebody else has killed; no signal is sent. Raises OSError (EMFILE)."""
         self._work.put(_Job((warrant,), 0, (self._lift(warrant),), _copies((warrant,))))
+        self._wake_lifter()
 
     def take_results(self) -> list[ReapResult]:
         """What was done since the last call."""
@@ -198,7 +201,7 @@ class ReaperPool:
         demoted = demotes and _set_policy(pid, os.SCHED_IDLE)
         reap_errno, reaped, begin_us, signal_errno = errno.ESRCH, 0, 0, 0
         (lift,) = job.lifts
-        tid = self._begin_realtime(job)
+        tid = self._begin_realtime(job, pid, pidfd)
         try:
             if isinstance(self.reaper, MreleaseReaper) and job.signal and job.shared is None:
                 _go(lift)  # a moment early, because between signal and reap there must be nothing
@@ -214,20 +217,23 @@ class ReaperPool:
                 _drop(lift)
             elif job.signal not in (SIGKILL, 0) and self._is_dying(pid, reap_errno):
                 _go(self._lift(warrant, pidfd))
+                self._wake_lifter()
         finally:
             with self._classes:
                 if self._reaping.pop(tid, None) is None and self.realtime:
-                    be_realtime(PRIORITY)  # it lasted so long that it was ended
+                    os.sched_setaffinity(0, self._cpus)  # it lasted so long that its real-time was ended
+                    be_realtime(PRIORITY)
             if demoted and not is_readable(pidfd):
                 _set_policy(pid, os.SCHED_OTHER)  # what is left of it should end quickly
         return self._result(warrant, job.signal, signal_errno, begin_us, reap_errno, reaped)
 
-    def _begin_realtime(self, job: _Job) -> int:
+    def _begin_realtime(self, job: _Job, pid: int, pidfd: int) -> int:
         """The thread's id; in a few milliseconds it goes on at normal priority if it reaps then."""
         tid, token = threading.get_native_id(), object()
         self._reaping[tid] = token
         if self._lifter is not None and self.realtime and job.shared is None:
-            self._lifter.call_later(time.monotonic() + MOST_REALTIME_S, lambda: self._end_realtime(tid, token))
+            due = time.monotonic() + MOST_REALTIME_S
+            self._lifter.call_later(due, lambda: self._end_realtime(tid, token, pid, pidfd))
         return tid
 
     def _reap(self, warrant: Warrant, pidfd: int, job: _Job, lift: Lift | None) -> tuple[int, int]:
@@ -249,10 +255,11 @@ class ReaperPool:
         shared.wanted_bytes -= taken
         return 0, taken
 
-    def _end_realtime(self, tid: int, token: object) -> None:
+    def _end_realtime(self, tid: int, token: object, pid: int, pidfd: int) -> None:
         with self._classes:
-            if self._reaping.get(tid) is token:
+            if self._reaping.get(tid) is token:  # so the pidfd is still open
                 self._reaping.pop(tid, None)
+                keep_apart(tid, self._proc_fd, pid, pidfd)
                 _set_policy(tid, os.SCHED_OTHER)
 
     def _is_dying(self, pid: int, reap_errno: int) -> bool:
@@ -274,6 +281,10 @@ class ReaperPool:
         except OSError:
             return None  # no descriptor left: it must do without
 
+    def _wake_lifter(self) -> None:
+        if self._lifter is not None:
+            self._lifter.wake()
+
     def _expedite(self, warrants: tuple[Warrant, ...]) -> None:
         """The proposal's way: the signals by us, now, and one worker afterwards."""
         assert self._expediter is not None
@@ -282,6 +293,7 @@ class ReaperPool:
             try:
                 self._expediter.pidfd_send_signal(warrant.pidfd, SIGKILL, SS_EXPEDITE, tag=_Sent(warrant, sent_us))
                 _go(self._lift(warrant))
+                self._wake_lifter()
             except OSError as error:
                 # Not privileged: a plain SIGKILL is what is left, and says so.
                 number = _send(warrant.pidfd, SIGKILL) if error.errno == errno.EPERM else error.errno or errno.EIO
