@@ -45,6 +45,7 @@ def kill_and_lift(lifter: Lifter, *children: subprocess.Popen[bytes]) -> None:
     """The last signal, and the lever."""
     pidfds = [os.pidfd_open(child.pid) for child in children]
     lifts = [lifter.prepare(child.pid, pidfd) for child, pidfd in zip(children, pidfds, strict=True)]
+    lifter.wake()
     for lift, pidfd in zip(lifts, pidfds, strict=True):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         lift.state = GO
@@ -88,6 +89,7 @@ def test_nothing_is_lifted_before_the_signal(lifter: Lifter) -> None:
     os.sched_setscheduler(child.pid, os.SCHED_IDLE, os.sched_param(0))
     pidfd = os.pidfd_open(child.pid)
     lift = lifter.prepare(child.pid, pidfd)
+    lifter.wake()
     copy = lift.pidfd
     lift.state = DROPPED
     until(lambda: not lifter._work)
@@ -201,6 +203,7 @@ def test_waiting_for_a_late_signal_costs_little(lifter: Lifter) -> None:
     child = hold(1)
     pidfd = os.pidfd_open(child.pid)
     lift = lifter.prepare(child.pid, pidfd)
+    lifter.wake()
     begin = time.monotonic()
     until(lambda: time.monotonic() > begin + 0.2)
     tid = lifter._thread.native_id
