@@ -24,7 +24,7 @@ class Case:
 
     name: str
     choose: str
-    """``choose:`` of the ruleset; ``@`` stands for the slice."""
+    """``choose:`` of the ruleset; ``SLICE`` stands for the slice."""
     actors: tuple[Actor, ...] = ()
     """What is started in the slice; none in a case of the user's manager, which starts its own."""
     marks: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -77,18 +77,18 @@ def _bag(case: str, *properties: str, sessions: bool = False) -> Actor:
 QUICK = (
     Case(
         "chill",
-        "{from: [@/*], level: cgroup, recursive: true}",
+        "{from: [SLICE/*], level: cgroup, recursive: true}",
         (_hog("chill"), _chill("chill")),
     ),
     Case(
         "avoid",
-        "{from: [@/*], level: cgroup, recursive: true, policy: resident}",
+        "{from: [SLICE/*], level: cgroup, recursive: true, policy: resident}",
         (_hog("avoid"), _hog("avoid", "munch", "MemoryHigh=18M"), _chill("avoid")),
         marks={"avoid-bloat.scope": {f"{MARK}avoid": "1"}},
     ),
     Case(
         "oomgroup",
-        "{from: [@/*], level: cgroup, recursive: true}",
+        "{from: [SLICE/*], level: cgroup, recursive: true}",
         (_bag("oomgroup", "OOMPolicy=kill"), _chill("oomgroup")),
     ),
     Case(
@@ -102,31 +102,31 @@ QUICK = (
 LONG = (
     Case(
         "omit",
-        "{from: [@/*], level: cgroup, recursive: true}",
+        "{from: [SLICE/*], level: cgroup, recursive: true}",
         (_hog("omit"),),
         marks={"omit-bloat.scope": {f"{MARK}omit": "1"}},
         dies=False,
     ),
     Case(
         "hour",
-        "{from: [@/*], level: cgroup}",
+        "{from: [SLICE/*], level: cgroup}",
         (_hog("hour"), _chill("hour")),
         hold="1h",
         dies=False,
     ),
     Case(
         "recursive",
-        "{from: [@/*], level: cgroup, recursive: true}",
+        "{from: [SLICE/*], level: cgroup, recursive: true}",
         (_bag("recursive", "OOMPolicy=continue"), _chill("recursive")),
     ),
     Case(
         "session",
-        "{from: [@], level: session}",
+        "{from: [SLICE], level: session}",
         (_bag("session", "OOMPolicy=continue", sessions=True), _chill("session")),
     ),
     Case(
         "within",
-        "{from: [@/*], level: process_in, recursive: true}",
+        "{from: [SLICE/*], level: process_in, recursive: true}",
         (_bag("within", "OOMPolicy=continue", sessions=True), _chill("within")),
     ),
     Case(
@@ -146,7 +146,7 @@ def configuration(cases: tuple[Case, ...]) -> str:
             f"  - name: {case.name}",
             f"    when: {{all: [{{pressure: {{of: {case.path}, kind: full, over: 1s, above: 20%}}}}]}}",
             *([f"    for: {case.hold}"] if case.hold else []),
-            f"    choose: {case.choose.replace('@', case.path)}",
+            f"    choose: {case.choose.replace('SLICE', case.path)}",
             "    then: [{kill: {}}]",
             "    pause: 120s",
         ]
