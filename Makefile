@@ -13,6 +13,8 @@ UNITS ?= /etc/systemd/system
 VENV := .venv
 BIN := $(VENV)/bin
 HOME_OF := $(DESTDIR)$(PREFIX)
+# Nothing else may kill for the same shortage.
+GIVES_WAY := $(DESTDIR)$(UNITS)/systemd-oomd.service.d/oomd.conf
 # Only a directory that make install has made is ever removed.
 OURS := $(HOME_OF)/.installed-by-oomd
 
@@ -76,6 +78,7 @@ install: packages
 	$(if $(DESTDIR),grep -lIr '$(HOME_OF)' $(HOME_OF)/bin | xargs sed -i 's|$(HOME_OF)|$(PREFIX)|g')
 	test -e $(DESTDIR)$(CONFIG)/oomd.yaml || install -m 644 configs/oomd.yaml $(DESTDIR)$(CONFIG)/oomd.yaml
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/oomd.service > $(DESTDIR)$(UNITS)/oomd.service
+	install -D -m 644 systemd/systemd-oomd-gives-way.conf $(GIVES_WAY)
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
 		systemctl daemon-reload && systemctl enable oomd.service && systemctl restart oomd.service && \
 		systemctl --no-pager status oomd.service; \
@@ -87,7 +90,8 @@ uninstall:
 		systemctl disable --now oomd.service; fi
 	@if [ -d $(HOME_OF) ] && [ ! -e $(OURS) ]; then \
 		echo "$(HOME_OF) was not made by make install; left alone" >&2; else rm -rf $(HOME_OF); fi
-	rm -f $(DESTDIR)$(UNITS)/oomd.service
+	rm -f $(DESTDIR)$(UNITS)/oomd.service $(GIVES_WAY)
+	@rmdir $(dir $(GIVES_WAY)) 2>/dev/null || true
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 	@echo "$(DESTDIR)$(CONFIG)/oomd.yaml is kept, if it was there"
 

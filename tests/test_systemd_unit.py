@@ -177,3 +177,12 @@ def expand_groups() -> dict[str, set[str]]:
         elif text.startswith("    ") and group and not text.strip().startswith("#"):
             groups[group].add(text.strip())
     return groups
+
+
+def test_no_login_stops_oomd() -> None:
+    """Units that want systemd-oomd must not stop oomd by a conflict; its drop-in looks at oomd's runtime directory."""
+    unit = UNIT.read_text(encoding="utf-8")
+    assert "systemd-oomd" not in " ".join(re.findall(r"^Conflicts=.*$", unit, re.MULTILINE))
+    (directory,) = re.findall(r"^RuntimeDirectory=(.+)$", unit, re.MULTILINE)
+    gives_way = UNIT.with_name("systemd-oomd-gives-way.conf").read_text(encoding="utf-8")
+    assert f"\nConditionPathExists=!/run/{directory}\n" in gives_way

@@ -13,12 +13,13 @@ from oomd.engine.eligibility import NOTHING_OWNED
 from oomd.engine.marks import AVOID, NORMAL, OMIT, PREFER, honoured_mark, is_mark
 from oomd.model.decision import Candidate, Rejection
 from oomd.model.globs import lies_in_any, matches_any
-from oomd.model.ruleset import CGROUP, GROUP, PROCESS, PROCESS_IN, SESSION, Choice
+from oomd.model.ruleset import CGROUP, CGROUP_ONLY, GROUP, PROCESS, PROCESS_IN, SESSION, Choice
+from oomd.model.snapshot import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.model.ruleset import Policy, Ruleset
-    from oomd.model.snapshot import Cgroup, Process, Snapshot
+    from oomd.model.snapshot import Process, Snapshot
 
 _UNMARKED = (NORMAL, "")
 ROOTS = ("/*",)
@@ -63,10 +64,11 @@ def rank(
         return Ranking(policy.rank(placed, snapshot), rejected)
     sets = _Sets(choice, policy, snapshot, placed, rejected, omit_last=omit_last)
     ranked = sets.of_sessions() if choice.level in (GROUP, SESSION) else sets.of_cgroups()
-    if ranked or not placed:
+    singles = sets.not_omitted()
+    if ranked or not singles:
         return Ranking(ranked, (*rejected, *sets.spared))
     return Ranking(
-        policy.rank(placed, snapshot),
+        policy.rank(singles, snapshot),
         (*rejected, *sets.spared),
         note=f"nothing may be taken at level {choice.level}, so one process is",
     )
@@ -111,6 +113,8 @@ def _belongs(target: Candidate, process: Process) -> bool:
         return process.pgrp == int(target.name)
     if target.kind == SESSION:
         return process.session == int(target.name)
+    if target.kind == CGROUP_ONLY:
+        return process.cgroup == target.name
     return target.kind == CGROUP and target.cgroup is not None and target.cgroup.holds(process.cgroup)
 
 
@@ -157,6 +161,14 @@ class _Sets:
             and not each.process.is_kernel_thread
         ]
         self.spared: list[Rejection] = []
+        self._omitted: list[Cgroup] = []
+
+    def not_omitted(self) -> tuple[Candidate, ...]:
+        """The candidates outside of the cgroups that were spared as a whole by their mark: it holds for whoever is in
+        them, also where single processes must be taken.
+        """
+        spared = self._omitted
+        return tuple(each for each in self._candidates if not any(one.holds(each.process.cgroup) for one in spared))
 
     def of_sessions(self) -> tuple[Candidate, ...]:
         """Every process group, or session, as one."""
@@ -178,33 +190,60 @@ class _Sets:
         return self._policy.rank(tuple(sets), self._snapshot)
 
     def of_cgroups(self) -> tuple[Candidate, ...]:
-        """The cgroups, or with ``process_in`` the processes in them, in the order of siblings, depth first."""
+        """The cgroups, or with ``process_in`` the processes in them, in the order of siblings, depth first. Processes
+        in the root of the hierarchy stand beside the cgroups at the top.
+        """
         patterns = self._choice.among or ROOTS
         top = [cgroup for cgroup in self._snapshot.cgroups if matches_any(patterns, cgroup.path)]
-        return self._descend(self._outermost(top))
+        return self._descend(self._outermost(top), None if self._choice.among else Cgroup("/"))
 
     def _outermost(self, cgroups: list[Cgroup]) -> list[Cgroup]:
         """Patterns may name a cgroup and one within it: the outer stands for both."""
         return [one for one in cgroups if not any(other is not one and other.holds(one.path) for other in cgroups)]
 
-    def _descend(self, siblings: list[Cgroup]) -> tuple[Candidate, ...]:
-        nodes = {}
-        for cgroup in siblings:
-            candidate = self._node(cgroup)
-            if candidate is not None:
-                nodes[cgroup.path] = candidate
+    def _descend(self, siblings: list[Cgroup], above: Cgroup | None) -> tuple[Candidate, ...]:
+        """``above``: the cgroup that was gone down into; whoever is in it directly competes with those below as one
+        more of them.
+        """
+        nodes = [node for node in map(self._node, siblings) if node is not None]
+        only = None if above is None else self._only(above)
         found: list[Candidate] = []
-        for node in self._policy.rank(tuple(nodes.values()), self._snapshot):
+        for node in self._policy.rank((*nodes, *([] if only is None else [only])), self._snapshot):
+            if node.kind == CGROUP_ONLY:
+                found += self._take_only(node)
+                continue
             cgroup = next(each for each in siblings if each.path == node.name)
             children = [] if cgroup.oom_group or not self._choice.recursive else self._children(cgroup)
             if children:
-                found += self._descend(children)
+                found += self._descend(children, cgroup)
             elif self._choice.level == PROCESS_IN:
                 found += self._processes_in(cgroup)
             else:
-                taken = self._take(cgroup)
-                found += [replace(taken, score=node.score, preference=node.preference)] if taken is not None else []
+                taken_whole = self._take(cgroup)
+                if taken_whole is not None:
+                    found.append(replace(taken_whole, score=node.score, preference=node.preference))
         return tuple(found)
+
+    def _only(self, cgroup: Cgroup) -> Candidate | None:
+        """Those directly in a cgroup that has others below, as something to be ranked among those. Figures of the
+        cgroup count what lies below, so none is theirs.
+        """
+        members = self._directly_in(cgroup.path)
+        bare = Cgroup(cgroup.path, cgroup.inode, cgroup.time_us, cgroup.owner_uid)
+        return self._gathered(CGROUP_ONLY, cgroup.path, members, [], bare, _UNMARKED) if members else None
+
+    def _take_only(self, node: Candidate) -> tuple[Candidate, ...]:
+        """The same as victims: one, or with ``process_in`` each of them."""
+        path, members = node.name, self._directly_in(node.name)
+        if self._choice.level == PROCESS_IN:
+            return self._policy.rank(tuple(members), self._snapshot)
+        blocker = next((each for each in self._blockers if each.process.cgroup == path), None)
+        idle = [process for process in self._idle if process.cgroup == path]
+        taken = self._as_one(CGROUP_ONLY, path, members, idle, blocker, Cgroup(path), _UNMARKED)
+        return () if taken is None else (replace(taken, score=node.score, preference=node.preference),)
+
+    def _directly_in(self, path: str) -> list[Candidate]:
+        return [each for each in self._candidates if each.process.cgroup == path]
 
     def _children(self, cgroup: Cgroup) -> list[Cgroup]:
         return [each for each in self._snapshot.cgroups if each.parent == cgroup.path]
@@ -216,6 +255,7 @@ class _Sets:
         members = self._members(cgroup)
         mark = self._mark(cgroup)
         if mark[0] == OMIT and not self._omit_last:
+            self._omitted.append(cgroup)
             if members:
                 self.spared.append(
                     Rejection(members[0].process, "bears the mark oomd_omit", kind=CGROUP, name=cgroup.path)

@@ -130,6 +130,10 @@ GROUP = "group"
 SESSION = "session"
 CGROUP = "cgroup"
 PROCESS_IN = "process_in"
+CGROUP_ONLY = "cgroup_only"
+"""No level of a rule: what a recursive choice takes of a cgroup where processes are in it directly, beside others in
+cgroups below.
+"""
 LEVELS = (PROCESS, GROUP, SESSION, CGROUP, PROCESS_IN)
 
 

@@ -75,10 +75,10 @@ class MarkReader:
         self._owners = owners or {}
         self._known: dict[str, tuple[int, Marks, int | None]] = {}
 
-    def read(self, cgroup: str, now_us: int) -> tuple[Marks, int | None]:
-        """The marks, and the owner (None where there is no such cgroup)."""
+    def read(self, cgroup: str, now_us: int, *, anew: bool = False) -> tuple[Marks, int | None]:
+        """The marks, and the owner (None where there is no such cgroup). ``anew``: not what is remembered."""
         known = self._known.get(cgroup)
-        if known is not None and now_us - known[0] < MARKS_AGE_US:
+        if not anew and known is not None and now_us - known[0] < MARKS_AGE_US:
             return known[1], known[2]
         marks, owner = self._read(cgroup)
         if len(self._known) >= MOST_REMEMBERED:
@@ -154,6 +154,16 @@ class FactsReader:
         for row in rows:
             if row.cgroup:
                 row.marks, row.cgroup_uid = self._marks.read(row.cgroup, now_us)
+
+    def renew_marks(self, rows: Iterable[Row], now_us: int) -> bool:
+        """Read the marks of these rows' cgroups anew, for they are about to die; whether any has changed."""
+        changed = False
+        for row in rows:
+            if row.cgroup:
+                marks = self._marks.read(row.cgroup, now_us, anew=True)
+                changed = changed or marks != (row.marks, row.cgroup_uid)
+                row.marks, row.cgroup_uid = marks
+        return changed
 
     def awaits(self, leaders: list[Row]) -> bool:
         """Whether a foremost leader is being read for the first time."""

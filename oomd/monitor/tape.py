@@ -10,13 +10,14 @@ from collections import deque
 from dataclasses import replace
 
 from oomd.config.compiled import to_plain
+from oomd.engine.eligibility import NOTHING_OWNED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.model.decision import Credit, Decision, ReapResult
     from oomd.model.report import Plain
     from oomd.model.ruleset import EngineState
-    from oomd.model.snapshot import Cgroup, MemoryStatus, ProcessId, Snapshot
+    from oomd.model.snapshot import Cgroup, MemoryStatus, Process, ProcessId, Snapshot
 
 MOST_TICKS = 512
 """Half a minute of danger (100 ms a tick and less), or half an hour of quiet."""
@@ -24,6 +25,8 @@ TICKS_PER_PART = 128
 """Ticks in one datagram; one with a snapshot goes alone."""
 MOST_PROCESSES = 256
 MOST_CGROUPS = 128
+LEADERS = 64
+"""So many of the ranking stand before those who spared others."""
 
 
 class Tick:
@@ -122,7 +125,7 @@ class Tape:
             "name": "" if decision.target is None else decision.target.name,
             "target": None if target is None else {**_plain_id(target.id), "comm": target.comm},
         }
-        tick.snapshot = trimmed(snapshot, None if target is None else target.id)
+        tick.snapshot = trimmed(snapshot, decision)
 
     def drain(self) -> list[list[Plain]]:
         """All ticks so far in parts, each small enough for a datagram; the first tick of a part tells its state."""
@@ -138,18 +141,70 @@ class Tape:
         return parts
 
 
-def trimmed(snapshot: Snapshot, target: ProcessId | None) -> Snapshot:
-    """The snapshot without the smallest of too many processes, and without a copy of the status."""
+def trimmed(snapshot: Snapshot, decision: Decision) -> Snapshot:
+    """The snapshot without those of too many processes and cgroups that had no part in the decision, and without a copy
+    of the status. Whoever decided stays, in this order: the victim, the first in the ranking, those whose presence
+    spared others, the rest of the ranking; then the largest.
+    """
     processes, cgroups = snapshot.processes, snapshot.cgroups
     if len(processes) > MOST_PROCESSES:
-        largest = sorted(processes, key=lambda each: (each.id != target, -each.size_bytes))[:MOST_PROCESSES]
-        kept = {process.id for process in largest}
+        place = {identity: number for number, identity in reversed([*enumerate(_foremost(decision, processes))])}
+        last = len(place)
+        by_part = sorted(processes, key=lambda each: (place.get(each.id, last), -each.size_bytes))
+        kept = {process.id for process in by_part[:MOST_PROCESSES]}
         processes = tuple(process for process in processes if process.id in kept)
         snapshot = replace(snapshot, processes=processes, complete=False)
     if len(cgroups) > MOST_CGROUPS:
-        cgroups = tuple(sorted(cgroups, key=lambda each: -(each.current_bytes or 0))[:MOST_CGROUPS])
+        parts = {path: number for number, path in reversed([*enumerate(_foremost_cgroups(decision))])}
+        end = len(parts)
+        in_order = sorted(cgroups, key=lambda each: (parts.get(each.path, end), -(each.current_bytes or 0)))
+        paths = {cgroup.path for cgroup in in_order[:MOST_CGROUPS]}
+        cgroups = tuple(cgroup for cgroup in cgroups if cgroup.path in paths)
         snapshot = replace(snapshot, cgroups=cgroups, complete=False)
     return snapshot
+
+
+def _foremost(decision: Decision, processes: tuple[Process, ...]) -> list[ProcessId]:
+    """The processes that had a part in the decision, the weightiest first; some more than once. Right after the victim
+    whoever made its cgroups the heaviest of theirs: others can only lose by what is cut.
+    """
+    target = () if decision.target is None else (decision.target,)
+    kin = [] if decision.target is None or decision.target.cgroup is None else _kin(decision.target.cgroup, processes)
+    victims = [each.id for one in target for each in one.processes[:MOST_PROCESSES]]
+    leaders = [each.id for one in decision.ranking[:LEADERS] for each in one.processes[:MOST_PROCESSES]]
+    sparing = [
+        each.process.id
+        for each in decision.rejected
+        if each.why != NOTHING_OWNED and not each.process.is_kernel_thread and not each.process.is_dead
+    ]
+    return [
+        *victims,
+        *kin,
+        *leaders,
+        *sparing,
+        *(each.id for one in decision.ranking[LEADERS:] for each in one.processes),
+    ]
+
+
+def _kin(cgroup: Cgroup, processes: tuple[Process, ...]) -> list[ProcessId]:
+    """Those in the cgroup at the top that holds this one, largest first."""
+    top = "/".join(cgroup.path.split("/")[:2])
+    inside = [each for each in processes if each.cgroup == top or each.cgroup.startswith(f"{top}/")]
+    return [each.id for each in sorted(inside, key=lambda each: -each.size_bytes)[: MOST_PROCESSES // 2]]
+
+
+def _foremost_cgroups(decision: Decision) -> list[str]:
+    """The same of cgroups: each with its ancestors, which the choice went through."""
+    target = () if decision.target is None else (decision.target,)
+    named = [each.cgroup.path for each in (*target, *decision.ranking) if each.cgroup is not None]
+    named += [each.name for each in decision.rejected if each.name.startswith("/")]
+    found: dict[str, None] = {}
+    for path in named:
+        above = path
+        while above and above not in found:
+            found[above] = None
+            above = "" if above == "/" else above.rpartition("/")[0] or "/"
+    return list(found)
 
 
 def _plain_id(process_id: ProcessId) -> Plain:

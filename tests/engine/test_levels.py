@@ -227,6 +227,70 @@ def test_late_members_of_each_kind() -> None:
     assert [each.process.id.pid for each in late_members(group, candidates, rejected)] == [2001]
 
 
+def test_omit_holds_for_single_processes_too() -> None:
+    """Whoever is in a cgroup that is spared by its mark is not taken as a single process either, however deep it lies;
+    the others are, where no set may be taken.
+    """
+    cgroups = tree(B="omit")
+    inside, outside = process(11, 50, cgroup="/B/F/deeper"), process(12, 5, cgroup="/elsewhere/x")
+    only = ranked(Choice("cgroup", ("/A", "/B")), cgroups, (inside,))
+    assert only.ranked == ()
+    assert [each.why for each in only.rejected] == ["bears the mark oomd_omit"]
+    both = ranked(Choice("cgroup"), cgroups, (inside, outside))
+    assert [each.process.id.pid for each in both.ranked] == [12]
+
+
+DEEP = (Cgroup("/A"), Cgroup("/A/X"), Cgroup("/Q"))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "first"),
+    [
+        ({"/A": 30, "/A/X": 10, "/Q": 1}, ("cgroup_only", "/A")),
+        ({"/A": 10, "/A/X": 30, "/Q": 1}, ("cgroup", "/A/X")),
+        ({"/A": 10, "/A/X": 10, "/Q": 30}, ("cgroup", "/Q")),
+        ({"/": 30, "/A/X": 10}, ("cgroup_only", "/")),
+    ],
+)
+def test_processes_beside_cgroups_compete_with_them(sizes: dict[str, int], first: tuple[str, str]) -> None:
+    """Those directly in a cgroup that has others below (or in the root) are one more of the siblings there, and what
+    is below outlives them.
+    """
+    processes = tuple(process(100 + n, size, cgroup=path) for n, (path, size) in enumerate(sizes.items()))
+    order = ranked(Choice("cgroup", recursive=True), DEEP, processes, policy=Freeable()).ranked
+    assert (order[0].kind, order[0].name) == first
+    assert [each.cgroup for each in order[0].processes] == [first[1]]
+    assert {path for each in order for path in (each.name,)} == set(sizes)
+
+
+def test_processes_beside_cgroups_as_single_ones_and_late_ones() -> None:
+    """With ``process_in`` each of them stands for itself; those forked into the cgroup meanwhile follow, those below
+    do not; a protected one saves the set.
+    """
+    one, two, below = process(11, 30, cgroup="/A"), process(12, 20, cgroup="/A"), process(13, 5, cgroup="/A/X")
+    singles = ranked(Choice("process_in", recursive=True), DEEP, (one, two, below), policy=Freeable()).ranked
+    assert [(each.kind, each.process.id.pid) for each in singles] == [("process", 11), ("process", 12), ("process", 13)]
+    taken = ranked(Choice("cgroup", recursive=True), DEEP, (one, two, below), policy=Freeable()).ranked[0]
+    assert [each.id.pid for each in taken.processes] == [11, 12]
+    late, lower = process(14, 5, cgroup="/A"), process(15, 5, cgroup="/A/X")
+    candidates, rejected = sift(snapshot(late, lower), Preferences(), FRESH)
+    assert [each.process.id.pid for each in late_members(taken, candidates, rejected)] == [14]
+    preferences = Preferences(protect=Names(("vital",)))
+    crowd = (one, replace(two, comm="vital"), below)
+    saved = ranked(Choice("cgroup", recursive=True), DEEP, crowd, policy=Freeable(), preferences=preferences)
+    assert [each.name for each in saved.ranked] == ["/A/X"]
+    assert [(each.kind, each.name) for each in saved.rejected if each.kind != "process"] == [("cgroup_only", "/A")]
+
+
+def test_a_whole_cgroup_takes_its_direct_processes_along() -> None:
+    """Where the recursion stops (memory.oom.group), or is not asked for, everybody goes as one."""
+    cgroups = (Cgroup("/A", oom_group=True), Cgroup("/A/X"))
+    processes = (process(11, 1, cgroup="/A"), process(12, 30, cgroup="/A/X"))
+    for choice in (Choice("cgroup", recursive=True), Choice("cgroup")):
+        order = ranked(choice, cgroups, processes, policy=Freeable()).ranked
+        assert [(each.kind, each.name, len(each.processes)) for each in order] == [("cgroup", "/A", 2)]
+
+
 PATHS = ["/", "/a", "/a/b", "/a/b/c", "/a/d", "/e", "/e/f"]
 CROWDS = st.lists(
     st.builds(
@@ -274,3 +338,5 @@ def test_never_an_ineligible_victim_and_nobody_twice(
         assert set(dying) == allowed
     if allowed and not among:
         assert order.ranked
+    if not among and level != "process" and not any(each.kind != "process" for each in order.rejected):
+        assert set(dying) >= allowed

@@ -113,6 +113,25 @@ def test_marks_and_owners(tmp_path: Path) -> None:
     assert MarkReader("").read("/a/b", 0) == ((), None)
 
 
+def test_marks_of_whoever_is_to_die_are_read_anew(proc_fd: int, sleeper: int, tmp_path: Path) -> None:
+    """What is remembered does not count for them; a change is told once."""
+    CgroupTree(tmp_path).add_group("/a/b")
+    row = row_of(proc_fd, sleeper)
+    row.cgroup = "/a/b"
+    reader = FactsReader(proc_fd, MarkReader(str(tmp_path)), frozenset())
+    reader.note_marks([row], 0)
+    assert not reader.renew_marks([row], 1)
+    try:
+        os.setxattr(tmp_path / "a" / "b", "user.oomd_omit", b"1")
+    except OSError:
+        pytest.skip("this file system knows no extended attributes")
+    reader.note_marks([row], 1)
+    assert not row.marks
+    assert reader.renew_marks([row], 1)
+    assert [*row.marks] == [("user.oomd_omit", "1")]
+    assert not reader.renew_marks([row], 1)
+
+
 def test_hybrid_hosts(tmp_path: Path) -> None:
     """Where version 1 is mounted at the usual place, version 2 is beside it."""
     CgroupTree(tmp_path / "unified").add_group("/a")

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import marshal
+from random import Random
+from typing import Any
 
-from oomd.model.decision import KILL, Decision
-from oomd.model.ruleset import EngineState
-from oomd.model.snapshot import ProcessId
-from oomd.monitor.tape import MOST_PROCESSES, MOST_TICKS, TICKS_PER_PART, Tape, trimmed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oomd.engine.selection import select
+from oomd.model.decision import KILL, Candidate, Decision, Detection
+from oomd.model.ruleset import Choice, EngineState, Names, Preferences, Rules, Ruleset
+from oomd.model.snapshot import Cgroup, ProcessId, Snapshot
+from oomd.monitor.tape import MOST_CGROUPS, MOST_PROCESSES, MOST_TICKS, TICKS_PER_PART, Tape, trimmed
 from oomd.outside.link import MOST_BYTES
+from oomd.policies.culprit import Culprit
+from oomd.policies.freeable import Freeable
+from oomd.policies.lmkd_order import LmkdOrder
+from oomd.policies.metrics import Resident, Swap, Youngest
 from tests.fakes.builders import candidate, process, snapshot, status
 
 
@@ -37,15 +47,67 @@ def test_parts_fit_a_datagram() -> None:
     assert all(len(marshal.dumps({"event": "seen", "ticks": part})) < MOST_BYTES for part in parts)
 
 
+def decided(everybody: Snapshot, ruleset: Ruleset, preferences: Preferences | None = None) -> Decision:
+    """What a critical alarm of this ruleset decides for them."""
+    alarm = Detection(ruleset.name, fired=True, critical=True, since_us=0, evidence=())
+    return select(Rules((ruleset,), preferences or Preferences()), everybody, (alarm,), EngineState())
+
+
 def test_the_largest_and_the_victim_are_kept() -> None:
     """A snapshot of too many says that it is not complete."""
     crowd = tuple(process(pid, size_mib=pid) for pid in range(2, MOST_PROCESSES + 100))
-    kept = trimmed(snapshot(*crowd), crowd[0].id)
+    kept = trimmed(
+        snapshot(*crowd), Decision(KILL, "why", status(), target=Candidate(crowd[0], 1, "size", "normal", 1))
+    )
     assert len(kept.processes) == MOST_PROCESSES
     assert crowd[0] in kept.processes
     assert crowd[-1] in kept.processes
     assert not kept.complete
-    assert trimmed(snapshot(*crowd[:5]), None).complete
+    assert trimmed(snapshot(*crowd[:5]), Decision(KILL, "why", status())).complete
+
+
+POLICIES = [Culprit(), Freeable(), Youngest(), Resident(), Swap(), LmkdOrder()]
+
+
+@given(
+    st.sampled_from(POLICIES),
+    st.sampled_from(["process", "group", "session", "cgroup", "process_in"]),
+    st.booleans(),
+    st.integers(0, 1 << 30),
+)
+@settings(max_examples=20, deadline=None)
+def test_what_is_cut_changes_no_decision(policy: Any, level: str, recursive: bool, seed: int) -> None:
+    """Asked again with what is left of a crowd, the engine chooses the same victim with the same members: also where it
+    is small, lies in a small cgroup, or only a small protected process spared somebody larger. (Not ``youngest`` for
+    sets: of those the oldest member counts, so what is cut of others can make them younger.)
+    """
+    if isinstance(policy, Youngest):
+        level = "process"
+    chance = Random(seed)
+    paths = [f"/top{number}" for number in range(40)]
+    paths += [f"{chance.choice(paths)}/leaf{number}" for number in range(MOST_CGROUPS + 40)]
+    crowd = tuple(
+        process(
+            pid,
+            size_mib=chance.choice((0, 1, 2, 3, 50, 400)),
+            cgroup=chance.choice(paths),
+            comm=chance.choice(("vital", *["x"] * 300)),
+            pgrp=pid % 90,
+            session=pid % 70,
+            oom_score_adj=chance.choice((0, 0, 0, 300, -1000)),
+        )
+        for pid in range(2, MOST_PROCESSES + 200)
+    )
+    groups = tuple(Cgroup(path, current_bytes=chance.randrange(1 << 30)) for path in sorted(paths))
+    everybody = snapshot(*crowd, cgroups=groups)
+    ruleset = Ruleset("r", (), policy=policy, choice=Choice(level, recursive=recursive))
+    preferences = Preferences(protect=Names(("vital",)))
+    first = decided(everybody, ruleset, preferences)
+    again = decided(trimmed(everybody, first), ruleset, preferences)
+    assert first.target is not None
+    assert again.target is not None
+    assert (again.target.kind, again.target.name) == (first.target.kind, first.target.name)
+    assert {each.id for each in again.target.processes} == {each.id for each in first.target.processes}
 
 
 def test_facts_belong_to_the_next_tick() -> None:

@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.vm import killers, qemu, scenarios, wheel
+from tests.vm import groups, killers, qemu, scenarios, wheel
 from tests.vm.measure import Figures, measure
 
 if TYPE_CHECKING:
+    from tests.vm.groups import Case
     from tests.vm.image import Image
 
 BOOT_ALLOWANCE_S = 120.0
@@ -76,6 +77,21 @@ def _keep(folder: Path, run: qemu.GuestRun, figures: Figures) -> None:
 def check_unit(image: Image) -> qemu.GuestRun:
     """One boot with the real unit under the real systemd; the facts are in checks.json."""
     job = {"kind": "unit", "killer": {**killers.OOMD.plan(), "site": wheel.guest_site(image)}}
+    disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
+    return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
+
+
+def check_groups(image: Image, cases: tuple[Case, ...]) -> qemu.GuestRun:
+    """One boot with the real unit and rules over control groups, one case after the other; the facts are in
+    groups.json.
+    """
+    plan = killers.OOMD.plan()
+    plan["files"] = {**plan["files"], "/etc/oomd/oomd.yaml": groups.configuration(cases), **groups.USER_MANAGER}
+    job = {
+        "kind": "groups",
+        "killer": {**plan, "site": wheel.guest_site(image)},
+        "cases": [case.plain() for case in cases],
+    }
     disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
     return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
 

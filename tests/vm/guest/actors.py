@@ -119,12 +119,17 @@ def leak(options: dict[str, Any]) -> None:
         heap.touch(options.get("touch", 64))
 
 
+def own_cgroup() -> str:
+    """The directory of the control group that this process is in."""
+    with open("/proc/self/cgroup", encoding="ascii") as file:
+        return "/sys/fs/cgroup" + file.read().strip().removeprefix("0::")
+
+
 def become_slow(how: str) -> None:
     """What keeps a dying process from running: told to the others as /run/lab/full, then done to oneself."""
     with open(f"{LAB}/full", "w", encoding="ascii"):
         pass
-    with open("/proc/self/cgroup", encoding="ascii") as file:
-        cgroup = "/sys/fs/cgroup" + file.read().strip().removeprefix("0::")
+    cgroup = own_cgroup()
     if how == "idle":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         return
@@ -234,6 +239,29 @@ def terminal(options: dict[str, Any]) -> None:
         time.sleep(0.1)
 
 
+def bag(options: dict[str, Any]) -> None:
+    """A parent in a control group of its own, and its children each in one below it; with ``sessions`` each in a
+    session of its own instead.
+    """
+    own = own_cgroup()
+    for child in options["children"]:
+        if os.fork() == 0:
+            if options.get("sessions"):
+                os.setsid()
+            else:
+                folder = f"{own}/{child['name']}"
+                os.mkdir(folder)
+                with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
+                    file.write("0")
+            introduce(child["name"])
+            for helper in range(child.get("helpers", 0)):
+                if os.fork() == 0:
+                    introduce(f"{child['name']}-{helper}")
+                    steady({"name": f"{child['name']}-{helper}", "size_mib": 1})
+            ACTS[child["do"]](child)
+    steady(options)
+
+
 def reader(options: dict[str, Any]) -> None:
     """Reads every file below a folder, over and over: page cache, which is no shortage."""
     ready(options)
@@ -264,7 +292,8 @@ def builder(options: dict[str, Any]) -> None:
 
 
 ACTS = {
-    each.__name__: each for each in (leak, database, steady, siblings, worker, files, hog, terminal, reader, builder)
+    each.__name__: each
+    for each in (leak, database, steady, siblings, worker, files, hog, terminal, bag, reader, builder)
 }
 
 if __name__ == "__main__":

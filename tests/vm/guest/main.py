@@ -24,6 +24,10 @@ def main() -> None:
             from tests.vm.guest.unitchecks import check
 
             check(job)
+        elif job["kind"] == "groups":
+            from tests.vm.guest.groupchecks import check_groups
+
+            check_groups(job)
         elif job["kind"] == "suite":
             from tests.vm.guest.suite import run_suite
 
