@@ -81,19 +81,16 @@ class Search:
     def select(
         self, rules: Rules, state: EngineState, detections: tuple[Detection, ...], status: MemoryStatus
     ) -> Decision:
-        """Whom these detections ask for. A mark that was set a moment ago counts: those of whoever would die are read
-        anew, and the choice is made again where one has changed.
+        """Whom these detections ask for. A mark that was set a moment ago counts: those of whoever would die are
+        compared with what is there now, and the choice is made again, on fresh marks, where one has changed.
         """
         decision = self._select(rules, state, detections, status)
         if self._facts is None or decision.target is None or decision.action not in (TERM, KILL):
             return decision
-        rows = [self._table.rows[pid] for pid in self._pids_of(decision.target)]
-        if not self._facts.renew_marks(rows, status.time_us):
-            return decision
-        return self._select(rules, state, detections, status)
-
-    def _pids_of(self, target: Candidate) -> tuple[int, ...]:
-        return tuple(process.id.pid for process in target.processes if process.id.pid in self._table.rows)
+        pids = (process.id.pid for process in decision.target.processes)
+        if self._facts.marks_changed(self._table.rows[pid] for pid in pids if pid in self._table.rows):
+            return self._select(rules, state, detections, status)
+        return decision
 
     def _select(
         self, rules: Rules, state: EngineState, detections: tuple[Detection, ...], status: MemoryStatus

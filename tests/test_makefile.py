@@ -54,8 +54,12 @@ def test_uninstall_removes_what_was_installed_and_keeps_the_configuration(tmp_pa
     unit = tmp_path / "etc" / "systemd" / "system" / "oomd.service"
     unit.parent.mkdir(parents=True)
     unit.touch()
+    drop_in = unit.parent / "systemd-oomd.service.d" / "oomd.conf"
+    drop_in.parent.mkdir()
+    drop_in.touch()
     configuration = tmp_path / "etc" / "oomd" / "oomd.yaml"
     configuration.parent.mkdir()
     configuration.touch()
     _, status, said = make("uninstall", f"DESTDIR={tmp_path}")
     assert (status, installed.exists(), unit.exists(), configuration.exists()) == (0, False, False, True), said
+    assert not drop_in.parent.exists()

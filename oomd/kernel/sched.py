@@ -20,8 +20,13 @@ def be_realtime(priority: int) -> bool:
 def be_prompt(nice: int = NICEST) -> None:
     """This nice for the calling thread, where permitted. Threads of a real-time process begin at nice 0
     (SCHED_RESET_ON_FORK); one that holds the interpreter's lock and gets no CPU beside busy processes holds up
-    everybody
-    else, whatever their class.
+    everybody else, whatever their class.
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+
+def run_on(cpus: set[int]) -> None:
+    """The CPUs of the calling thread; where a cpuset has taken all of them meanwhile, it stays where it is."""
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, cpus)

@@ -75,16 +75,24 @@ class MarkReader:
         self._owners = owners or {}
         self._known: dict[str, tuple[int, Marks, int | None]] = {}
 
-    def read(self, cgroup: str, now_us: int, *, anew: bool = False) -> tuple[Marks, int | None]:
-        """The marks, and the owner (None where there is no such cgroup). ``anew``: not what is remembered."""
+    def read(self, cgroup: str, now_us: int) -> tuple[Marks, int | None]:
+        """The marks, and the owner (None where there is no such cgroup)."""
         known = self._known.get(cgroup)
-        if not anew and known is not None and now_us - known[0] < MARKS_AGE_US:
+        if known is not None and now_us - known[0] < MARKS_AGE_US:
             return known[1], known[2]
         marks, owner = self._read(cgroup)
         if len(self._known) >= MOST_REMEMBERED:
             self._known.clear()
         self._known[cgroup] = (now_us, marks, owner)
         return marks, owner
+
+    def is_outdated(self, cgroup: str) -> bool:
+        """Whether what is remembered of this cgroup is no longer so; then nothing is remembered of any."""
+        known = self._known.get(cgroup)
+        if known is None or self._read(cgroup) == known[1:]:
+            return False
+        self._known.clear()
+        return True
 
     def _read(self, cgroup: str) -> tuple[Marks, int | None]:
         marks: Marks = ()
@@ -155,15 +163,11 @@ class FactsReader:
             if row.cgroup:
                 row.marks, row.cgroup_uid = self._marks.read(row.cgroup, now_us)
 
-    def renew_marks(self, rows: Iterable[Row], now_us: int) -> bool:
-        """Read the marks of these rows' cgroups anew, for they are about to die; whether any has changed."""
-        changed = False
-        for row in rows:
-            if row.cgroup:
-                marks = self._marks.read(row.cgroup, now_us, anew=True)
-                changed = changed or marks != (row.marks, row.cgroup_uid)
-                row.marks, row.cgroup_uid = marks
-        return changed
+    def marks_changed(self, rows: Iterable[Row]) -> bool:
+        """Whether a mark of these rows' cgroups has changed since it was read. If so, everybody's marks are read anew
+        next time.
+        """
+        return any(self._marks.is_outdated(cgroup) for cgroup in {row.cgroup for row in rows if row.cgroup})
 
     def awaits(self, leaders: list[Row]) -> bool:
         """Whether a foremost leader is being read for the first time."""

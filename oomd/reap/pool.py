@@ -21,7 +21,7 @@ from queue import SimpleQueue
 
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.process import read_pid_file
-from oomd.kernel.sched import be_prompt, be_realtime
+from oomd.kernel.sched import be_prompt, be_realtime, run_on
 from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.model.decision import ReapResult, Warrant
 from oomd.reap.dying import NO_LIMIT, try_reap_dying_process
@@ -221,7 +221,8 @@ class ReaperPool:
         finally:
             with self._classes:
                 if self._reaping.pop(tid, None) is None and self.realtime:
-                    os.sched_setaffinity(0, self._cpus)  # it lasted so long that its real-time was ended
+                    # It lasted so long that its real-time was ended.
+                    run_on(self._cpus)
                     be_realtime(PRIORITY)
             if demoted and not is_readable(pidfd):
                 _set_policy(pid, os.SCHED_OTHER)  # what is left of it should end quickly
@@ -233,7 +234,8 @@ class ReaperPool:
         self._reaping[tid] = token
         if self._lifter is not None and self.realtime and job.shared is None:
             due = time.monotonic() + MOST_REALTIME_S
-            self._lifter.call_later(due, lambda: self._end_realtime(tid, token, pid, pidfd))
+            surely_dying = pid if job.signal in (SIGKILL, 0) else 0
+            self._lifter.call_later(due, lambda: self._end_realtime(tid, token, surely_dying, pidfd))
         return tid
 
     def _reap(self, warrant: Warrant, pidfd: int, job: _Job, lift: Lift | None) -> tuple[int, int]:
@@ -256,10 +258,12 @@ class ReaperPool:
         return 0, taken
 
     def _end_realtime(self, tid: int, token: object, pid: int, pidfd: int) -> None:
+        """``pid``: of the victim; 0 where it may have caught the signal, and nothing of it may be changed."""
         with self._classes:
             if self._reaping.get(tid) is token:  # so the pidfd is still open
                 self._reaping.pop(tid, None)
-                keep_apart(tid, self._proc_fd, pid, pidfd)
+                if pid:
+                    keep_apart(tid, self._proc_fd, pid, pidfd)
                 _set_policy(tid, os.SCHED_OTHER)
 
     def _is_dying(self, pid: int, reap_errno: int) -> bool:

@@ -113,23 +113,27 @@ def test_marks_and_owners(tmp_path: Path) -> None:
     assert MarkReader("").read("/a/b", 0) == ((), None)
 
 
-def test_marks_of_whoever_is_to_die_are_read_anew(proc_fd: int, sleeper: int, tmp_path: Path) -> None:
-    """What is remembered does not count for them; a change is told once."""
-    CgroupTree(tmp_path).add_group("/a/b")
-    row = row_of(proc_fd, sleeper)
-    row.cgroup = "/a/b"
+def test_marks_of_whoever_is_to_die_are_compared(proc_fd: int, sleeper: int, tmp_path: Path) -> None:
+    """What is remembered counts only as long as it is so; once it is not, the next reading is a fresh one."""
+    tree = CgroupTree(tmp_path)
+    row, other = row_of(proc_fd, sleeper), row_of(proc_fd, sleeper)
+    row.cgroup, other.cgroup = "/a/b", "/c"
+    for each in (row, other):
+        tree.add_group(each.cgroup)
     reader = FactsReader(proc_fd, MarkReader(str(tmp_path)), frozenset())
-    reader.note_marks([row], 0)
-    assert not reader.renew_marks([row], 1)
+    reader.note_marks([row, other], 0)
+    assert not reader.marks_changed([row])
     try:
-        os.setxattr(tmp_path / "a" / "b", "user.oomd_omit", b"1")
+        for each in (row, other):
+            os.setxattr(f"{tmp_path}{each.cgroup}", "user.oomd_omit", b"1")
     except OSError:
         pytest.skip("this file system knows no extended attributes")
-    reader.note_marks([row], 1)
+    reader.note_marks([row, other], 1)
     assert not row.marks
-    assert reader.renew_marks([row], 1)
-    assert [*row.marks] == [("user.oomd_omit", "1")]
-    assert not reader.renew_marks([row], 1)
+    assert reader.marks_changed([row])
+    reader.note_marks([row, other], 1)
+    assert [*row.marks, *other.marks] == [("user.oomd_omit", "1")] * 2
+    assert not reader.marks_changed([row])
 
 
 def test_hybrid_hosts(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from oomd.reap.hindrance import DROPPED, GO, Lifter, promote_thread
+from oomd.reap.hindrance import DROPPED, GO, Lifter, keep_apart, promote_thread
 from tests.reap.levers import control_group, find_mount
 from tests.reap.test_pool import hold
 
@@ -196,6 +197,31 @@ def test_real_time_escapes_a_cpu_limit() -> None:
     assert os.sched_getscheduler(child.pid) == os.SCHED_RR
     child.kill()
     child.wait()
+
+
+def test_reaper_and_victim_get_different_cpus() -> None:
+    """One CPU for the reaper, all others for the victim; on a machine with one both stay as they are."""
+    child, done = hold(1), threading.Event()
+    pidfd, proc_fd = os.pidfd_open(child.pid), os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    reaper = threading.Thread(target=done.wait)
+    reaper.start()
+    assert reaper.native_id is not None
+    everywhere = os.sched_getaffinity(0)
+    keep_apart(reaper.native_id, proc_fd, child.pid, pidfd)
+    ours, theirs = os.sched_getaffinity(reaper.native_id), os.sched_getaffinity(child.pid)
+    assert os.sched_getaffinity(0) == everywhere
+    if len(everywhere) > 1:
+        assert len(ours) == 1
+        assert not ours & theirs
+        assert everywhere <= ours | theirs
+    else:
+        assert ours == theirs == everywhere
+    done.set()
+    reaper.join()
+    child.kill()
+    child.wait()
+    os.close(pidfd)
+    os.close(proc_fd)
 
 
 def test_waiting_for_a_late_signal_costs_little(lifter: Lifter) -> None:

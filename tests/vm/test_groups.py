@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.vm import groups
-from tests.vm.image import Image, ImageError, ensure_image
 from tests.vm.runs import check_groups
 
 if TYPE_CHECKING:
     from tests.vm.groups import Case
+    from tests.vm.image import Image
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 SURVIVORS = {
@@ -41,32 +40,23 @@ KINDS = {"session": "session", "within": None}
 """What is taken as one, where it is not a control group."""
 
 
-def _image() -> Image:
-    try:
-        return ensure_image()
-    except ImageError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"no guest here: {error}")
-
-
-def _facts(cases: tuple[Case, ...]) -> dict[str, Any]:
-    run = check_groups(_image(), cases)
+def _facts(image: Image, cases: tuple[Case, ...]) -> dict[str, Any]:
+    run = check_groups(image, cases)
     assert "failure" not in run.out, run.out["failure"].decode()
     assert run.ended == "poweroff", (run.ended, run.console)
     return dict(json.loads(run.out["groups.json"]))
 
 
 @pytest.fixture(scope="module")
-def quick() -> dict[str, Any]:
+def quick(image: Image) -> dict[str, Any]:
     """One boot with the quick cases."""
-    return _facts(groups.QUICK)
+    return _facts(image, groups.QUICK)
 
 
 @pytest.fixture(scope="module")
-def long() -> dict[str, Any]:
+def long(image: Image) -> dict[str, Any]:
     """One boot with the others."""
-    return _facts(groups.LONG)
+    return _facts(image, groups.LONG)
 
 
 def _judge(facts: dict[str, Any], case: Case) -> None:

@@ -5,29 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.vm import killers, scenarios
-from tests.vm.image import Image, ImageError, ensure_image
 from tests.vm.runs import check_unit, run_scenario, run_suite
+
+if TYPE_CHECKING:
+    from tests.vm.image import Image
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 SCHED_FIFO = 1
 CAPABILITIES = {"DAC_READ_SEARCH": 2, "KILL": 5, "IPC_LOCK": 14, "SYS_PTRACE": 19, "SYS_NICE": 23, "SYS_RESOURCE": 24}
 """Bit numbers (linux/capability.h)."""
-
-
-@pytest.fixture(scope="module")
-def image() -> Image:
-    """The guest; where none can be built a developer skips, CI fails."""
-    try:
-        return ensure_image()
-    except ImageError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"no guest here: {error}")
 
 
 @pytest.fixture(scope="module")
