@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import gc
-import marshal
 import os
 import signal
-import sys
-import threading
-from dataclasses import dataclass
 
 from oomd.companion import KEY as LINK
 from oomd.companion import Companion
 from oomd.config.compiled import from_plain, to_plain
 from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
-from oomd.kernel.cgroup import CGROUP_ROOT, open_cgroup_memory
+from oomd.kernel.cgroup import open_cgroup_memory
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
 from oomd.kernel.scope import ScopeGuard
-from oomd.kernel.syscalls import prctl_set_name
 from oomd.kernel.vmstat import read_fault_pages
 from oomd.kill.executor import Executor
 from oomd.kill.exits import NEWS, PIPE
-from oomd.kill.warrant import Gate, GateError
-from oomd.loop import Loop, Parts, clock_us
+from oomd.kill.warrant import Gate
+from oomd.loop import Loop
 from oomd.model.config import changes_that_need_a_restart
-from oomd.model.scope import ScopeError
 from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
@@ -36,7 +30,6 @@ from oomd.monitor.selfcheck import (
     other_killers,
     own_and_ancestors,
     own_capabilities,
-    raise_descriptor_limit,
     raise_shield,
     start_report,
 )
@@ -44,9 +37,12 @@ from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.tape import Tape
 from oomd.monitor.waiter import SignalPipe, Waiter, watch_pressure
 from oomd.monitor.watch import CgroupWatch
+from oomd.options import Options
+from oomd.parts import Parts, clock_us
 from oomd.reap.backends import choose_reaper
 from oomd.reap.pool import ReaperPool
 from oomd.rehearsal import rehearse
+from oomd.ward import PASSED_ON, pass_on, wait_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,37 +52,6 @@ if TYPE_CHECKING:
     from oomd.model.report import Plain
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
-PASSED_ON = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGWINCH, signal.SIGCONT)
-"""What `exec` hands on to its command besides."""
-SWITCH_INTERVAL_S = 1e-4
-"""How long a busy thread of ours keeps the interpreter: a handoff costs 8 ms at p99 by default, 0.3 ms so."""
-STACK_BYTES = 256 * 1024
-"""Locked memory counts whole thread stacks; ours need a few KiB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What stage one hands over besides the configuration."""
-
-    config: Plain
-    outside_argv: list[str]
-    link_token: str
-    outside_pid: int
-    link_fd: int
-    proc_dir: str = "/proc"
-    child_pid: int = 0
-    """``oomd exec``: the command that is guarded; its end ends the daemon, its status is ours."""
-    usage_cgroup: str = ""
-    """The cgroup whose memory is the budget's usage; empty: the processes in scope."""
-    cgroup_root: str = CGROUP_ROOT
-    record: bool = False
-    """Keep what is seen for the outside process to write."""
-    lock_fd: int = -1
-    """Holds the lock of the runtime directory for as long as we live."""
-    trace_fd: int = -1
-    """Tells of every SIGKILL, where the configuration asks for that."""
-    trace_lost: str = ""
-    """Why it does not."""
 
 
 class Daemon:
@@ -147,12 +112,12 @@ class Daemon:
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
         self._notifier.send("STOPPING=1")
-        self.loop.hand_out()
+        self.loop.act.hand_out()
         self._tell(
             "stop",
             text="stopping",
             counters={
-                "decisions": self.loop.decisions,
+                "decisions": self.loop.act.decisions,
                 "dropped": self._outside.dropped,
                 **self._hastening.counters(),
             },
@@ -284,25 +249,16 @@ class Daemon:
             if not self._tell("reload_request"):
                 self._notifier.send("READY=1")
         elif self.options.child_pid:
-            # A terminal has sent SIGINT and SIGQUIT to the command itself.
-            from_terminal = number in (signal.SIGINT, signal.SIGQUIT) and os.isatty(0)
-            if not from_terminal and not self.loop.stopping:
-                pass_signal(self.options.child_pid, number)
+            if not self.loop.stopping:
+                pass_on(self.options.child_pid, number)
         else:
             self.loop.stopping = True
 
     def _reap_children(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid == self.options.child_pid:
-                code = os.waitstatus_to_exitcode(status)
-                self.exit_status = code if code >= 0 else 128 - code
-                self.loop.stopping = True
+        status = wait_children(self.options.child_pid)
+        if status is not None:
+            self.exit_status = status
+            self.loop.stopping = True
 
     def _on_message(self, message: Plain) -> None:
         if message.get("command") == "config":
@@ -325,15 +281,14 @@ class Daemon:
     def _status(self) -> str:
         """What ``systemctl status`` shows."""
         mode = ", dry run" if self.config.dry_run else ""
-        return (
-            f"watching {self._scope}{mode}; decisions: {self.loop.decisions}; reports dropped: {self._outside.dropped}"
-        )
+        decisions, dropped = self.loop.act.decisions, self._outside.dropped
+        return f"watching {self._scope}{mode}; decisions: {decisions}; reports dropped: {dropped}"
 
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
         self._hastening.on_tick()
-        if self.loop.decisions != self._told_decisions:
-            self._told_decisions = self.loop.decisions
+        if self.loop.act.decisions != self._told_decisions:
+            self._told_decisions = self.loop.act.decisions
             self._notifier.send(f"STATUS={self._status()}")
         before, dropped = self._outside.pid, self._outside.dropped
         if self._outside.restart(now_us, self._waiter, calm=not self.loop.pace.warm):
@@ -353,43 +308,3 @@ class Daemon:
         """What a recording begins with."""
         if self.options.record:
             self._tell("rules", plain=to_plain(self.config))
-
-
-def pass_signal(child_pid: int, number: int) -> None:
-    """Hand a signal on to the command that we started: our child, not yet waited for, so its pid is nobody else's."""
-    try:
-        os.kill(child_pid, number)
-    except OSError:
-        return  # it has ended, or has become another user's
-
-
-def main() -> None:
-    """Entry of the killer's image; the argument is the descriptor of a memfd that holds the marshalled options."""
-    fd = int(sys.argv[1])
-    with os.fdopen(fd, "rb") as file:
-        options = Options(**marshal.loads(file.read()))  # noqa: S302 - written by our own first stage
-    for kept in (options.link_fd, options.lock_fd, options.trace_fd):
-        if kept >= 0:
-            os.set_inheritable(kept, False)
-    prctl_set_name(b"oomd")
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    threading.stack_size(STACK_BYTES)
-    raise_descriptor_limit()
-    try:
-        daemon = Daemon(options)
-    except (ScopeError, GateError) as error:
-        sys.stderr.write(f"oomd: {error}\n")
-        if options.child_pid:
-            pass_signal(options.child_pid, signal.SIGTERM)  # never leave the command running unguarded
-        sys.exit(2)
-    except BaseException:
-        if options.child_pid:
-            pass_signal(options.child_pid, signal.SIGTERM)
-        raise
-    try:
-        status = daemon.run()
-    except BaseException:
-        if options.child_pid:
-            pass_signal(options.child_pid, signal.SIGTERM)
-        raise
-    sys.exit(status)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from oomd.kernel.scope import ScopeGuard
 from oomd.kill.exits import NEWS, PIPE, ExitHastener
 from oomd.kill.warrant import Gate
-from oomd.loop import clock_us
 from oomd.model.report import plain_hastened
 from oomd.model.units import SECOND_US
+from oomd.parts import clock_us
 from oomd.reap.pool import ReaperPool
 
 TYPE_CHECKING = False

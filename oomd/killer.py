@@ -7,6 +7,6 @@ import sys
 
 if __name__ == "__main__":
     sys.path[:0] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-    from oomd.daemon import main
+    from oomd.image import main
 
     main()

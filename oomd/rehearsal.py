@@ -10,10 +10,10 @@ from oomd.engine.credit import DEAD, died, open_credit, progressed
 from oomd.engine.detection import initial_state, observe
 from oomd.engine.preferences import prepare
 from oomd.engine.selection import select, wanted_cgroups, where_memory_is
-from oomd.loop import clock_us
 from oomd.model.decision import KILL, Detection, KillOutcome
 from oomd.model.globs import lies_in_any
 from oomd.model.report import plain_decision, plain_outcome
+from oomd.parts import clock_us
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from oomd.engine.selection import select
 from oomd.kernel.files import PAGE_BYTES, KernelFile
 from oomd.kernel.scope import ScopeGuard
 from oomd.kill.executor import Executor
-from oomd.loop import Loop, Parts
+from oomd.loop import Loop
 from oomd.model.config import Config
 from oomd.model.ruleset import Rules
 from oomd.model.scope import Scope
@@ -29,6 +29,7 @@ from oomd.monitor.sampler import Sampler
 from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.waiter import Waiter
 from oomd.monitor.watch import CgroupWatch
+from oomd.parts import Parts
 from tests.fakes.builders import pressure, process, snapshot, status
 from tests.fakes.cgroup_tree import CgroupTree
 from tests.fakes.proc_tree import ProcTree

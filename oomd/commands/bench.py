@@ -16,7 +16,7 @@ from oomd.bench.guardian import Guardian, GuardianLostError
 from oomd.bench.killers import BACKENDS
 from oomd.bench.stages import ABOUT, KINDS
 from oomd.commands.options import complain
-from oomd.daemon import STACK_BYTES, SWITCH_INTERVAL_S
+from oomd.image import STACK_BYTES, SWITCH_INTERVAL_S
 from oomd.kernel.meminfo import parse_meminfo
 from oomd.model.scope import ScopeError
 from oomd.model.units import GIB, MIB, UnitError, format_size, parse_size

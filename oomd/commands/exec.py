@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from oomd.commands.launch import become_killer
 from oomd.commands.options import MISTAKE, complain, load_or_complain, overrides_of
-from oomd.daemon import PASSED_ON, STOPPING
+from oomd.daemon import STOPPING
 from oomd.kernel.cgroup import CgroupError, open_cgroup_memory
 from oomd.kernel.process import parse_cgroup
 from oomd.kernel.scope import ScopeGuard
 from oomd.kernel.syscalls import prctl_set_child_subreaper
 from oomd.model.scope import ScopeError
 from oomd.monitor.selfcheck import narrowed_by_environment
+from oomd.ward import PASSED_ON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from oomd.engine.selection import name_of, select, wanted_cgroups
 from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError, open_optional
 from oomd.kernel.scope import ScopeGuard
-from oomd.loop import clock_us
 from oomd.model.config import Config
 from oomd.model.decision import Decision, Detection, Evidence
 from oomd.model.report import plain_decision
@@ -36,6 +35,7 @@ from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import narrowed_by_environment, own_and_ancestors
 from oomd.monitor.sharing import MOST, WORTH_BYTES
 from oomd.monitor.watch import CgroupWatch
+from oomd.parts import clock_us
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

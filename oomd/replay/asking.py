@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, replace
 
+from oomd.act import NOBODY_US
 from oomd.engine import credit as credits
 from oomd.engine.aftermath import refused, with_credit
 from oomd.engine.detection import reloaded_state
 from oomd.engine.selection import fired, may_add, select
 from oomd.kill.executor import SIGTERM
 from oomd.kill.warrant import NOT_PERMITTED
-from oomd.loop import NOBODY_US
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision
 from oomd.model.snapshot import Snapshot
 from oomd.reap.pool import DYING

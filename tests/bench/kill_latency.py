@@ -15,11 +15,11 @@ import threading
 import time
 
 from oomd.bench.stages import READY_S
-from oomd.daemon import STACK_BYTES, SWITCH_INTERVAL_S
+from oomd.image import STACK_BYTES, SWITCH_INTERVAL_S
 from oomd.kernel.sched import be_prompt
-from oomd.loop import clock_us
 from oomd.model.decision import Warrant
 from oomd.model.snapshot import ProcessId
+from oomd.parts import clock_us
 from oomd.reap.backends import choose_reaper
 from oomd.reap.pool import ReaperPool
 

@@ -18,7 +18,7 @@ from oomd.kernel.files import PAGE_BYTES, KernelFile
 from oomd.kernel.scope import ScopeGuard
 from oomd.kill.executor import Executor
 from oomd.kill.warrant import Gate
-from oomd.loop import Loop, Parts, clock_us
+from oomd.loop import Loop
 from oomd.model.decision import Detection
 from oomd.model.scope import parse_scope
 from oomd.monitor.process_table import ProcessTable
@@ -26,6 +26,7 @@ from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import own_and_ancestors
 from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.waiter import Waiter
+from oomd.parts import Parts, clock_us
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.pool import ReaperPool
 
@@ -79,7 +80,7 @@ def main() -> None:
     sys.addaudithook(hook)
     begin = clock_us()
     watching = True
-    loop._act(loop._select(alarm, loop.parts.sampler.read_status(begin)))
+    loop.act.carry_out(loop._select(alarm, loop.parts.sampler.read_status(begin)))
     while not any(credit.reaped_us or credit.death_us for credit in loop.state.credits):
         assert clock_us() - begin < PATIENCE_US
         loop._take(loop.parts.waiter.wait_ready(100_000))

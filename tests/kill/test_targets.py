@@ -14,11 +14,11 @@ from oomd.engine.levels import parts_of
 from oomd.kill.executor import Executor
 from oomd.kill.targets import begin_all, sweep, with_sharers
 from oomd.kill.warrant import Refused
-from oomd.loop import clock_us
 from oomd.model.decision import KILL, TERM, Candidate, Decision, Rejection
 from oomd.model.snapshot import ProcessId
 from oomd.model.units import SECOND_US
 from oomd.monitor.waiter import Waiter
+from oomd.parts import clock_us
 from tests.fakes.builders import alarm
 from tests.integration.way_to_a_kill import build
 from tests.kill.test_executor import FRESH, LOW, Stage
@@ -146,7 +146,7 @@ def test_sharers_of_one_memory_map_go_together(tmp_path: Path) -> None:
         spared = replace(chosen, rejected=(Rejection(others[0], "is protected by its name"),))
         with pytest.raises(Refused, match=r"shares its memory with .* which is protected by its name"):
             with_sharers(spared, others)
-        assert loop._try(chosen)
+        assert loop.act.attempt(chosen)
         assert sorted(events[-1]["decision"]["pids"]) == sorted((parent.pid, child))
         assert parent.wait(20) == -signal.SIGKILL
         assert select.select([pidfd], [], [], 20)[0]

@@ -17,12 +17,13 @@ from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
 from oomd.kill.executor import Executor
 from oomd.kill.warrant import Refused
-from oomd.loop import Loop, Parts
+from oomd.loop import Loop
 from oomd.model.config import Config
 from oomd.model.decision import ReapResult, Warrant
 from oomd.model.units import GIB, MIB
 from oomd.monitor.tape import Tape
 from oomd.outside.recorder import Recorder
+from oomd.parts import Parts
 from oomd.replay.asking import Asked, ask
 from oomd.replay.incident import read_recording
 from tests.fakes.builders import process, snapshot, status
@@ -96,7 +97,7 @@ class Machine:
             if self.script.dies:
                 self.alive.pop(self.script.dies, None)
             self.loop.tick()
-        self.loop.hand_out()
+        self.loop.act.hand_out()
         self.loop.parts.executor.close()
 
     def report(self, event: dict[str, Any]) -> None:

@@ -1,0 +1,236 @@
+"""Carries out what was decided: kill → reap → report, and what follows from it for the engine's state."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from oomd.engine.aftermath import acted, refused
+from oomd.engine.detection import initial_state
+from oomd.engine.levels import parts_of
+from oomd.engine.selection import where_memory_is
+from oomd.kill.targets import begin_all, shares_with, sweep, with_sharers
+from oomd.kill.warrant import Refused
+from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM
+from oomd.model.report import plain_decision, plain_outcome
+from oomd.model.units import SECOND_US
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.model.decision import Candidate, Decision, Detection, KillOutcome
+    from oomd.model.ruleset import EngineState, Rules
+    from oomd.model.snapshot import MemoryStatus, ProcessId
+    from oomd.parts import Parts
+    from oomd.search import Search
+
+MOST_TRIES = 8
+"""Candidates that are tried in one tick when warrants are refused."""
+NOBODY_US = 500_000
+"""How long nobody is looked for when a moment ago nobody could be killed."""
+REPEAT_US = 10 * SECOND_US
+"""How often the same "nobody may be killed" or "resting" is told."""
+
+_NO_FIGURES = {ord(sign): None for sign in "0123456789."}
+"""The same words with other figures are no news."""
+
+
+class Act:
+    """Owns the engine's state and every kill under way. One instance per loop."""
+
+    def __init__(self, parts: Parts, rules: Rules, search: Search) -> None:
+        self.parts = parts
+        self.rules = rules
+        self.state: EngineState = initial_state(rules)
+        self.decisions = 0
+        self.nobody_until_us = 0
+        self.worth_writing = False
+        """Whether something happened that a recording should tell soon."""
+        self._search = search
+        self._told = ("", 0)
+        self._sets: dict[str, Decision] = {}
+        """Kills under way of several processes as one, by id."""
+
+    def note_death(self, process: ProcessId, now_us: int) -> None:
+        """A victim's pidfd became readable."""
+        self.state = self.parts.executor.note_death(process, now_us, self.state)
+        if self.parts.tape is not None:
+            self.parts.tape.note_death(process, now_us)
+        self.parts.table.bury(process.pid)
+
+    def note_reaped(self) -> None:
+        """The reaper has results."""
+        outcomes, self.state = self.parts.executor.note_reaped(self.state)
+        self.tell_outcomes(outcomes)
+        self.condemn_the_doomed()
+
+    def conclude(self) -> None:
+        """The daemon ends: what is under way is told as it stands."""
+        self.tell_outcomes(self.parts.executor.conclude(self.state))
+
+    def carry_out(self, decision: Decision) -> None:
+        if decision.action == NO_ACTION:
+            if decision.target is not None:
+                identity = self._next_id()
+                self.state = self.parts.executor.await_death(identity, decision.target, decision.status, self.state)
+                self._record(decision)
+            return
+        if decision.action == NOTIFY:
+            self.nobody_until_us = decision.status.time_us + NOBODY_US
+            self._tell_seldom(decision)
+            return
+        if self._search.must_wait(decision):
+            if self.parts.tape is not None:
+                self.parts.tape.note_held()
+            return
+        for _ in range(MOST_TRIES):
+            if decision.target is None or decision.action not in (TERM, KILL) or self.attempt(decision):
+                return
+            decision = self._search.select(self.rules, self.state, decision.detections, decision.status)
+
+    def attempt(self, decision: Decision) -> bool:
+        """Carry it out. False when the victim may not be touched or is gone: it is left out, and another is chosen."""
+        victim = decision.target
+        assert victim is not None
+        identity = self._next_id()
+        parts = parts_of(victim)
+        if decision.action == KILL and not self.parts.executor.dry_run:
+            for part in parts:  # before the signal: a reader of its maps would hold its memory
+                self._search.condemn(part.process.id)
+        try:
+            if len(parts) == 1:
+                decision = with_sharers(decision, self._search.sharers(victim.process))
+                parts = parts_of(decision.target or victim)
+            if len(parts) == 1:
+                stat_fd = self._search.stat_fd(victim.process.id)
+                self.state = self.parts.executor.begin(identity, decision, self.state, stat_fd)
+            else:
+                self.state = begin_all(self.parts.executor, identity, decision, parts, self.state, self._search.stat_fd)
+        except Refused as verdict:
+            self._note_refusal(identity, victim, parts, verdict)
+            return False
+        if decision.action == KILL and not self.parts.executor.dry_run:
+            for part in parts:
+                self._condemn(part.process.id.pid)
+        if len(parts) > 1:
+            self._sets[identity] = decision
+            self._sweep(identity)
+        self._rest(decision)
+        self.tell("decision", id=identity, dry_run=self.parts.executor.dry_run, **plain_decision(decision))
+        self._record(decision)
+        return True
+
+    def _record(self, decision: Decision) -> None:
+        tape = self.parts.tape
+        if tape is not None and self._search.seen is not None:
+            tape.note_decision(decision, self._search.seen, self.state)
+            self.worth_writing = True
+
+    def hand_out(self) -> None:
+        """Have what was seen so far written, if anybody records."""
+        self.worth_writing = False
+        parts = [] if self.parts.tape is None else self.parts.tape.drain()
+        for number, ticks in enumerate(parts, 1):
+            self.tell("seen", ticks=ticks, last=number == len(parts))
+
+    def _note_refusal(self, identity: str, victim: Candidate, parts: tuple[Candidate, ...], verdict: Refused) -> None:
+        """Leave out who may not be touched; for one that merely shares the victim's memory, the victim."""
+        process = next((each.process for each in parts if each.process.id == verdict.who), victim.process)
+        why = str(verdict)
+        if process not in victim.processes:
+            process, why = victim.process, shares_with(process, why)
+        self.state = refused(self.state, process.id, why)
+        if self.parts.tape is not None:
+            self.parts.tape.note_refused(process.id, why)
+        self.tell("refused", id=identity, pid=process.id.pid, comm=process.comm, why=why)
+
+    def _sweep(self, identity: str) -> None:
+        """Whoever was forked while a set was being killed goes too."""
+        decision = self._sets.get(identity)
+        if decision is None or decision.action != KILL or self.parts.executor.dry_run:
+            return
+        before = self.state.credits
+
+        def late(state: EngineState) -> tuple[Candidate, ...]:
+            return self._search.late(self.rules, decision, state)
+
+        self.state = sweep(self.parts.executor, identity, decision, self.state, late)
+        for credit in self.state.credits:
+            if credit not in before:
+                self._condemn(credit.process.id.pid)
+
+    def _rest(self, decision: Decision) -> None:
+        for ruleset in self.rules.rulesets:
+            if ruleset.name == decision.ruleset and ruleset.pause_us:
+                names = tuple(each.name for each in self.rules.rulesets)
+                until = decision.status.time_us + ruleset.pause_us
+                self.state = acted(self.state, ruleset.name, names, until)
+
+    def _condemn(self, pid: int) -> None:
+        """From SIGKILL on nobody looks at the victim: readers hold its memory."""
+        row = self.parts.table.rows.get(pid)
+        if row is not None:
+            self._search.condemn(row.id)
+        self.parts.table.condemn(pid)
+
+    def condemn_the_doomed(self) -> None:
+        """SIGTERM may have been the end of it as well; and what the reaper has stripped owns nothing any more."""
+        for credit in self.state.credits:
+            if credit.phase == KILL:
+                self._condemn(credit.process.id.pid)
+            if credit.reaped_us is not None:
+                self.parts.table.bury(credit.process.id.pid)
+
+    def _next_id(self) -> str:
+        self.decisions += 1
+        return f"{self.decisions}"
+
+    def tell_outcomes(self, outcomes: tuple[KillOutcome, ...]) -> None:
+        for outcome in outcomes:
+            self.parts.table.bury(outcome.process.id.pid)
+            self.tell("outcome", id=outcome.decision_id, **plain_outcome(outcome))
+            self.worth_writing = True
+        under_way = {credit.decision_id for credit in self.state.credits}
+        self._sets = {identity: each for identity, each in self._sets.items() if identity in under_way}
+
+    def _tell_seldom(self, decision: Decision) -> None:
+        text, until = self._told
+        words = decision.reason.translate(_NO_FIGURES)
+        if words != text or decision.status.time_us >= until:
+            self._told = (words, decision.status.time_us + REPEAT_US)
+            self.tell(
+                "decision",
+                id=self._next_id(),
+                dry_run=self.parts.executor.dry_run,
+                **plain_decision(decision),
+            )
+            self._record(decision)
+
+    def tell(self, event: str, **content: object) -> None:
+        self.parts.report({"event": event, "time": time.time(), **content})
+
+    def advance(self, detections: tuple[Detection, ...], status: MemoryStatus) -> bool:
+        """Kills under way: grace over, memory back, deadline passed. True when somebody was killed just now: what was
+        detected before that does not count for the next one.
+        """
+        if not self.state.credits:
+            return False
+        resting = self.state.resting_until_us
+        escalations, self.state = self.parts.executor.escalate(detections, status, self.state)
+        for escalation in escalations:
+            self._condemn(escalation.process.id.pid)
+            if self.parts.tape is not None:
+                self.parts.tape.note_escalated(escalation.process.id, escalation.why)
+            self.tell("escalation", id=escalation.decision_id, pid=escalation.process.id.pid, why=escalation.why)
+        for identity in {escalation.decision_id for escalation in escalations} & self._sets.keys():
+            self._sets[identity] = replace(self._sets[identity], action=KILL)
+            self._sweep(identity)
+        if escalations and self.parts.tape is not None:
+            self.parts.tape.note_state(self.state)
+        outcomes, self.state = self.parts.executor.settle(status, self.state)
+        self.tell_outcomes(outcomes)
+        if self.state.resting_until_us != resting:
+            self.tell(
+                "note",
+                text=f"kills return almost nothing; the memory is in: {where_memory_is(status)}; resting",
+            )
+        return bool(escalations)

@@ -1,0 +1,36 @@
+"""What stage one hands to the killer's image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oomd.kernel.cgroup import CGROUP_ROOT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.model.report import Plain
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What stage one hands over besides the configuration."""
+
+    config: Plain
+    outside_argv: list[str]
+    link_token: str
+    outside_pid: int
+    link_fd: int
+    proc_dir: str = "/proc"
+    child_pid: int = 0
+    """``oomd exec``: the command that is guarded; its end ends the daemon, its status is ours."""
+    usage_cgroup: str = ""
+    """The cgroup whose memory is the budget's usage; empty: the processes in scope."""
+    cgroup_root: str = CGROUP_ROOT
+    record: bool = False
+    """Keep what is seen for the outside process to write."""
+    lock_fd: int = -1
+    """Holds the lock of the runtime directory for as long as we live."""
+    trace_fd: int = -1
+    """Tells of every SIGKILL, where the configuration asks for that."""
+    trace_lost: str = ""
+    """Why it does not."""

@@ -1,0 +1,57 @@
+"""What the loop works with: built by the composition root, used by the loop and where its decisions are carried out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from oomd.kill.executor import Executor
+    from oomd.model.report import Plain
+    from oomd.monitor.facts import FactsReader
+    from oomd.monitor.process_table import ProcessTable
+    from oomd.monitor.sampler import Sampler
+    from oomd.monitor.sharing import SharingMeter
+    from oomd.monitor.tape import Tape
+    from oomd.monitor.waiter import Waiter
+    from oomd.monitor.watch import CgroupWatch
+
+
+def clock_us() -> int:
+    """CLOCK_MONOTONIC in microseconds."""
+    return time.monotonic_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The loop's collaborators, built by the composition root."""
+
+    waiter: Waiter
+    sampler: Sampler
+    table: ProcessTable
+    sharing: SharingMeter
+    executor: Executor
+    on_event: Callable[[Hashable, bool], None]
+    """Everything that wakes the loop and is not a victim, the reaper or memory pressure: signals, the outside,
+    children.
+    """
+    report: Callable[[Plain], object]
+    on_tick: Callable[[int], None]
+    """Called at the end of every tick with its time: the watchdog is fed by real progress."""
+    limit_bytes: int | None = None
+    """The budget."""
+    read_cgroup_usage: Callable[[], int] | None = None
+    cgroup: str = ""
+    triggers: bool = False
+    """Whether pressure triggers wake the loop."""
+    cgroups: CgroupWatch | None = None
+    """None where no rule may look at cgroups."""
+    longest_us: int = 0
+    """The longest wait that the watchdog allows; 0 for any."""
+    facts: FactsReader | None = None
+    """Reads what only preferences ask for; None where nobody needs it."""
+    tape: Tape | None = None
+    """Where everything that was seen is kept for a recording; None where nobody records."""
