@@ -64,6 +64,8 @@ class _Asking:
         self._next_number: int | None = None
         self._nobody_until_us = 0
         self._reaping: set[ProcessId] = set()
+        self._buried: set[ProcessId] = set()
+        """Victims that died: a snapshot of before still shows them."""
 
     def ask(self, tick: Tick, snapshot: Snapshot | None, taken_us: int | None) -> Asked:
         """One tick in the loop's order: facts, observe, advance, select."""
@@ -90,12 +92,18 @@ class _Asking:
             return Asked(tick, escalation(quiet, escalated), recorded, None)
         if tick.held or not self._may_act(tick, detections):
             return Asked(tick, self._waiting(tick, detections), recorded, None)
-        shown = snapshot or Snapshot(tick.status, ())
+        shown = self._living(snapshot or Snapshot(tick.status, ()))
         decision = select(player.rules, shown, detections, player.state)
         self._act(tick, decision)
         if decision.action == NOTIFY:
             self._nobody_until_us = tick.status.time_us + NOBODY_US
         return Asked(tick, decision, recorded, taken_us)
+
+    def _living(self, snapshot: Snapshot) -> Snapshot:
+        if not self._buried:
+            return snapshot
+        living = tuple(process for process in snapshot.processes if process.id not in self._buried)
+        return replace(snapshot, processes=living)
 
     def _act(self, tick: Tick, decision: Decision) -> None:
         """As it was carried out where the answer is the recorded one, else as it would have been."""
@@ -130,6 +138,8 @@ class _Asking:
         known = next((each for each in player.state.credits if each.process.id == fact.id), None)
         if fact.kind == "reaped":
             self._reaping.discard(fact.id)
+        if fact.kind == "died":
+            self._buried.add(fact.id)
         if known is None:
             return
         if fact.kind == "died" and known.phase != credits.DEAD:

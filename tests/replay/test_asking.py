@@ -240,6 +240,20 @@ def test_other_rules_differ(tmp_path: Path) -> None:
     assert {each.decision.target.process.id.pid for each in protected if each.decision.target} == {11}
 
 
+def test_the_dead_are_not_asked_for(tmp_path: Path) -> None:
+    """A victim that died and was settled is no candidate, though the nearest snapshot is of before its death."""
+    long = LONG_RULES.replace("LEVEL", "group")
+    script = [*[Script(10, 60, reaped=False)] * 8, Script(10, 60, dies=12, reaped=False)]
+    script += [
+        Script(10, 60, reap_errno=1, reap_answer=0),
+        Script(10, 60, reap_answer=0),
+        Script(500, 150, dies=13, reaped=False),
+    ]
+    path, events = recorded(tmp_path, script, long)
+    assert [event["pid"] for event in events if event["event"] == "outcome"] == [10, 11, 13]
+    assert [each.tick.number for each in answers(path) if each.differs] == []
+
+
 STEP = st.builds(
     Script,
     pause_ms=st.sampled_from([10, 100, 500, 1500]),
