@@ -134,6 +134,7 @@ KILLER_MODULES = [
     "oomd.policies.ranking",
     "oomd.reap",
     "oomd.reap.backends",
+    "oomd.reap.crowd",
     "oomd.reap.dying",
     "oomd.reap.expedite",
     "oomd.reap.hindrance",

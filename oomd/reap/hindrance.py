@@ -122,9 +122,8 @@ class Lifter:
         self._wake.release()
 
     def call_later(self, due: float, action: Callable[[], None]) -> None:
-        """Do this at ``due`` (time.monotonic), in the lifter's thread and priority."""
+        """Do this at ``due`` (time.monotonic), in the lifter's thread and priority, which must be woken afterwards."""
         self._later.append((due, action))
-        self._wake.release()
 
     def take(self, pid: int) -> tuple[str, ...]:
         """What was lifted for this victim, in words; once."""
@@ -138,11 +137,12 @@ class Lifter:
             for entry in [entry for entry in self._later if entry[0] <= now]:
                 self._later.remove(entry)
                 entry[1]()
+            known: dict[bytes, list[Lever]] = {}  # what is read in one motion is read once for each cgroup
             for lift in self._take_work():
                 if len(self._lifted) >= MOST_REMEMBERED:
                     self._lifted.pop(next(iter(self._lifted)), None)
                 try:
-                    self._lifted[lift.pid] = self._lift(lift)
+                    self._lifted[lift.pid] = self._lift(lift, known)
                 except (OSError, ValueError) as error:  # nothing that a file says may end this thread
                     self._lifted[lift.pid] = (f"lifting failed: {error}",)
             self._put_back()
@@ -180,13 +180,17 @@ class Lifter:
             due.append(time.monotonic() + (LOOK_AGAIN_S if fresh else LOOK_SELDOM_S))
         return max(0.0, min(due) - time.monotonic()) if due else None
 
-    def _lift(self, lift: Lift) -> tuple[str, ...]:
-        pid = lift.pid
+    def _lift(self, lift: Lift, known: dict[bytes, list[Lever]]) -> tuple[str, ...]:
         if is_readable(lift.pidfd):
             return ()
         lifted, escape = [], False
-        for lever in self._find_levers(pid):
-            word = self._pull(lever) or (_leave(lever, pid) if lever.version == 1 else "")
+        levers = self._find_levers(lift.pid, known)
+        for lever in tuple(levers):
+            word = self._pull(lever)
+            if word:
+                levers.remove(lever)  # for everybody in it
+            elif lever.version == 1:
+                word = _leave(lever, lift.pid)
             escape = escape or (not word and lever.kind == "cpu")
             if word:
                 lifted.append(word)
@@ -195,9 +199,11 @@ class Lifter:
             lifted.append(moved)
         return tuple(lifted)
 
-    def _find_levers(self, pid: int) -> tuple[Lever, ...]:
-        data = read_pid_file(self._proc_fd, pid, "cgroup")
-        return () if not data else find_levers(data, self._mounts)
+    def _find_levers(self, pid: int, known: dict[bytes, list[Lever]]) -> list[Lever]:
+        data = read_pid_file(self._proc_fd, pid, "cgroup") or b""
+        if data not in known:
+            known[data] = list(find_levers(data, self._mounts))
+        return known[data]
 
     def _pull(self, lever: Lever) -> str:
         """Lift a whole cgroup's hindrance, if nobody else is in it; what was lifted, or nothing."""

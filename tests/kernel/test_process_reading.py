@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,7 +128,10 @@ def test_thread_status_of_the_living(proc: int) -> None:
     """
     with child(HOLD_32_MIB) as process:
         said(process)
-        assert read_thread_status(proc, process.pid) == parse_status(Path(f"/proc/{process.pid}/status").read_bytes())
+        seen = read_thread_status(proc, process.pid)
+        assert seen is not None
+        told = parse_status(Path(f"/proc/{process.pid}/status").read_bytes())
+        assert replace(seen, state="") == replace(told, state="")  # it may run or sleep from one look to the next
 
 
 def test_threads_without_memory(tmp_path: Path) -> None:

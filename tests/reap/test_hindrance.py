@@ -160,7 +160,7 @@ def test_cpu_limit_is_lifted_and_put_back(lifter: Lifter) -> None:
         name, limit = throttle(group, child.pid)
         pidfd = os.pidfd_open(child.pid)
         lifter._doomed[child.pid] = os.dup(pidfd)
-        (lever,) = lifter._find_levers(child.pid)
+        (lever,) = lifter._find_levers(child.pid, {})
         assert lifter._pull(lever) == f"{name} {limit.strip()}"
         assert (group / name).read_text("ascii").split()[0] in ("max", "-1")
         kill_and_lift(lifter, child)
@@ -178,7 +178,7 @@ def test_cpu_limit_of_a_stranger_stays(lifter: Lifter) -> None:
         name, limit = throttle(group, child.pid)
         (group / "cgroup.procs").write_text(str(stranger.pid), "ascii")
         child.send_signal(signal.SIGSTOP)  # so that it is still there when it is looked at
-        levers = lifter._find_levers(child.pid)
+        levers = lifter._find_levers(child.pid, {})
         assert [lever.file for lever in levers] == [name]
         assert lifter._pull(levers[0]) == ""
         kill_and_lift(lifter, child)
