@@ -42,6 +42,7 @@ LOOK_SELDOM_S = 1.0
 """And how often when the last victim was signalled that long ago: it may be stuck for good."""
 RUNS_ANYWAY = (os.SCHED_FIFO, os.SCHED_RR, 6)
 """Classes that no CPU limit holds; 6 is SCHED_DEADLINE, which Python has no name for."""
+SLOW_CLASSES = {os.SCHED_IDLE: "SCHED_IDLE", os.SCHED_BATCH: "SCHED_BATCH"}
 MOST_REMEMBERED = 1024
 """Victims whose lifted hindrances nobody has asked for."""
 MOST_THREADS = 4096
@@ -77,9 +78,14 @@ class Pulled:
 class Lifter:
     """Lifts hindrances of victims, in the order of their signals; puts back what outlives them."""
 
-    def __init__(self, proc_fd: int, mountinfo: bytes | None = None) -> None:
-        """``mountinfo``: /proc/self/mountinfo, read now when left out: nothing is mounted while memory is short."""
+    def __init__(self, proc_fd: int, mountinfo: bytes | None = None, *, alone: bool = False) -> None:
+        """``mountinfo``: /proc/self/mountinfo, read now when left out: nothing is mounted while memory is short.
+        ``alone``: nobody reaps, the victim itself frees its memory.
+        """
         self._proc_fd = proc_fd
+        self._begin_s = 0.0 if alone else BEGIN_S
+        # Somebody else must have a CPU while the victim ends.
+        self._realtime = alone and (os.cpu_count() or 1) > 1
         if mountinfo is None:
             with open("/proc/self/mountinfo", "rb") as file:
                 mountinfo = file.read()
@@ -154,7 +160,7 @@ class Lifter:
         """
         taken = []
         if self._work:
-            time.sleep(BEGIN_S)
+            time.sleep(self._begin_s)
             self._worked = time.monotonic()
         for _ in range(len(self._work)):
             lift = self._work.popleft()
@@ -225,7 +231,7 @@ class Lifter:
             return ""
         changed: set[str] = set()
         for tid in tids:
-            changed.update(promote_thread(tid, escape=escape))
+            changed.update(promote_thread(tid, escape=escape, realtime=self._realtime))
         return ", ".join(sorted(changed))
 
     def _put_back(self) -> None:
@@ -249,20 +255,23 @@ class Lifter:
             os.close(fd)
 
 
-def promote_thread(tid: int, *, escape: bool = False) -> list[str]:
+def promote_thread(tid: int, *, escape: bool = False, realtime: bool = False) -> list[str]:
     """Let a thread of a victim run: a running class (SCHED_OTHER, or with ``escape`` SCHED_RR, which no CPU limit
-    holds), nice -20, every CPU, I/O best effort 0. What was in its way, in words. Rights that we lack and threads that
+    holds, or with ``realtime`` the same before everybody else), nice -20, every CPU, I/O best effort 0. What was in its
+    way, in words. Rights that we lack and threads that
     are gone change nothing.
     """
     changed = []
     try:
         policy = os.sched_getscheduler(tid) & ~os.SCHED_RESET_ON_FORK
-        if escape and policy not in RUNS_ANYWAY:
+        if (escape or realtime) and policy not in RUNS_ANYWAY:
             os.sched_setscheduler(tid, os.SCHED_RR, os.sched_param(1))
-            changed.append("CPU limit escaped")
-        elif policy in (os.SCHED_IDLE, os.SCHED_BATCH):
+        elif policy in SLOW_CLASSES:
             os.sched_setscheduler(tid, os.SCHED_OTHER, os.sched_param(0))
-            changed.append("SCHED_IDLE" if policy == os.SCHED_IDLE else "SCHED_BATCH")
+        if escape and policy not in RUNS_ANYWAY:
+            changed.append("CPU limit escaped")
+        elif policy in SLOW_CLASSES:
+            changed.append(SLOW_CLASSES[policy])
         nice = os.getpriority(os.PRIO_PROCESS, tid)
         os.setpriority(os.PRIO_PROCESS, tid, NICEST)
         if nice > 0:

@@ -95,7 +95,8 @@ class ReaperPool:
         self._threads = [threading.Thread(target=self._run, name=f"reaper-{n}", daemon=True) for n in range(workers)]
         self._ready = threading.Barrier(workers + 1)
         self._switch_interval_s = sys.getswitchinterval()
-        self._lifter = Lifter(self._proc_fd) if reaper.lifts else None
+        alone = isinstance(reaper, ExpediteReaper) and not reaper.beneath
+        self._lifter = Lifter(self._proc_fd, alone=alone) if reaper.lifts else None
         self._expediter = Expediter(reaper, self._note_expedited) if isinstance(reaper, ExpediteReaper) else None
         self._cpus = os.sched_getaffinity(0)
         self._classes = threading.Lock()

@@ -199,6 +199,20 @@ def test_real_time_escapes_a_cpu_limit() -> None:
     child.wait()
 
 
+def test_a_victim_that_nobody_reaps_comes_first() -> None:
+    """Without process_mrelease the victim frees its memory itself, before everybody else if there are 2 CPUs."""
+    child = hold(1)
+    os.sched_setscheduler(child.pid, os.SCHED_IDLE, os.sched_param(0))
+    proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    lifter = Lifter(proc_fd, alone=True)
+    assert promote_thread(child.pid, realtime=True)[0] == "SCHED_IDLE"
+    assert os.sched_getscheduler(child.pid) == os.SCHED_RR
+    assert lifter._realtime == ((os.cpu_count() or 1) > 1)
+    child.kill()
+    child.wait()
+    os.close(proc_fd)
+
+
 def test_reaper_and_victim_get_different_cpus() -> None:
     """One CPU for the reaper, all others for the victim; on a machine with one both stay as they are."""
     child, done = hold(1), threading.Event()
