@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oomd.kernel.cgroup_levers import Lever
 from oomd.reap.hindrance import DROPPED, GO, Lifter, keep_apart, promote_thread
+from tests.kernel.children import DEAD_LEADER, child, said
 from tests.reap.levers import control_group, find_mount
 from tests.reap.test_pool import hold
 
@@ -197,6 +199,35 @@ def test_real_time_escapes_a_cpu_limit() -> None:
     assert os.sched_getscheduler(child.pid) == os.SCHED_RR
     child.kill()
     child.wait()
+
+
+def test_dead_leader_is_promoted_through_its_threads(lifter: Lifter) -> None:
+    """The main thread has ended, another holds the memory in SCHED_IDLE: that one is lifted."""
+    with child(DEAD_LEADER) as process:
+        tid = int(said(process))
+        os.sched_setscheduler(tid, os.SCHED_IDLE, os.sched_param(0))
+        pidfd = os.pidfd_open(process.pid)
+        lifter.prepare(process.pid, pidfd).state = GO  # no signal: whoever is dead cannot be asked for his class
+        lifter.wake()
+        assert "SCHED_IDLE" in words_of(lifter, process.pid)
+        assert os.sched_getscheduler(tid) == os.SCHED_OTHER
+        assert os.getpriority(os.PRIO_PROCESS, tid) == -20
+        os.close(pidfd)
+
+
+def test_levers_are_read_once_for_victims_of_one_cgroup() -> None:
+    """What the second victim of a motion needs is known from the first; a pulled lever is gone for both."""
+    proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    lifter = Lifter(proc_fd)
+    children = [hold(1), hold(1)]
+    known: dict[bytes, list[Lever]] = {}
+    first, second = (lifter._find_levers(each.pid, known) for each in children)
+    assert first is second
+    assert len(known) == 1
+    for each in children:
+        each.kill()
+        each.wait()
+    os.close(proc_fd)
 
 
 def test_a_victim_that_nobody_reaps_comes_first() -> None:

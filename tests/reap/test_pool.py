@@ -238,3 +238,21 @@ def test_several_at_once_are_signalled_before_the_first_is_reaped() -> None:
     thread.stop()
     for warrant in warrants:
         os.close(warrant.pidfd)
+
+
+def test_the_switch_interval_is_put_back() -> None:
+    """While a signal and its reap are asked for the interval is longer; afterwards it is what it was at the start."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0003)
+    try:
+        pool = ReaperPool(MreleaseReaper())
+        pool.start()
+        victim = hold(1)
+        pidfd = os.pidfd_open(victim.pid)
+        pool.submit(Warrant(ProcessId(victim.pid, 0), pidfd, "victim", "test"))
+        assert sys.getswitchinterval() == pytest.approx(0.0003)
+        victim.wait()
+        os.close(pidfd)
+        pool.stop()
+    finally:
+        sys.setswitchinterval(before)
