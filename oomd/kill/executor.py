@@ -95,8 +95,12 @@ class Executor:
         assert self._gate is not None
         return self._gate.grant(process, stat_fd)
 
-    def start(self, decision_id: str, decision: Decision, warrant: Warrant, state: EngineState) -> EngineState:
-        """The same for one that is under warrant already. Raises Refused when it may not be signalled, or is gone."""
+    def start(
+        self, decision_id: str, decision: Decision, warrant: Warrant, state: EngineState, *, killed: bool = False
+    ) -> EngineState:
+        """The same for one that is under warrant already, and with ``killed`` was given to :meth:`kill_all`. Raises
+        Refused when it may not be signalled, or is gone.
+        """
         victim = decision.target
         assert victim is not None
         phase = decision.action
@@ -107,9 +111,24 @@ class Executor:
         patience_us = decision.grace_us if phase == TERM else None
         opened = credits.open_credit(decision_id, victim, decision.ruleset, phase, decision.status, patience_us)
         if phase == KILL:
-            self._submit(warrant, SIGKILL)
+            if not killed:
+                self._submit(warrant, SIGKILL)
             state = replace(state, history=())  # stall from before this kill must not count for the next one
         return with_credit(state, opened)
+
+    def kill_all(self, warrants: list[Warrant]) -> None:
+        """SIGKILL to all of them before the first is reaped: nobody lives on to fork what the others lost."""
+        if len(warrants) == 1:
+            self._submit(warrants[0], SIGKILL)
+        elif warrants:
+            for warrant in warrants:
+                with contextlib.suppress(OSError):  # gone, or told by the reaper, which signals again
+                    pidfd_send_signal(warrant.pidfd, SIGKILL)
+                self.signalled.add(warrant.id)
+            assert self._reaper is not None
+            with contextlib.suppress(OSError):  # no descriptor left for the reaper's copies: they end by themselves
+                self._reaper.submit_all(tuple(warrants), SIGKILL)
+                self._reaping.update(warrant.id for warrant in warrants)
 
     def await_death(self, decision_id: str, victim: Candidate, status: MemoryStatus, state: EngineState) -> EngineState:
         """Wait for a process that somebody else killed, with credit and without touching it."""
@@ -127,14 +146,15 @@ class Executor:
         self, detections: tuple[Detection, ...], status: MemoryStatus, state: EngineState
     ) -> tuple[tuple[Escalation, ...], EngineState]:
         """SIGKILL for victims whose grace is over, or is cut short."""
-        escalations = []
+        escalations, due = [], []
         for credit in state.credits:
             why = why_kill_now(credit, detections, status)
             warrant = self._warrants.get(credit.process.id)
             if why and warrant is not None:
-                self._submit(warrant, SIGKILL)
+                due.append(warrant)
                 state = replace(with_credit(state, credits.killed(credit, status.time_us)), history=())
                 escalations.append(Escalation(credit.decision_id, credit.process, why))
+        self.kill_all(due)
         return tuple(escalations), state
 
     def note_death(self, process_id: ProcessId, now_us: int, state: EngineState) -> EngineState:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from oomd.engine.aftermath import with_credit
 from oomd.engine.credit import DRY_RUN_US, open_credit
 from oomd.engine.eligibility import NOTHING_OWNED
-from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.kill.warrant import GONE, Refused
 from oomd.model.decision import KILL
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from oomd.model.ruleset import EngineState
     from oomd.model.snapshot import Process, ProcessId
 
-SIGKILL = 9
 MOST_ROUNDS = 8
 """Looks for newcomers after a kill. What forks faster than that is caught by the next alarm."""
 
@@ -73,14 +71,12 @@ def begin_all(
     granted = _grant_all(executor, parts, stat_fd_of)
     if not granted:
         raise Refused(GONE, parts[0].process.id)
-    if decision.action == KILL:
-        for _, warrant in granted:
-            with contextlib.suppress(OSError):  # gone, or told by the reaper, which signals again
-                pidfd_send_signal(warrant.pidfd, SIGKILL)
-            executor.signalled.add(warrant.id)
+    killed = decision.action == KILL
+    if killed:
+        executor.kill_all([warrant for _, warrant in granted])
     for part, warrant in granted:
         with contextlib.suppress(Refused):  # gone between warrant and signal: nothing is expected of it
-            state = executor.start(decision_id, replace(decision, target=part), warrant, state)
+            state = executor.start(decision_id, replace(decision, target=part), warrant, state, killed=killed)
     return state
 
 

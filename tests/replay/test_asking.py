@@ -166,6 +166,9 @@ class Machine:
     def submit(self, warrant: Warrant, number: int) -> None:
         self.submitted.append((warrant, number))
 
+    def submit_all(self, warrants: tuple[Warrant, ...], number: int) -> None:
+        self.submitted += [(warrant, number) for warrant in warrants]
+
     def take_results(self) -> list[ReapResult]:
         done, self.submitted = self.submitted, []
         failed = self.script.reap_errno
@@ -181,7 +184,6 @@ def no_signals() -> Iterator[None]:
     """Signals go nowhere, and time is the machine's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(oomd.kill.executor, "pidfd_send_signal", lambda pidfd, number: None)
-        patch.setattr(oomd.kill.targets, "pidfd_send_signal", lambda pidfd, number: None)
         patch.setattr(oomd.kill.executor, "open_pidfd", lambda pid: os.open("/dev/null", os.O_RDONLY))
         yield
 
