@@ -84,6 +84,21 @@ def test_asked_to_go_all_together(stage: Stage) -> None:
     assert stage.children[1].wait(timeout=20) == -signal.SIGKILL
 
 
+def test_a_grace_ends_for_all_at_once(stage: Stage) -> None:
+    """Nobody of the set is reaped before the last of it has got its SIGKILL; each has its outcome."""
+    target = group_of(*(stage.start("stubborn", f"old{number}", "8") for number in range(3)))
+    state = begin(stage, target, TERM)
+    late = replace(LOW, time_us=LOW.time_us + 5 * SECOND_US)
+    escalations, state = stage.executor.escalate((), late, state)
+    assert len(escalations) == 3
+    assert len(stage.executor.signalled) == 3  # by the caller, before the reaper began
+    assert [child.wait(timeout=20) for child in stage.children] == [-signal.SIGKILL] * 3
+    while not all(credit.phase == "dead" or credit.reaped_us for credit in state.credits):
+        state = stage.wait(state, late.time_us + 1, "reaper")
+    outcomes, _ = stage.executor.settle(replace(late, time_us=late.time_us + 60 * SECOND_US), state)
+    assert [outcome.status for outcome in outcomes] == ["killed"] * 3
+
+
 def test_one_that_may_not_be_touched_saves_all(stage: Stage) -> None:
     """A member that gets no warrant: nobody is signalled, every pidfd is closed, and it is told who it was."""
     one, two = stage.start("hold", "one", "8"), stage.start("hold", "two", "4")
