@@ -77,6 +77,7 @@ def replay_recording(recording: Recording, config: Config | None) -> Iterator[Pl
                 else {"pid": target.pid, "start_ticks": target.start_ticks, "comm": recorded.comm},
             },
             "differs": asked.differs,
+            "cgroups_cut": asked.tick.cgroups_cut,
             "snapshot_time": None if asked.snapshot_us is None else (asked.snapshot_us - begin_us) / SECOND_US,
         }
 
@@ -105,4 +106,6 @@ def describe(line: Plain) -> str:
         target = recorded["target"]
         whom = "" if target is None else f" {target['comm']} ({target['pid']})"
         text += f"  [differs: recorded was {recorded['action']}{whom}]"
+    if line.get("cgroups_cut"):
+        text += f"  [{line['cgroups_cut']} cgroups were not recorded]"
     return printable(text)

@@ -23,6 +23,7 @@ KINDS = {
     "rate": "a size per second",
     "subject": "machine, or cgroups",
     "cgroups": "cgroups",
+    "no_cgroups": "none, or cgroups",
     "bool": "true or false",
     "size": "a size",
     "text": "a text",

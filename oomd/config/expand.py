@@ -32,6 +32,8 @@ class Stall:
     over_us: int = 2 * SECOND_US
     available: Threshold = Threshold(share=0.12, size_bytes=2 * GIB)
     grace_us: int = 5 * SECOND_US
+    limited: str = ""
+    """Cgroups whose stall at their own memory.max does not count."""
 
 
 def level_ruleset(level: Level) -> Ruleset:
@@ -51,8 +53,8 @@ def stall_ruleset(stall: Stall) -> Ruleset:
     short = MemoryAvailable(stall.available)
     return Ruleset(
         name="stall",
-        when=((PressureShare(stall.term, stall.over_us), short),),
-        critical=((PressureShare(stall.kill, stall.over_us), short),),
+        when=((PressureShare(stall.term, stall.over_us, limited=stall.limited), short),),
+        critical=((PressureShare(stall.kill, stall.over_us, limited=stall.limited), short),),
         policy=Culprit(),
         grace_us=stall.grace_us,
     )

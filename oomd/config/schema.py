@@ -64,6 +64,7 @@ STALL_KEYS = (
     Key("kill", "share", "70%", "SIGKILL at this share"),
     Key("over", "duration", "2s", "the window that is looked at"),
     Key("available", "threshold", "min(12%, 2GiB)", "only while available memory is below this"),
+    Key("limited", "no_cgroups", "none", "cgroups whose stall does not count while they are at their own memory.max"),
     Key("grace", "duration", "5s", "between SIGTERM and SIGKILL; less when memory keeps falling"),
 )
 KEYS = (
@@ -223,6 +224,7 @@ _KINDS = {
     "Rate": "rate",
     "Subject": "subject",
     "CgroupGlob": "cgroups",
+    "NoCgroups": "no_cgroups",
     "float": "share",
     "int": "size",
     "bool": "bool",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oomd.detectors.subjects import Series, collect, present, verdict, words_of
+from oomd.detectors.subjects import Series, collect, present, unknown, verdict, words_of
 from oomd.model.decision import Evidence
 from oomd.model.globs import MACHINE, split_patterns
 from oomd.model.ruleset import Wants
@@ -14,13 +14,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.model.ruleset import View
     from oomd.model.snapshot import Cgroup, MemoryStatus, Pressure, PressureLine
-    from oomd.model.units import Share, Subject
+    from oomd.model.units import NoCgroups, Share, Subject
 
 LET_GO = 0.8
 """An alarm that holds ends only below this share of its limit."""
 
 FULL_ENOUGH = 0.9
 """A history this close to the window's length counts as the whole window: ticks do not come to the microsecond."""
+
+AT_ITS_LIMIT = 0.95
+"""A cgroup that uses this share of its own memory.max reclaims from itself."""
 
 _AVERAGES = {"10s": "avg10", "60s": "avg60", "300s": "avg300"}
 
@@ -40,6 +43,8 @@ class PressureShare:
     of: Subject = MACHINE
     avg: str = ""
     """``10s``, ``60s``, ``300s``: the kernel's own average instead of the window."""
+    limited: NoCgroups = ""
+    """Cgroups whose stall does not count as the machine's while they are at their own memory.max."""
     name = "pressure"
     meaning = "tasks stall for a resource for a share of the time (PSI)"
     meanings = {
@@ -49,6 +54,7 @@ class PressureShare:
         "resource": "what tasks wait for",
         "of": "machine, or cgroups: /system.slice/*",
         "avg": "the kernel's average in the place of the window",
+        "limited": "cgroups whose stall does not count while they are at their own memory.max",
     }
     choices = {"kind": ("full", "some"), "resource": ("memory", "io", "cpu"), "avg": ("10s", "60s", "300s")}
     ranges = {"over": (SECOND_US // 2, 10 * SECOND_US), "above": (0.01, 1.0)}
@@ -65,7 +71,11 @@ class PressureShare:
         if self.of != MACHINE:
             return Wants(cgroups=split_patterns(self.of), files=frozenset({f"{self.resource}.pressure"}))
         plain = self.resource == "memory" and not self.avg
-        return Wants(details=frozenset() if plain else frozenset({f"{self.resource}_pressure"}))
+        details = frozenset() if plain else frozenset({f"{self.resource}_pressure"})
+        if not self.limited:
+            return Wants(details=details)
+        files = frozenset({"memory.current", "memory.max", f"{self.resource}.pressure"})
+        return Wants(details=details, cgroups=split_patterns(self.limited), files=files)
 
     def detect(self, view: View, *, firing: bool) -> Evidence:
         """Holds as soon as the stall collected suffices for the whole window, even if none followed."""
@@ -78,10 +88,13 @@ class PressureShare:
             return self._silent(f"{self.resource} pressure is not known")
         if not view.history:
             return self._silent("no window yet")
-        judged = [self._judge(each, firing=firing) for each in series]
+        own_us, who = self._explained(view) if self.of == MACHINE and self.limited else (0.0, "")
+        judged = [self._judge(each, firing=firing, own_us=own_us) for each in series]
         worst = max(judged, key=lambda each: each[1])
         cgroups = tuple(subject for subject, _, holds, _, _ in judged if holds and subject)
         text = f"{worst[0]}: {worst[3]}" if worst[0] else worst[3]
+        if who:
+            text += f" without that of {who}, at its own memory.max,"
         return Evidence(
             self.name,
             any(holds for _, _, holds, _, _ in judged),
@@ -97,12 +110,32 @@ class PressureShare:
         """The rule as a sentence."""
         subject = "" if self.of == MACHINE else f" of {words_of(self.of)}"
         window = f"on average of {self.avg}" if self.avg else f"over {format_duration(self.over_us)}"
-        return f"{self.resource} pressure ({self.kind}){subject} is {format_share(self.above)} or more {window}"
+        spared = f", without what {words_of(self.limited)} make at their own limits" if self.limited else ""
+        return f"{self.resource} pressure ({self.kind}){subject} is {format_share(self.above)} or more {window}{spared}"
 
-    def _judge(self, series: Series, *, firing: bool) -> tuple[str, float, bool, str, int]:
+    def _explained(self, view: View) -> tuple[float, str]:
+        """How long, in microseconds, cgroups stalled that were at their own limit, and the worst of them. At most so
+        much of the machine's stall is theirs; what is nested counts once.
+        """
+
+        def stall(cgroup: Cgroup) -> float | None:
+            used, most = cgroup.current_bytes, cgroup.max_bytes
+            if used is None or not most or used < AT_ITS_LIMIT * most:
+                return None
+            pressure = pressure_of(cgroup, self.resource)
+            return _of_line(None if pressure is None else pressure.some, "total_us")
+
+        found = collect(view, self.limited, unknown, stall, self.over_us)
+        paths = {each.subject for each in found}
+        outermost = [each for each in found if not _lies_below_any(each.subject, paths)]
+        stalled = [each for each in outermost if each.rise > 0]
+        worst = max(stalled, key=lambda each: each.rise, default=None)
+        return sum(each.rise for each in stalled), "" if worst is None else worst.subject
+
+    def _judge(self, series: Series, *, firing: bool, own_us: float) -> tuple[str, float, bool, str, int]:
         span_us = series.span_us
         full = span_us >= FULL_ENOUGH * self.over_us
-        share = series.rise / max(span_us if full else self.over_us, 1)
+        share = max(0.0, series.rise - own_us) / max(span_us if full else self.over_us, 1)
         holds = share >= (self.above * LET_GO if firing and full else self.above)
         text = (
             f"{self.resource} pressure {self.kind} {format_share(round(share, 3))} over {format_duration(self.over_us)}"
@@ -166,6 +199,11 @@ class PressureShare:
 
     def _silent(self, text: str) -> Evidence:
         return Evidence(self.name, holds=False, text=text, limit=self.above, after_credit=True)
+
+
+def _lies_below_any(path: str, paths: set[str]) -> bool:
+    parts = path.split("/")
+    return any("/".join(parts[:count]) in paths for count in range(2, len(parts)))
 
 
 def pressure_of(source: object, resource: str) -> Pressure | None:

@@ -49,6 +49,8 @@ Subject = str
 """``machine``, or one or more patterns of cgroups with commas between them."""
 CgroupGlob = str
 """One or more patterns of cgroups, with commas between them."""
+NoCgroups = str
+"""The same, or empty: none."""
 
 
 class UnitError(ValueError):
@@ -133,6 +135,11 @@ def parse_cgroup_globs(text: str) -> str:
         if not pattern.startswith("/") or {".", ".."} & set(pattern.split("/")) or not pattern.isprintable():
             raise UnitError(f"{pattern!r} is no cgroup: it looks like /system.slice/*")
     return ",".join(patterns)
+
+
+def parse_no_cgroups(text: str) -> str:
+    """``none``, or patterns of cgroups."""
+    return "" if text == "none" else parse_cgroup_globs(text)
 
 
 def parse_subject(text: str) -> str:

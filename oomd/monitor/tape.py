@@ -182,8 +182,14 @@ def _foremost(decision: Decision, processes: tuple[Process, ...]) -> list[Proces
         *kin,
         *leaders,
         *sparing,
-        *(each.id for one in decision.ranking[LEADERS:] for each in one.processes),
+        *(each.id for one in decision.ranking[LEADERS:] for each in _oldest_first(one.processes)),
     ]
+
+
+def _oldest_first(processes: tuple[Process, ...]) -> tuple[Process, ...]:
+    """A set of which only some are kept is as old as it was, and no larger."""
+    oldest = min(processes, key=lambda each: each.id.start_ticks)
+    return (oldest, *(each for each in processes if each is not oldest))
 
 
 def _kin(cgroup: Cgroup, processes: tuple[Process, ...]) -> list[ProcessId]:
@@ -227,12 +233,25 @@ def _opened(tick: Tick) -> tuple[Credit, ...]:
     return tuple(each for each in tick.after.credits if (each.process.id, each.decision_id) not in before)
 
 
+def _foremost_seen(tick: Tick) -> tuple[Cgroup, ...]:
+    """What detectors looked at: of too many those first for which a detector holds, then the largest."""
+    if len(tick.cgroups) <= MOST_CGROUPS:
+        return tick.cgroups
+    states = [*tick.state.rulesets, *(() if tick.after is None else tick.after.rulesets)]
+    held = {path for each in states for _, path, _ in each.cgroups_since_us}
+    in_order = sorted(tick.cgroups, key=lambda each: (each.path not in held, -(each.current_bytes or 0)))
+    kept = {each.path for each in in_order[:MOST_CGROUPS]}
+    return tuple(each for each in tick.cgroups if each.path in kept)
+
+
 def _plain_tick(tick: Tick, *, with_state: bool) -> Plain:
     plain: Plain = {"tick": tick.number, "status": to_plain(tick.status)}
     if with_state:
         plain["state"] = to_plain(lightened(tick.state))
     if tick.cgroups:
-        plain["cgroups"] = to_plain(tick.cgroups[:MOST_CGROUPS])
+        plain["cgroups"] = to_plain(_foremost_seen(tick))
+        if len(tick.cgroups) > MOST_CGROUPS:
+            plain["cgroups_cut"] = len(tick.cgroups) - MOST_CGROUPS
     opened = _opened(tick)
     if opened:
         plain["opened"] = to_plain(opened[:MOST_PROCESSES])

@@ -73,6 +73,8 @@ class Tick:
     """The kills that it began."""
     cgroups: tuple[Cgroup, ...] = ()
     """What detectors saw of cgroups."""
+    cgroups_cut: int = 0
+    """How many more they saw, which the recording has no room for."""
     snapshot: Snapshot | None = None
     config: Config | None = None
     """Rules that were loaded just before this tick."""
@@ -156,6 +158,7 @@ def _tick_of(content: dict[str, Any], line: int, config: Config | None) -> Tick:
         answer=_answer_of(content.get("decision")),
         opened=_all(content.get("opened", []), Credit),
         cgroups=_all(content.get("cgroups", []), Cgroup),
+        cgroups_cut=int(content.get("cgroups_cut", 0)),
         snapshot=None if snapshot is None else _expect(value_of(snapshot), Snapshot),
         config=config,
     )

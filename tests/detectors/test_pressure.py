@@ -138,3 +138,57 @@ def test_other_resources() -> None:
     assert not detector.detect(over_time(look(0, 0), look(2, 700)), firing=False).holds
     assert detector.detect(over_time(moment(0), moment(2)), firing=False).text == "io pressure is not known"
     assert detector.words() == "io pressure (full) is 40% or more over 2s"
+
+
+def pod(path: str, at_ms: int, stalled_ms: int, used: int, most: int | None = GIB) -> Cgroup:
+    """A pod's cgroup at that time."""
+    return Cgroup(
+        path,
+        inode=1,
+        time_us=1000 * at_ms,
+        current_bytes=used,
+        max_bytes=most,
+        memory_pressure=pressure(total_us=1000 * stalled_ms),
+    )
+
+
+LIMITED = PressureShare(above=0.4, limited="/kubepods.slice/**")
+
+
+def node(*pods: tuple[str, int, int, int | None]) -> View:
+    """A machine that stalled 1.8 of 2 s, and its pods: path, stall of 2 s in ms, bytes used, memory.max."""
+    begin = tuple(pod(path, 0, 0, used, most) for path, _, used, most in pods)
+    now = tuple(pod(path, 2000, stalled, used, most) for path, stalled, used, most in pods)
+    history = (Sample(0, 0, 0, cgroups=begin), Sample(2_000_000, 1_800_000, 1_800_000, cgroups=now))
+    return View(status(time_us=2_000_000), 0, 0, history, cgroups=now)
+
+
+@pytest.mark.parametrize(
+    ("pods", "holds"),
+    [
+        ((("/kubepods.slice/a", 1700, GIB, GIB),), False),  # it thrashes within its own limit
+        ((("/kubepods.slice/a", 1700, GIB // 2, GIB),), True),  # it is far from its limit: the node stalls
+        ((("/kubepods.slice/a", 1700, GIB, None),), True),  # it has none
+        ((("/system.slice/a", 1700, GIB, GIB),), True),  # not named by the rule
+        ((("/kubepods.slice/a", 500, GIB, GIB),), True),  # it explains too little
+        ((("/kubepods.slice/a", 600, GIB, GIB), ("/kubepods.slice/b", 600, GIB, GIB)), False),  # together they do
+        ((("/kubepods.slice/a", 600, GIB, GIB), ("/kubepods.slice/a/c", 600, GIB, GIB)), True),  # the same stall twice
+    ],
+)
+def test_a_pod_at_its_own_limit_is_not_the_node(
+    pods: tuple[tuple[str, int, int, int | None], ...], holds: bool
+) -> None:
+    """The stall of what reclaims from itself is taken off; of nested ones only the outermost."""
+    evidence = LIMITED.detect(node(*pods), firing=False)
+    assert evidence.holds is holds
+    assert ("at its own memory.max" in evidence.text) == (
+        pods[0][0].startswith("/kube") and GIB == pods[0][2] == pods[0][3]
+    )
+
+
+def test_what_the_limits_look_at() -> None:
+    """Usage, limit and pressure of the cgroups named, and nothing of cgroups without them."""
+    assert LIMITED.wants.cgroups == ("/kubepods.slice/**",)
+    assert LIMITED.wants.files == {"memory.current", "memory.max", "memory.pressure"}
+    assert PressureShare(above=0.4).wants.cgroups == ()
+    assert "without what /kubepods.slice/** make at their own limits" in LIMITED.words()

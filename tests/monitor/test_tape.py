@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from oomd.engine.selection import select
 from oomd.model.decision import KILL, Candidate, Decision, Detection
-from oomd.model.ruleset import Choice, EngineState, Names, Preferences, Rules, Ruleset
+from oomd.model.ruleset import Choice, EngineState, Names, Preferences, Rules, Ruleset, RulesetState
 from oomd.model.snapshot import Cgroup, ProcessId, Snapshot
 from oomd.monitor.tape import MOST_CGROUPS, MOST_PROCESSES, MOST_TICKS, TICKS_PER_PART, Tape, trimmed
 from oomd.outside.link import MOST_BYTES
@@ -75,14 +75,15 @@ POLICIES = [Culprit(), Freeable(), Youngest(), Resident(), Swap(), LmkdOrder()]
     st.booleans(),
     st.integers(0, 1 << 30),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_is_cut_changes_no_decision(policy: Any, level: str, recursive: bool, seed: int) -> None:
     """Asked again with what is left of a crowd, the engine chooses the same victim with the same members: also where it
-    is small, lies in a small cgroup, or only a small protected process spared somebody larger. (Not ``youngest`` for
-    sets: of those the oldest member counts, so what is cut of others can make them younger.)
+    is small, lies in a small cgroup, or only a small protected process spared somebody larger, or only an old one
+    made its set older than others. (Not ``youngest`` for cgroups: what is cut of a cgroup on the way down can make it
+    younger than its siblings.)
     """
-    if isinstance(policy, Youngest):
-        level = "process"
+    if isinstance(policy, Youngest) and level in ("cgroup", "process_in"):
+        level = "group"
     chance = Random(seed)
     paths = [f"/top{number}" for number in range(40)]
     paths += [f"{chance.choice(paths)}/leaf{number}" for number in range(MOST_CGROUPS + 40)]
@@ -120,3 +121,17 @@ def test_facts_belong_to_the_next_tick() -> None:
     first, second = tape.drain()[0]
     assert first["refused"] == [{"pid": 7, "start_ticks": 1, "why": "is gone"}]
     assert second["facts"] == [{"fact": "died", "pid": 8, "start_ticks": 2, "time_us": 5}]
+
+
+def test_cgroups_that_fire_are_kept() -> None:
+    """Of too many cgroups that detectors saw, those for which one holds are told, then the largest; the rest is
+    counted.
+    """
+    groups = tuple(Cgroup(f"/g{number}", current_bytes=number) for number in range(MOST_CGROUPS + 10))
+    state = EngineState(rulesets=(RulesetState(cgroups_since_us=((0, "/g0", 5),)),))
+    tape = Tape()
+    tape.begin(status(), state, groups)
+    (part,) = tape.drain()
+    told = [content["path"] for _, content in part[0]["cgroups"]]
+    assert told == ["/g0", *(f"/g{number}" for number in range(11, MOST_CGROUPS + 10))]
+    assert part[0]["cgroups_cut"] == 10
