@@ -182,14 +182,8 @@ def _foremost(decision: Decision, processes: tuple[Process, ...]) -> list[Proces
         *kin,
         *leaders,
         *sparing,
-        *(each.id for one in decision.ranking[LEADERS:] for each in _oldest_first(one.processes)),
+        *(each.id for one in decision.ranking[LEADERS:] for each in one.processes),
     ]
-
-
-def _oldest_first(processes: tuple[Process, ...]) -> tuple[Process, ...]:
-    """A set of which only some are kept is as old as it was, and no larger."""
-    oldest = min(processes, key=lambda each: each.id.start_ticks)
-    return (oldest, *(each for each in processes if each is not oldest))
 
 
 def _kin(cgroup: Cgroup, processes: tuple[Process, ...]) -> list[ProcessId]:
