@@ -39,6 +39,10 @@ class Waiter:
         events = self._epoll.poll(timeout_us / 1_000_000, 64)
         return [(self._keys[fd], bool(mask & LOST)) for fd, mask in events if fd in self._keys]
 
+    def close(self) -> None:
+        """Close the epoll; the descriptors stay their owners'."""
+        self._epoll.close()
+
 
 def watch_pressure(waiter: Waiter, path: str, *, any_window: bool) -> tuple[bool, list[str]]:
     """Wait for memory pressure too, by two triggers of the kernel (Documentation/accounting/psi.rst). Whether one was

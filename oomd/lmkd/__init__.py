@@ -1,0 +1,1 @@
+"""Android's lmkd: its protocol, its properties, its decisions, its words."""

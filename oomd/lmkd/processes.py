@@ -1,0 +1,128 @@
+"""One registered process as procfs shows it now: what registration proves, what a kill is decided and told by."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from oomd.kernel.files import KernelFormatError, find_number
+from oomd.kernel.process import Stat, Status, decode_name, parse_stat, parse_status, read_pid_file
+from oomd.lmkd.wire import Usage
+from oomd.model.snapshot import Process, ProcessId
+
+NS_PER_SECOND = 1_000_000_000
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_STATUS = "/proc/PID/status"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A process and the files that it was read from."""
+
+    process: Process
+    stat: Stat
+    status: Status
+    cmdline: str
+
+    @property
+    def rss_bytes(self) -> int:
+        """VmRSS."""
+        return self.status.rss_anon_bytes + self.status.rss_file_bytes + self.status.rss_shmem_bytes
+
+    @property
+    def usage(self) -> Usage:
+        """What a statistics packet tells of it."""
+        return Usage(
+            pgfault=self.stat.minflt,
+            pgmajfault=self.stat.majflt,
+            rss_bytes=self.rss_bytes,
+            cache_bytes=self.status.rss_file_bytes,
+            swap_bytes=self.status.swap_bytes,
+            start_ns=self.stat.start_ticks * NS_PER_SECOND // TICKS_PER_SECOND,
+        )
+
+
+def read_leader(proc_fd: int, pid: int) -> int | None:
+    """Tgid of a process or thread; None where it cannot be told, or nobody is there."""
+    try:
+        data = read_pid_file(proc_fd, pid, "status", denied=b"")
+        return find_number(data, b"\nTgid:", _STATUS) if data else None
+    except (OSError, KernelFormatError):
+        return None
+
+
+def read_uid(proc_fd: int, pid: int) -> int | None:
+    """Its effective user id; None where it cannot be told."""
+    try:
+        data = read_pid_file(proc_fd, pid, "status", denied=b"")
+        return parse_status(data).uid if data else None
+    except (OSError, KernelFormatError):
+        return None
+
+
+def read_identity(proc_fd: int, pid: int) -> Process | None:
+    """Who has this pid now, without its memory: enough for a warrant. None when nobody has, or nobody may say."""
+    try:
+        data = read_pid_file(proc_fd, pid, "stat", denied=b"")
+        return _process(parse_stat(data), None, 0) if data else None
+    except (OSError, KernelFormatError):
+        return None
+
+
+def read_seen(proc_fd: int, process_id: ProcessId, adj: int) -> Seen | None:
+    """A candidate just before its kill; None when it is gone, is another process by now, or has left its memory
+    already: a zombie, or one on its way out.
+    """
+    pid = process_id.pid
+    try:
+        stat_data = read_pid_file(proc_fd, pid, "stat", denied=b"")
+        status_data = read_pid_file(proc_fd, pid, "status", denied=b"")
+        if not stat_data or not status_data or b"\nVmRSS:" not in status_data or b"\nVmSwap:" not in status_data:
+            return None
+        stat, status = parse_stat(stat_data), parse_status(status_data)
+        if stat.start_ticks != process_id.start_ticks or status.tgid != pid:
+            return None
+        cmdline = read_cmdline(proc_fd, pid)
+    except (OSError, KernelFormatError):
+        return None
+    process = _process(stat, status, adj)
+    return None if process.is_dying or process.is_dead else Seen(process, stat, status, cmdline or process.comm)
+
+
+def read_cmdline(proc_fd: int, pid: int) -> str:
+    """Its first word of argv, as Android's processes name themselves there; empty for who has none, or is gone."""
+    try:
+        data = read_pid_file(proc_fd, pid, "cmdline", denied=b"") or b""
+    except OSError:
+        return ""
+    return decode_name(data.split(b"\0", 1)[0])
+
+
+def read_rss_pages(proc_fd: int, pid: int) -> int | None:
+    """Resident pages, the second field of statm; None when it cannot be read."""
+    try:
+        data = read_pid_file(proc_fd, pid, "statm", denied=b"")
+        return int(data.split()[1]) if data else None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _process(stat: Stat, status: Status | None, adj: int) -> Process:
+    return Process(
+        id=ProcessId(stat.pid, stat.start_ticks),
+        ppid=stat.ppid,
+        comm=decode_name(stat.comm),
+        state=stat.state,
+        flags=stat.flags,
+        num_threads=stat.num_threads,
+        uid=0 if status is None else status.uid,
+        oom_score_adj=adj,
+        rss_anon_bytes=0 if status is None else status.rss_anon_bytes,
+        rss_shmem_bytes=0 if status is None else status.rss_shmem_bytes,
+        swap_bytes=0 if status is None else status.swap_bytes,
+        nice=stat.nice,
+        policy=stat.policy,
+        kill_pending=False if status is None else status.kill_pending,
+        rss_file_bytes=0 if status is None else status.rss_file_bytes,
+        page_tables_bytes=0 if status is None else status.page_tables_bytes,
+    )
