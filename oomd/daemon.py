@@ -48,6 +48,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from oomd.android import Android
     from oomd.model.config import Config
     from oomd.model.report import Plain
 
@@ -86,6 +87,7 @@ class Daemon:
         self._shield = raise_shield(self._capabilities)
         self.loop = self._build_loop()
         self._hastening = self._build_hastening()
+        self._android = self._build_android()
 
     def run(self) -> int:
         """Watch until told to stop. Returns the exit status."""
@@ -95,6 +97,8 @@ class Daemon:
             self._reaper.start()
         self._watch_everything()
         self._hastening.start()
+        if self._android is not None:
+            self._android.start()
         rehearse(self.loop)
         gc.collect()
         gc.freeze()
@@ -120,8 +124,11 @@ class Daemon:
                 "decisions": self.loop.act.decisions,
                 "dropped": self._outside.dropped,
                 **self._hastening.counters(),
+                **({} if self._android is None else self._android.counters()),
             },
         )
+        if self._android is not None:
+            self._android.close()
         self._hastening.stop()
         self.loop.parts.executor.close()
         return self.exit_status
@@ -162,6 +169,16 @@ class Daemon:
             )
         return Hastening(hastener, self.loop, self._tell)
 
+    def _build_android(self) -> Android | None:
+        """lmkd's socket and mind, which nobody else has in memory."""
+        if self.config.lmkd is None or self.options.lmkd_fd < 0:
+            return None
+        from oomd.android import Android, Site
+
+        any_window = "CAP_SYS_RESOURCE" in self._capabilities
+        site = Site(self.loop, self._gate, self._guard, self._proc_fd, self._tell, self.options.proc_dir, any_window)
+        return Android(self.config.lmkd, self.options.lmkd_fd, self.options.lmkd_path, site)
+
     def _build_loop(self) -> Loop:
         sampler = Sampler(self.options.proc_dir, PAGE_BYTES)
         usage = None
@@ -194,10 +211,10 @@ class Daemon:
 
     def _open_triggers(self) -> bool:
         """Pressure triggers on the epoll; whether there are any."""
-        if self.options.proc_dir != "/proc" or self.config.budget_bytes is not None:
-            return (
-                False  # a recorded tree wakes nobody, and must not be written to; a budget is not the machine's affair
-            )
+        # A recorded tree wakes nobody, and must not be written to; a budget is not the machine's affair.
+        elsewhere = self.options.proc_dir != "/proc" or self.config.budget_bytes is not None
+        if elsewhere or not self.config.rules.rulesets:
+            return False
         path = f"{self.options.proc_dir}/pressure/memory"
         opened, problems = watch_pressure(self._waiter, path, any_window="CAP_SYS_RESOURCE" in self._capabilities)
         for problem in problems:
@@ -234,6 +251,8 @@ class Daemon:
             os.close(key[1])
             # A command that we started is waited for all the same: its status is ours, and nobody is in scope any more.
             self.loop.stopping = not self.options.child_pid
+        elif self._android is not None and isinstance(key, tuple) and key[0] == "lmkd":
+            self._android.on_event((key[0], key[1]), lost=lost)
         elif key in (PIPE, NEWS):
             self._hastening.on_event(key)
         elif isinstance(key, tuple) and key[0] == "pressure" and lost:
@@ -268,6 +287,8 @@ class Daemon:
                 self.config = new
                 self.loop.replace_rules(new.rules)
                 self._tell_rules()
+                if self._android is not None:
+                    self._android.update_properties()
             self._tell(
                 "reload",
                 ok=not problems,
@@ -287,6 +308,8 @@ class Daemon:
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
         self._hastening.on_tick()
+        if self._android is not None:
+            self._android.on_tick(now_us)
         if self.loop.act.decisions != self._told_decisions:
             self._told_decisions = self.loop.act.decisions
             self._notifier.send(f"STATUS={self._status()}")

@@ -27,7 +27,7 @@ def main() -> None:
     fd = int(sys.argv[1])
     with os.fdopen(fd, "rb") as file:
         options = Options(**marshal.loads(file.read()))  # noqa: S302 - written by our own first stage
-    for kept in (options.link_fd, options.lock_fd, options.trace_fd):
+    for kept in (options.link_fd, options.lock_fd, options.trace_fd, options.lmkd_fd):
         if kept >= 0:
             os.set_inheritable(kept, False)
     prctl_set_name(b"oomd")

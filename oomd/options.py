@@ -32,5 +32,9 @@ class Options:
     """Holds the lock of the runtime directory for as long as we live."""
     trace_fd: int = -1
     """Tells of every SIGKILL, where the configuration asks for that."""
+    lmkd_fd: int = -1
+    """lmkd's control socket, bound; -1 where nobody asked for it."""
+    lmkd_path: str = ""
+    """Where it was made, to be removed at the end; empty where it was inherited."""
     trace_lost: str = ""
     """Why it does not."""

@@ -10,7 +10,7 @@ from oomd.engine.credit import DEAD, died, open_credit, progressed
 from oomd.engine.detection import initial_state, observe
 from oomd.engine.preferences import prepare
 from oomd.engine.selection import select, wanted_cgroups, where_memory_is
-from oomd.model.decision import KILL, Detection, KillOutcome
+from oomd.model.decision import KILL, NO_ACTION, Decision, Detection, KillOutcome
 from oomd.model.globs import lies_in_any
 from oomd.model.report import plain_decision, plain_outcome
 from oomd.parts import clock_us
@@ -18,7 +18,6 @@ from oomd.parts import clock_us
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.loop import Loop
-    from oomd.model.decision import Decision
 
 
 def _rehearse_cgroups(loop: Loop) -> None:
@@ -37,6 +36,8 @@ def rehearse(loop: Loop) -> Decision:
     loop.parts.table.scan(status, clock_us)
     loop.parts.table.look(status, clock_us)
     detections, _ = observe(loop.rules, status, initial_state(loop.rules))
+    if not detections:
+        return Decision(NO_ACTION, "no rule is in force", status)
     forced = (
         Detection(loop.rules.rulesets[0].name, fired=True, critical=True, since_us=status.time_us),
         *detections[1:],

@@ -217,3 +217,16 @@ def test_modules_of_the_killer() -> None:
     loaded = set(done.stdout.split())
     assert sorted(name for name in loaded if name.split(".")[0] == "oomd") == sorted(KILLER_MODULES)
     assert loaded & NEVER_IN_THE_KILLER == set()
+
+
+def test_modules_of_the_killer_as_lmkd() -> None:
+    """What lmkd's part brings besides is nothing that blocks or weighs much, and nothing of other parts."""
+    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; import oomd.image, oomd.android; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    loaded = set(done.stdout.split())
+    ours = {name for name in loaded if name.split(".")[0] == "oomd"} - set(KILLER_MODULES)
+    assert {name for name in ours if not name.startswith("oomd.lmkd")} == {"oomd.android", "oomd.kill.importance"}
+    assert "oomd.lmkd.listening" not in ours
+    assert loaded & NEVER_IN_THE_KILLER == set()

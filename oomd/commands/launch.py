@@ -60,6 +60,7 @@ def become_killer(
         "overrides": overrides,
         "quiet": quiet,
         "record": record and os.path.abspath(record),
+        "lmkd_log": os.path.abspath(config.lmkd.log) if config.lmkd is not None and config.lmkd.log else "",
     }
     argv = _outside_argv(outside)
     started = spawn_outside(argv, LINK_TOKEN)

@@ -47,12 +47,20 @@ def overrides_of(arguments: argparse.Namespace) -> dict[str, str]:
         ("budget", "budget"),
         ("runtime_dir", "runtime_dir"),
         ("log_format", "log.format"),
+        ("socket", "lmkd.socket"),
+        ("properties", "lmkd.properties"),
+        ("protocol", "lmkd.protocol"),
+        ("log", "lmkd.log"),
     ):
         value = getattr(arguments, option, None)
         if value is not None:
             overrides[key] = str(value)
     if getattr(arguments, "dry_run", False):
         overrides["dry_run"] = "true"
+    if getattr(arguments, "compatible", False):
+        overrides["lmkd.compatible"] = "true"
+    if getattr(arguments, "only_registered", False):
+        overrides["lmkd.only"] = "true"
     return overrides
 
 

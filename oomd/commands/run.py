@@ -52,13 +52,19 @@ def run(arguments: argparse.Namespace) -> int:
     lock_fd = _lock(config.runtime_dir or default_runtime_dir())
     if isinstance(lock_fd, str):
         return complain(lock_fd)
+    listening = _listen(config)
+    if isinstance(listening, str):
+        return complain(listening)
+    lmkd_fd, lmkd_path = listening
     become_killer(
         config,
         config_path=arguments.config,
         overrides=overrides,
         record=arguments.record or "",
-        keep_fds=(lock_fd,),
+        keep_fds=(lock_fd, lmkd_fd),
         lock_fd=lock_fd,
+        lmkd_fd=lmkd_fd,
+        lmkd_path=lmkd_path,
         proc_dir=arguments.proc or "/proc",
         cgroup_root=arguments.cgroup or CGROUP_ROOT,
         usage_cgroup=_usage_cgroup(config),
@@ -105,6 +111,21 @@ def _unwritable(path: str) -> str:
     if not os.path.isdir(folder):
         return f"there is no folder {folder}"
     return "" if os.access(folder, os.W_OK) else f"the folder {folder} cannot be written to"
+
+
+def _listen(config: Config) -> tuple[int, str] | str:
+    """lmkd's control socket and where it was made, or what is wrong; -1 where nobody asked for it."""
+    if config.lmkd is None:
+        return -1, ""
+    from oomd.lmkd.listening import ListenError, inherited_listener, open_listener
+
+    try:
+        inherited = inherited_listener(dict(os.environ), os.getpid())
+        if inherited is not None:
+            return inherited, ""
+        return open_listener(config.lmkd.socket), os.path.abspath(config.lmkd.socket)
+    except ListenError as error:
+        return str(error)
 
 
 def _usage_cgroup(config: Config) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 
 from oomd import detectors, policies
-from oomd.model.config import Config, LogOptions
+from oomd.model.config import Config, LmkdOptions, LogOptions
 from oomd.model.matching import Match, Term
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
@@ -21,6 +21,7 @@ _TYPES: dict[str, Callable[..., object]] = {
     for each in (
         Choice,
         Config,
+        LmkdOptions,
         LogOptions,
         Match,
         Names,

@@ -9,7 +9,7 @@ import yaml
 
 from oomd.config.preferences import plain_list
 from oomd.config.schema import option_keys, option_text
-from oomd.model.config import Config
+from oomd.model.config import Config, LmkdOptions
 from oomd.model.ruleset import Ruleset
 from oomd.model.units import format_exact_duration, format_exact_size
 
@@ -21,7 +21,7 @@ def effective(config: Config) -> dict[str, Any]:
         "scope": ",".join(str(part) for part in config.scope.parts),
         "budget": "none" if config.budget_bytes is None else format_exact_size(config.budget_bytes),
         "dry_run": config.dry_run,
-        "rulesets": [_ruleset(ruleset) for ruleset in config.rules.rulesets],
+        **({"rulesets": [_ruleset(ruleset) for ruleset in config.rules.rulesets]} if config.rules.rulesets else {}),
         "protect": plain_list(preferences.protect),
         "prefer": plain_list(preferences.prefer),
         "avoid": plain_list(preferences.avoid),
@@ -33,6 +33,7 @@ def effective(config: Config) -> dict[str, Any]:
             "every_exit": config.reap.every_exit,
         },
         "log": {"format": config.log.format},
+        **_lmkd(config.lmkd),
         "runtime_dir": config.runtime_dir,
     }
 
@@ -41,6 +42,13 @@ def to_yaml(config: Config) -> str:
     """The same as YAML text."""
     content = effective(config)
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None))
+
+
+def _lmkd(lmkd: LmkdOptions | None) -> dict[str, Any]:
+    if lmkd is None:
+        return {}
+    values = {field.name: getattr(lmkd, field.name) for field in fields(lmkd)}
+    return {"lmkd": {**values, "override": list(lmkd.override)}}
 
 
 def _ruleset(ruleset: Ruleset) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from oomd.config.expand import Level, Stall, level_ruleset, stall_ruleset
+from oomd.config.lmkd import build_lmkd
 from oomd.config.nodes import Walker, is_off
 from oomd.config.preferences import build_preferences
 from oomd.config.problems import Problem
@@ -51,7 +52,8 @@ def load_config(
     reap = ReapOptions(**values.get("reap", {}))
     if reap.backend == "none" and reap.every_exit != OFF:
         walker.problem(nodes["reap"], "reap.every_exit", "has no effect with backend: none")
-    rulesets = _rulesets(walker, nodes)
+    lmkd = build_lmkd(walker, nodes, values.get("lmkd"))
+    rulesets = () if lmkd is not None and lmkd.only else _rulesets(walker, nodes)
     preferences = build_preferences(walker, nodes, values.get("omit", "never"))
     if problems:
         return sorted(set(problems))
@@ -63,6 +65,7 @@ def load_config(
         reap=reap,
         log=LogOptions(**values.get("log", {})),
         runtime_dir=values.get("runtime_dir", ""),
+        lmkd=lmkd,
     )
 
 

@@ -67,6 +67,22 @@ STALL_KEYS = (
     Key("limited", "no_cgroups", "none", "cgroups whose stall does not count while they are at their own memory.max"),
     Key("grace", "duration", "5s", "between SIGTERM and SIGKILL; less when memory keeps falling"),
 )
+LMKD_KEYS = (
+    Key(
+        "socket", "text", "/dev/socket/lmkd", "where to listen; init's or systemd's socket is taken where there is one"
+    ),
+    Key("protocol", "choice", "A15", "the Android release whose packets are spoken", choices=("A11", "A15", "A17")),
+    Key(
+        "compatible",
+        "bool",
+        "false",
+        "as the original: a fourth client replaces the others, and anybody who may connect registers anybody",
+    ),
+    Key("only", "bool", "false", "what is registered there is all that is ever killed: no other rule is in force"),
+    Key("properties", "text", "", "a file of properties (ro.lmk.…), name=value per line; read anew by UPDATE_PROPS"),
+    Key("override", "texts", "[]", "properties that take the place of those of the file: [name=value, …]"),
+    Key("log", "text", "", "a file for log lines in logcat's shape; left out: with the other reports"),
+)
 KEYS = (
     Key(
         "scope",
@@ -133,6 +149,7 @@ KEYS = (
             ),
         ),
     ),
+    Key("lmkd", "lmkd", "", "take the place of Android's lmkd; `{}`: with the defaults", keys=LMKD_KEYS),
     Key(
         "runtime_dir",
         "text",

@@ -37,7 +37,7 @@ class Pace:
 
 def pace(detections: tuple[Detection, ...], state: EngineState, *, triggers: bool, alerted: bool) -> Pace:
     """The pace after these detections. ``triggers``: pressure wakes us; ``alerted``: it did so a moment ago."""
-    headroom, warm = _headroom(detections)
+    headroom, warm = _headroom(detections) if detections else (1 << 62, False)
     warm = warm or alerted or any(detection.since_us is not None for detection in detections)
     interval = max(SHORTEST_US, headroom * SECOND_US // FASTEST_FILL_BYTES_PER_SECOND)
     interval = min(interval, QUIET_US if triggers else POLLING_US)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket  # the C module alone: `socket` costs the killer 0.65 MiB
-import os
 import select
 import struct
 from dataclasses import dataclass, field
@@ -221,13 +220,3 @@ class Throttle:
             return
         self._told += 1
         self._say(letter, text)
-
-
-def address_of(listener_fd: int) -> str:
-    """The path that a socket is bound to; empty for none."""
-    socket = _socket.socket(fileno=os.dup(listener_fd))
-    try:
-        name = socket.getsockname()
-    finally:
-        socket.close()
-    return name if isinstance(name, str) else ""

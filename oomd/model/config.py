@@ -17,6 +17,26 @@ class LogOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class LmkdOptions:
+    """``lmkd:`` of the configuration: oomd in the place of Android's lmkd."""
+
+    socket: str = "/dev/socket/lmkd"
+    """Where to listen, unless init or systemd has left a socket."""
+    protocol: str = "A15"
+    """``A11``, ``A15`` or ``A17``: the Android release whose packets are spoken."""
+    compatible: bool = False
+    """Whether one client too many replaces all others, and who sends is not looked at."""
+    only: bool = False
+    """No other rule is in force."""
+    properties: str = ""
+    """A file of properties, ``name=value`` per line; empty: the defaults."""
+    override: tuple[str, ...] = ()
+    """Properties that take the place of those of the file, ``name=value`` each."""
+    log: str = ""
+    """Where log lines go in logcat's shape; empty: with the other reports."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that a user can set, resolved: the short form already expanded into rulesets."""
 
@@ -27,11 +47,13 @@ class Config:
     reap: ReapOptions = field(default_factory=ReapOptions)
     log: LogOptions = field(default_factory=LogOptions)
     runtime_dir: str = ""
+    lmkd: LmkdOptions | None = None
+    """None: nobody listens."""
 
 
 def changes_that_need_a_restart(old: Config, new: Config) -> list[str]:
     """What a reload cannot change, in words."""
-    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log")
+    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log", "lmkd")
     return [
         f"{field.removesuffix('_bytes')}: changed; that needs a restart"
         for field in fields

@@ -21,6 +21,7 @@ from oomd.config.loader import load_config
 from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
 from oomd.outside.link import MOST_BYTES
+from oomd.outside.logcat import divert_logcat
 from oomd.outside.recorder import Recorder
 from oomd.outside.sinks import choose_sink
 
@@ -143,6 +144,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     options = json.loads(sys.argv[1])
     sink, remark = choose_sink(options["format"])
+    if options.get("lmkd_log"):
+        sink = divert_logcat(sink, options["lmkd_log"])
     reporter = Reporter(sink)
     if remark:
         reporter.put(note(remark))

@@ -127,6 +127,10 @@ def _describe_stop(event: Plain) -> list[str]:
     return [f"{event['text']} ({counters})"]
 
 
+def _describe_lmkd(event: Plain) -> list[str]:
+    return [f"{event['letter']} {event['tag']}: {event['text']}"]
+
+
 def _describe_other(event: Plain) -> list[str]:
     return [f"{event['event']}: {event.get('text', '')}"]
 
@@ -149,4 +153,5 @@ _KINDS = {
     "refused": _describe_refused,
     "reload": _describe_reload,
     "stop": _describe_stop,
+    "lmkd": _describe_lmkd,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from oomd.config.compiled import from_plain, to_plain
 from oomd.config.effective import to_yaml
 from oomd.config.loader import default_config, load_config
 from oomd.config.schema import DEFAULT_PROTECT, KEYS
-from oomd.model.config import Config
+from oomd.model.config import Config, LmkdOptions
 from oomd.model.scope import parse_scope
 from oomd.model.threshold import Threshold
 from oomd.model.units import GIB, MIB
@@ -130,10 +131,14 @@ def test_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
     text = (EXAMPLES / "oomd.yaml").read_text(encoding="utf-8")
     begin = text.index("#rulesets:")
     short = text[:begin] + text[text.index("\n\n", begin) :]
+    begin = short.index("#lmkd:")
+    end = short.index("\n\n", begin)
+    lmkd, short = short[begin:end], short[:begin] + short[end:]
     config = loaded(
         tmp_path, re.sub(r"(?m)^#(?=[a-z ] ?)(?! )", "", re.sub(r"(?m)^# .*$", "", re.sub(r"(?m)^#  ", "  ", short)))
     )
     assert config == default_config()
+    assert loaded(tmp_path, re.sub(r"(?m)^#", "", lmkd)) == replace(default_config(), lmkd=LmkdOptions())
     for key in KEYS:
         assert f"#{key.name}:" in text
         for inner in key.keys:
@@ -156,6 +161,32 @@ def test_compiled_configuration_is_the_same(tmp_path: Path) -> None:
         from_plain([1])
     with pytest.raises(ValueError, match="unknown part 'Nothing'"):
         from_plain(("Nothing", {}))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("lmkd: {protocol: A12}", "1:18: lmkd.protocol: 'A12' is not one of A11, A15, A17 (did you mean 'A17'?)"),
+        ("lmkd: {override: x}", "1:18: lmkd.override: should be a list, is 'x'"),
+        ("lmkd: {override: [x]}", "1:19: lmkd.override[0]: 'x' is not name=value"),
+        ("lmkd: {only: true}\nlevel: off", "2:8: level: has no effect beside lmkd: {only: true}; remove one of them"),
+        ("lmkd: {sockets: x}", "1:8: lmkd.sockets: unknown key (did you mean 'socket'?)"),
+    ],
+)
+def test_mistakes_of_lmkd(tmp_path: Path, text: str, problem: str) -> None:
+    """Each is told where it stands."""
+    found = load_config(write(tmp_path, text))
+    assert isinstance(found, list)
+    assert [str(each).partition(":")[2] for each in found] == [problem]
+
+
+def test_lmkd_alone_has_no_other_rule(tmp_path: Path) -> None:
+    """`only` leaves no ruleset, and the command line can ask for it."""
+    assert loaded(tmp_path, "lmkd: {only: true}").rules.rulesets == ()
+    found = load_config(None, overrides={"lmkd.only": "true", "lmkd.socket": "/tmp/s"})
+    assert isinstance(found, Config)
+    assert found.lmkd == LmkdOptions(only=True, socket="/tmp/s")
+    assert found.rules.rulesets == ()
 
 
 @pytest.mark.parametrize(
@@ -295,7 +326,14 @@ def test_any_structure_is_judged(tmp_path_factory: pytest.TempPathFactory, conte
 
 
 @pytest.mark.parametrize(
-    "text", ["", "budget: 3GiB\nscope: uid:7,cgroup:/a\nlevel: {term: 1%, grace: 0s}\nprefer: [x]", "stall: off"]
+    "text",
+    [
+        "lmkd: {}",
+        "lmkd: {only: true, protocol: A17, override: [ro.lmk.thrashing_limit=30], log: /tmp/l, socket: /tmp/s}",
+        "",
+        "budget: 3GiB\nscope: uid:7,cgroup:/a\nlevel: {term: 1%, grace: 0s}\nprefer: [x]",
+        "stall: off",
+    ],
 )
 def test_effective_configuration_loads_as_the_same(tmp_path: Path, text: str) -> None:
     """What check prints can be loaded and means the same."""

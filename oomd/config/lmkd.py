@@ -1,0 +1,53 @@
+"""``lmkd:``: oomd in the place of Android's lmkd."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from oomd.config.schema import LMKD_KEYS, Key
+from oomd.model.config import LmkdOptions
+
+if TYPE_CHECKING:
+    import yaml
+
+    from oomd.config.nodes import Walker
+
+RULES = ("level", "stall", "rulesets")
+"""The keys that ``only`` leaves without effect."""
+_LINE = Key("override", "text", "", "one property")
+
+
+def build_lmkd(walker: Walker, nodes: dict[str, yaml.Node], given: dict[str, Any] | None) -> LmkdOptions | None:
+    """The options; None where nobody asked for them. ``given``: what the command line says of them."""
+    node = nodes.get("lmkd")
+    if node is None and given is None:
+        return None
+    values: dict[str, Any] = {}
+    if node is not None:
+        plain = tuple(key for key in LMKD_KEYS if key.kind != "texts")
+        inner = walker.mapping(node, "lmkd", (key.name for key in LMKD_KEYS))
+        for key in plain:
+            if key.name in inner:
+                value = walker.scalar(inner[key.name], f"lmkd.{key.name}", key)
+                values |= {} if value is None else {key.name: value}
+        if "override" in inner:
+            values["override"] = _lines(walker, inner["override"])
+    options = LmkdOptions(**{**values, **(given or {})})
+    for name in RULES:
+        if options.only and name in nodes:
+            walker.problem(nodes[name], name, "has no effect beside lmkd: {only: true}; remove one of them")
+    return options
+
+
+def _lines(walker: Walker, node: yaml.Node) -> tuple[str, ...]:
+    lines = []
+    for number, item in enumerate(walker.sequence(node, "lmkd.override")):
+        place = f"lmkd.override[{number}]"
+        text = walker.scalar(item, place, _LINE)
+        if text is None:
+            continue
+        name, equals, _ = text.partition("=")
+        if not equals or not name.strip():
+            walker.problem(item, place, f"{text!r} is not name=value")
+        lines.append(text)
+    return tuple(lines)
