@@ -23,10 +23,14 @@ PATIENCE_S = 45.0
 class Guarded:
     """One oomd process with its output, as events (JSON lines) and words (everything else)."""
 
-    def __init__(self, argv: list[str], *, env: dict[str, str] | None = None) -> None:
+    def __init__(self, argv: list[str], *, env: dict[str, str] | None = None, stdin: int | None = None) -> None:
         scope = {"OOMD_SCOPE": f"tree:{os.getpid()}"}
         self.process = subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **scope, **(env or {})}
+            argv,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **scope, **(env or {})},
         )
         self.events: list[dict[str, Any]] = []
         self.words: list[str] = []

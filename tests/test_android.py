@@ -1,0 +1,252 @@
+"""From a registered process to its death: the real loop, gate, executor, reaper and socket, over the files of a machine
+that is short of memory.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from oomd.android import Android, Site
+from oomd.config.loader import load_config
+from oomd.kernel.files import PAGE_BYTES, KernelFile
+from oomd.kernel.scope import ScopeGuard
+from oomd.kill.executor import Executor
+from oomd.kill.warrant import Gate
+from oomd.lmkd.listening import open_listener
+from oomd.loop import Loop
+from oomd.model.config import Config, LmkdOptions
+from oomd.model.scope import parse_scope
+from oomd.monitor.process_table import ProcessTable
+from oomd.monitor.sampler import Sampler
+from oomd.monitor.selfcheck import own_and_ancestors
+from oomd.monitor.sharing import SharingMeter
+from oomd.monitor.waiter import Waiter
+from oomd.parts import Parts
+from oomd.reap.mrelease import MreleaseReaper
+from oomd.reap.pool import ReaperPool
+from tests.kernel.children import HOLD_32_MIB, child, said
+from tests.lmkd.client import PATIENCE_S, Client, words_of
+from tests.lmkd.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+
+class Rig:
+    """A killer in this process that kills registered children of this test."""
+
+    def __init__(self, folder: Path, options: LmkdOptions) -> None:
+        self.machine = Machine(folder / "proc")
+        self.path = str(folder / "lmkd")
+        self.events: list[dict[str, Any]] = []
+        config = load_config(None, overrides={"lmkd.only": "true"})
+        assert isinstance(config, Config)
+        self._proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        guard = ScopeGuard(parse_scope(f"tree:{os.getpid()}"), self._proc_fd)
+        own = own_and_ancestors(self._proc_fd)
+        gate = Gate(guard, self._proc_fd, own)
+        self.waiter, self.reaper = Waiter(), ReaperPool(MreleaseReaper())
+        self.reaper.start()
+        self.waiter.watch(self.reaper.fd, "reaper")
+        vmstat, loadavg = KernelFile("/proc/vmstat"), KernelFile("/proc/loadavg")
+        parts = Parts(
+            waiter=self.waiter,
+            sampler=Sampler("/proc", PAGE_BYTES),
+            table=ProcessTable(self._proc_fd, guard, own, vmstat=vmstat, loadavg=loadavg, page_bytes=PAGE_BYTES),
+            sharing=SharingMeter(self._proc_fd),
+            executor=Executor(gate, self.reaper, self.waiter),
+            on_event=self._on_event,
+            report=self.events.append,
+            on_tick=self._on_tick,
+        )
+        self.loop = Loop(parts, config.rules)
+        site = Site(self.loop, gate, guard, self._proc_fd, self._tell, str(self.machine.root), any_window=False)
+        self.android = Android(options, open_listener(self.path), self.path, site)
+        self.android.start()
+        self._scans = 0
+
+    def busy(self) -> None:
+        """Reclaim goes on: without it nothing is ever decided. And the next tick is soon."""
+        self.loop.pace = replace(self.loop.pace, interval_us=min(self.loop.pace.interval_us, 5000))
+        self._scans += 1
+        self.machine.set_vmstat(pgscan_kswapd=self._scans)
+
+    def until(self, what: Callable[[], object]) -> None:
+        """Tick until it is so."""
+        end = time.monotonic() + PATIENCE_S
+        while not what():
+            assert time.monotonic() < end, self.events
+            self.busy()
+            self.loop.tick()
+
+    def lines(self, start: str) -> list[str]:
+        """What lmkd's log says that begins so."""
+        return [event["text"] for event in self.events if event["event"] == "lmkd" and event["text"].startswith(start)]
+
+    def close(self) -> None:
+        """End it."""
+        self.android.close()
+        self.loop.parts.executor.close()
+        self.reaper.stop()
+
+    def _on_event(self, key: Any, lost: bool) -> None:
+        self.android.on_event(key, lost=lost)
+
+    def _on_tick(self, now_us: int) -> None:
+        self.android.on_tick(now_us)
+
+    def _tell(self, event: str, **content: object) -> None:
+        self.events.append({"event": event, **content})
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """One that is not short of memory yet."""
+    rig = Rig(tmp_path, LmkdOptions(override=("ro.lmk.use_psi=false",)))
+    yield rig
+    rig.close()
+
+
+def test_least_important_dies_and_everybody_is_told(rig: Rig) -> None:
+    """Below the low watermark the highest adj dies first; subscribers, counters and the log learn of it, and the other
+    lives.
+    """
+    with child(HOLD_32_MIB) as one, child(HOLD_32_MIB) as other, Client(rig.path) as client:
+        said(one), said(other)
+        client.send(5, 0)
+        client.send(5, 1)
+        client.send(1, one.pid, 10001, 800)
+        client.send(1, other.pid, 10002, 950)
+        rig.until(lambda: len(rig.android.registry) == 2)
+        rig.machine.set_meminfo(MemFree=4)
+        rig.until(lambda: rig.lines("Process"))
+        rig.machine.set_meminfo()
+        assert other.wait(PATIENCE_S) == -9
+        assert one.poll() is None
+        notice = words_of(client.receive())
+        assert notice[:3] == (6, other.pid, 10002)
+        assert notice[3] > 32 << 10
+        statistics = client.receive()
+        assert statistics[:4] == b"\0\0\0\x08"
+        assert words_of(statistics[52:84])[:3] == (10002, 950, 701)
+        assert words_of(statistics[72:76]) == (8,)
+        assert statistics.endswith(sys.executable.encode() + b"\0")
+        (kill,) = rig.lines("Kill ")
+        assert kill.startswith(f"Kill '{sys.executable}' ({other.pid}), uid 10002, oom_score_adj 950 to free ")
+        assert kill.endswith("kB swap; reason: min watermark is breached")
+        (info,) = rig.lines(f"[{other.pid},10002,950,701,")
+        assert info.count(",") == 37
+        client.send(4, 950, 950)
+        rig.loop.tick()
+        assert words_of(client.receive()) == (4, 1)
+        (reaped,) = rig.lines("Process ")
+        assert reaped.startswith(f"Process {other.pid} was reaped in ")
+
+
+def test_nobody_of_too_high_importance(rig: Rig) -> None:
+    """Plain low memory takes nobody below 701, and nobody below 0 ever dies."""
+    with child(HOLD_32_MIB) as one, child(HOLD_32_MIB) as other, Client(rig.path) as client:
+        said(one), said(other)
+        client.send(1, one.pid, 10001, 700)
+        rig.until(lambda: len(rig.android.registry) == 1)
+        rig.machine.set_meminfo(MemFree=4)
+        for _ in range(5):
+            rig.busy()
+            rig.loop.tick()
+        assert (one.poll(), other.poll()) == (None, None)
+        assert rig.lines("Kill ") == []
+
+
+def test_no_second_victim_while_the_first_gives_back(rig: Rig) -> None:
+    """The alarm holds on; the second one dies only after the first was reaped or is dead."""
+    with child(HOLD_32_MIB) as one, child(HOLD_32_MIB) as other, Client(rig.path) as client:
+        said(one), said(other)
+        for pid in (one.pid, other.pid):
+            client.send(1, pid, 10001, 900)
+        rig.until(lambda: len(rig.android.registry) == 2)
+        rig.machine.set_meminfo(MemFree=4)
+        seen: list[int] = []
+
+        def both_dead() -> bool:
+            open_kills = [
+                credit for credit in rig.loop.state.credits if credit.phase == "kill" and not credit.reaped_us
+            ]
+            seen.append(len(open_kills))
+            return len(rig.lines("Kill ")) == 2
+
+        rig.until(both_dead)
+        assert max(seen) == 1
+        assert rig.lines("Kill ")[0].split("(")[1].startswith(f"{one.pid})")  # registered first, so left alone longest
+        rig.until(lambda: len(rig.lines("Process ")) == 2)
+
+
+def test_the_dead_are_passed_over(rig: Rig) -> None:
+    """A process that ended by itself is no victim; the next one is, in the same evaluation."""
+    gone = subprocess.Popen(["sleep", "60"])
+    with child(HOLD_32_MIB) as one, Client(rig.path) as client:
+        said(one)
+        client.send(1, gone.pid, 10001, 1000)
+        client.send(1, one.pid, 10001, 900)
+        rig.until(lambda: len(rig.android.registry) == 2)
+        gone.kill()
+        gone.wait()
+        rig.machine.set_meminfo(MemFree=4)
+        rig.until(lambda: rig.lines("Kill "))
+        assert one.wait(PATIENCE_S) == -9
+        assert [event["pid"] for event in rig.events if event["event"] == "refused"] == []
+
+
+def test_bad_properties_keep_the_old_ones(tmp_path: Path) -> None:
+    """UPDATE_PROPS reads the file anew; a mistake is told and answered with -1."""
+    file = tmp_path / "props"
+    file.write_text("ro.lmk.use_psi=false\nro.lmk.lowmem_min_oom_score=900", encoding="ascii")
+    rig = Rig(tmp_path, LmkdOptions(properties=str(file)))
+    try:
+        with Client(rig.path) as client:
+            for text, answer, least in (
+                ("ro.lmk.use_psi=false\nro.lmk.lowmem_min_oom_score=800", 0, 800),
+                ("ro.lmk.lowmem_min_oom_score=high", -1, 800),
+                (None, -1, 800),
+            ):
+                if text is None:
+                    file.unlink()
+                else:
+                    file.write_text(text, encoding="ascii")
+                client.send(7)
+                rig.loop.tick()
+                rig.loop.tick()
+                assert words_of(client.receive()) == (7, answer)
+                assert rig.android._mind.properties.lowmem_min_oom_score == least
+            assert rig.lines("properties: ") == ["properties: line 1: ro.lmk.lowmem_min_oom_score: 'high' is no number"]
+    finally:
+        rig.close()
+
+
+def test_monitors_wait_for_the_framework(tmp_path: Path) -> None:
+    """With delay_monitors_until_boot nothing is decided before START_MONITORING."""
+    override = ("ro.lmk.use_psi=false", "ro.lmk.delay_monitors_until_boot=true")
+    rig = Rig(tmp_path, LmkdOptions(override=override))
+    try:
+        with child(HOLD_32_MIB) as one, Client(rig.path) as client:
+            said(one)
+            client.send(1, one.pid, 10001, 900)
+            rig.machine.set_meminfo(MemFree=4)
+            for _ in range(4):
+                rig.busy()
+                rig.loop.tick()
+            assert rig.lines("Kill ") == []
+            client.send(9)
+            rig.until(lambda: rig.lines("Kill "))
+            assert one.wait(PATIENCE_S) == -9
+    finally:
+        rig.close()
