@@ -78,6 +78,9 @@ install: packages
 	$(if $(DESTDIR),grep -lIr '$(HOME_OF)' $(HOME_OF)/bin | xargs sed -i 's|$(HOME_OF)|$(PREFIX)|g')
 	test -e $(DESTDIR)$(CONFIG)/oomd.yaml || install -m 644 configs/oomd.yaml $(DESTDIR)$(CONFIG)/oomd.yaml
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/oomd.service > $(DESTDIR)$(UNITS)/oomd.service
+	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/oomd-lmkd.service > $(DESTDIR)$(UNITS)/oomd-lmkd.service
+	install -m 644 systemd/oomd-lmkd.socket $(DESTDIR)$(UNITS)/oomd-lmkd.socket
+	test -e $(DESTDIR)$(CONFIG)/lmkd.prop || install -m 644 configs/lmkd.prop $(DESTDIR)$(CONFIG)/lmkd.prop
 	install -D -m 644 systemd/systemd-oomd-gives-way.conf $(GIVES_WAY)
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
 		systemctl daemon-reload && systemctl enable oomd.service && systemctl restart oomd.service && \
@@ -87,10 +90,11 @@ install: packages
 
 uninstall:
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ] && [ -e $(UNITS)/oomd.service ]; then \
-		systemctl disable --now oomd.service; fi
+		systemctl disable --now oomd.service oomd-lmkd.socket oomd-lmkd.service; fi
 	@if [ -d $(HOME_OF) ] && [ ! -e $(OURS) ]; then \
 		echo "$(HOME_OF) was not made by make install; left alone" >&2; else rm -rf $(HOME_OF); fi
-	rm -f $(DESTDIR)$(UNITS)/oomd.service $(GIVES_WAY)
+	rm -f $(DESTDIR)$(UNITS)/oomd.service $(DESTDIR)$(UNITS)/oomd-lmkd.service $(DESTDIR)$(UNITS)/oomd-lmkd.socket
+	rm -f $(GIVES_WAY)
 	@rmdir $(dir $(GIVES_WAY)) 2>/dev/null || true
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 	@echo "$(DESTDIR)$(CONFIG)/oomd.yaml is kept, if it was there"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from dataclasses import dataclass, replace
 
 from oomd.engine.credit import is_stripped
@@ -15,7 +16,7 @@ from oomd.lmkd import wire
 from oomd.lmkd.choice import in_order
 from oomd.lmkd.mind import Mind
 from oomd.lmkd.processes import read_rss_pages, read_seen
-from oomd.lmkd.registry import ERROR, WARNING, Registry
+from oomd.lmkd.registry import ERROR, MOST_RECORDS, WARNING, Registry
 from oomd.lmkd.server import INFO, KEY, Server, Throttle
 from oomd.lmkd.service import Service
 from oomd.model.decision import KILL, Candidate, Decision
@@ -79,7 +80,9 @@ class Android:
         self._level = wire.LEVELS[options.protocol]
         self._say = Throttle(self._tell_line, clock_us).say
         admits = DryImportance(site.guard) if site.gate is None else Importance(site.gate, site.proc_fd)
-        self.registry = Registry(admits, site.proc_fd, self._say, compatible=options.compatible)
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = min(MOST_RECORDS, max(64, soft // 2))  # the other half is for kills
+        self.registry = Registry(admits, site.proc_fd, self._say, compatible=options.compatible, most=most)
         service = Service(self.registry, self._level, self, self._say, clock_us)
         self._server = Server(listener_fd, self._waiter, service, self._say, replaces=options.compatible)
         self._mind = Mind(site.proc_dir)

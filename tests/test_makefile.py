@@ -54,6 +54,9 @@ def test_uninstall_removes_what_was_installed_and_keeps_the_configuration(tmp_pa
     unit = tmp_path / "etc" / "systemd" / "system" / "oomd.service"
     unit.parent.mkdir(parents=True)
     unit.touch()
+    others = [unit.with_name(name) for name in ("oomd-lmkd.service", "oomd-lmkd.socket")]
+    for other in others:
+        other.touch()
     drop_in = unit.parent / "systemd-oomd.service.d" / "oomd.conf"
     drop_in.parent.mkdir()
     drop_in.touch()
@@ -62,4 +65,5 @@ def test_uninstall_removes_what_was_installed_and_keeps_the_configuration(tmp_pa
     configuration.touch()
     _, status, said = make("uninstall", f"DESTDIR={tmp_path}")
     assert (status, installed.exists(), unit.exists(), configuration.exists()) == (0, False, False, True), said
+    assert not any(other.exists() for other in others)
     assert not drop_in.parent.exists()

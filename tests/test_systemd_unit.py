@@ -74,6 +74,42 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_systemd_finds_nothing_wrong_with_lmkd(tmp_path: Path) -> None:
+    """Nor about service and socket of lmkd together; the socket is what clients of the original expect."""
+    for name in ("oomd-lmkd.service", "oomd-lmkd.socket"):
+        text = UNIT.with_name(name).read_text(encoding="utf-8")
+        text = text.replace("@BIN@", "/usr/bin").replace("@CONFIG@", "/etc/oomd")
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    env = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+    command = ["systemd-analyze", "verify", *(str(path) for path in sorted(tmp_path.iterdir()))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    socket = (tmp_path / "oomd-lmkd.socket").read_text(encoding="utf-8")
+    assert "\nListenSequentialPacket=/dev/socket/lmkd\n" in socket
+    assert "\nSocketMode=0660\n" in socket
+
+
+def test_lmkd_differs_only_where_it_must() -> None:
+    """Its service is that of oomd with one capability, its descriptors and its socket more: the filter, under which a
+    kill is tried above, is the same.
+    """
+    plain, lmkd = (
+        set(UNIT.with_name(name).read_text(encoding="utf-8").splitlines()) for name in (UNIT.name, "oomd-lmkd.service")
+    )
+    changed = {line.partition("=")[0] for line in plain ^ lmkd if "=" in line and not line.startswith("#")}
+    assert changed == {
+        "Description",
+        "Conflicts",
+        "Requires",
+        "After",
+        "ExecStart",
+        "RuntimeDirectory",
+        "LimitNOFILE",
+        "CapabilityBoundingSet",
+    }
+    assert {"accept4", "listen", "recvmsg", "sendto", "getsockname"} <= filtered_calls()[0]
+
+
 def test_drop_in_for_every_exit_weakens_nothing_else(tmp_path: Path) -> None:
     """systemd finds nothing wrong with it; it gives no capability and no system call, only the instances of tracefs."""
     drop_in = DROP_IN.read_text(encoding="utf-8")

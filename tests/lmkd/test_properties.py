@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.lmkd.properties import Properties, parse_properties
+
+EXAMPLE = Path(__file__).parents[2] / "configs" / "lmkd.prop"
 
 
 def parsed(text: str) -> Properties:
@@ -63,6 +68,15 @@ def test_mistakes() -> None:
         "line 4: ro.lmk.low: '99999999999' is no number",
         "line 3: ro.lmk.psi_window_size_ms: 100 is not between 500 and 10000",
     ]
+
+
+def test_example_shows_the_defaults() -> None:
+    """Every line of configs/lmkd.prop, uncommented, is what holds anyway, and each is known."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    lines = [line.removeprefix("#") for line in text.splitlines() if "=" in line and " " not in line]
+    assert parsed("\n".join(lines)) == replace(Properties(), thrashing_limit_critical=300)
+    assert all(isinstance(parse_properties(line.partition("=")[0] + "=x"), list) for line in lines)
+    assert parsed(text) == Properties()
 
 
 @given(st.text(max_size=200))
