@@ -67,7 +67,15 @@ class Machine:
             file.write(text)
 
 
-def facts(seconds: float = 0.0, *, stall: Any = 0.0, pcp_pages: Any = 0, marks: Any = MARKS, **changes: Any) -> Facts:
+def facts(
+    seconds: float = 0.0,
+    *,
+    stall: Any = 0.0,
+    pcp_pages: Any = 0,
+    marks: Any = MARKS,
+    page_kb: Any = 4,
+    **changes: Any,
+) -> Facts:
     """One look; capitals change meminfo (kB), small letters vmstat."""
     names = {"Active_file": "Active(file)", "Inactive_file": "Inactive(file)"}
     meminfo = {names.get(name, name): value for name, value in changes.items() if name[0].isupper()}
@@ -77,7 +85,7 @@ def facts(seconds: float = 0.0, *, stall: Any = 0.0, pcp_pages: Any = 0, marks: 
         meminfo=MEMINFO | meminfo,
         vmstat={name: value for name, value in changes.items() if not name[0].isupper()},
         marks=marks,
-        page_kb=4,
+        page_kb=page_kb,
         pcp_pages=pcp_pages,
         memory=Pressure(line, line),
     )

@@ -119,6 +119,14 @@ def test_pages_on_lists_are_free() -> None:
     assert decide(look, None, state, Properties(), after_kill=True)[0] is None
 
 
+def test_pages_of_any_size() -> None:
+    """Watermarks are counted in pages: of 16 KiB each the same thresholds are four times the memory."""
+    _, state = decide(facts(10.0, page_kb=16), None, State(), Properties())
+    for free_kb, asked in ((16 * 20_000, False), (16 * 20_000 - 1, True)):
+        found, _ = decide(facts(10.5, page_kb=16, MemFree=free_kb, **BUSY), None, state, Properties())
+        assert (found is not None) == asked
+
+
 def test_critical_stall() -> None:
     """Strictly above the limit of full stall nobody is spared, whatever the reason."""
     _, state = decide(facts(10.0), None, State(), Properties())

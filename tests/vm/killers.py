@@ -57,6 +57,17 @@ def our_files() -> dict[str, str]:
     }
 
 
+def lmkd_files() -> dict[str, str]:
+    """Service, socket and properties of ``oomd lmkd``, as ``make install`` lays them."""
+    service = (TREE / "systemd/oomd-lmkd.service").read_text()
+    return {
+        f"{_UNITS}/oomd-lmkd.service": service.replace("@BIN@", f"{OOMD_PREFIX}/bin").replace("@CONFIG@", _CONFIG),
+        f"{_UNITS}/oomd-lmkd.socket": (TREE / "systemd/oomd-lmkd.socket").read_text(),
+        f"{_CONFIG}/lmkd.prop": (TREE / "configs/lmkd.prop").read_text(),
+    }
+
+
+LMKD = Killer("oomd lmkd", "oomd-lmkd.service", "", "its units, its shipped properties", lmkd_files())
 REAPS = ("mrelease", "expedite", "expedite-alone", "none")
 """Ways to get the memory back (``--reap``): a backend, or expedite on a kernel without process_mrelease."""
 

@@ -96,6 +96,16 @@ def check_groups(image: Image, cases: tuple[Case, ...]) -> qemu.GuestRun:
     return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
 
 
+def check_lmkd(image: Image, eleven: list[dict[str, Any]], large: list[dict[str, Any]]) -> qemu.GuestRun:
+    """One boot with oomd in the place of lmkd, by its real units, on the kernel's default swap of a phone (zram); the
+    facts are in lmkd.json.
+    """
+    job: dict[str, Any] = {"kind": "lmkd", "killer": {**killers.LMKD.plan(), "site": wheel.guest_site(image)}}
+    job |= {"swap": "zram", "swap_mib": 128, "eleven": eleven, "large": large}
+    disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
+    return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
+
+
 def run_suite(image: Image, arguments: list[str], *, memory_mib: int = SUITE_MEMORY_MIB) -> qemu.GuestRun:
     """The tests of the tree that touch the kernel, inside the guest, with swap; pytest's words are in the file
     ``pytest``.

@@ -28,6 +28,10 @@ def main() -> None:
             from tests.vm.guest.groupchecks import check_groups
 
             check_groups(job)
+        elif job["kind"] == "lmkd":
+            from tests.vm.guest.lmkdchecks import check_lmkd
+
+            check_lmkd(job)
         elif job["kind"] == "suite":
             from tests.vm.guest.suite import run_suite
 

@@ -1,0 +1,54 @@
+"""oomd in the place of Android's lmkd, on a real machine that runs out of memory."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.vm.runs import check_lmkd
+
+if TYPE_CHECKING:
+    from tests.vm.image import Image
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+ADJS = list(range(1000, -1, -100))
+ELEVEN = [{"adj": adj, "start_mib": 8, "rate_mib": 3} for adj in ADJS]
+LARGE = [{"adj": 900, "start_mib": 8, "rate_mib": 60}]
+
+
+@pytest.fixture(scope="module")
+def facts(image: Image) -> dict[str, Any]:
+    """One boot."""
+    run = check_lmkd(image, ELEVEN, LARGE)
+    assert "failure" not in run.out, run.out["failure"].decode()
+    assert run.ended == "poweroff", (run.ended, run.console[-3000:])
+    return dict(json.loads(run.out["lmkd.json"]))
+
+
+def test_registered_die_in_order_of_their_adj(facts: dict[str, Any]) -> None:
+    """All eleven grow at once: the least important dies first, the most important last, each by SIGKILL and with one
+    Kill line, and the kernel has nothing to do.
+    """
+    eleven = facts["eleven"]
+    assert eleven["written"] == {str(adj): str(adj) for adj in ADJS}, eleven
+    assert eleven["order"] == ADJS, (eleven, facts["journal"][-3000:])
+    assert set(eleven["statuses"].values()) == {-9}
+    lines = re.findall(r"Kill 'python3' \((\d+)\)|Kill '[^']*' \((\d+)\)", facts["journal"])
+    killed = [int(one or other) for one, other in lines]
+    assert killed[:11] == [eleven["pids"][str(adj)] for adj in ADJS]
+    assert [notice[1] for notice in eleven["notices"]] == killed[:11]
+    assert facts["counted"] == len(killed) == 12
+    for words in ("Out of memory", "invoked oom-killer", "Killed process"):
+        assert words not in facts["kernel"], facts["kernel"][-3000:]
+
+
+def test_large_victim_is_reaped(facts: dict[str, Any]) -> None:
+    """One that took most of the memory: its reap line appears."""
+    pid = facts["large"]["pids"]["900"]
+    (notice,) = facts["large"]["notices"]
+    assert notice[1] == pid
+    assert notice[3] > 150 << 10, notice
+    assert re.search(rf"Process {pid} was reaped in \d+ms", facts["journal"]), facts["journal"][-3000:]
