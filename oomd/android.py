@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import sys
 from dataclasses import dataclass, replace
 
 from oomd.engine.credit import is_stripped
@@ -19,9 +20,11 @@ from oomd.lmkd.processes import read_rss_pages, read_seen
 from oomd.lmkd.registry import ERROR, MOST_RECORDS, WARNING, Registry
 from oomd.lmkd.server import INFO, KEY, Server, Throttle
 from oomd.lmkd.service import Service
+from oomd.lmkd.watchdog import BEAT_US, Leash, command_of
 from oomd.model.decision import KILL, Candidate, Decision
 from oomd.model.units import MILLISECOND_US, SECOND_US
 from oomd.monitor.waiter import PRESSURE
+from oomd.outside.spawn import spawn_outside
 from oomd.parts import clock_us
 
 TYPE_CHECKING = False
@@ -66,6 +69,8 @@ class Site:
     proc_dir: str
     any_window: bool
     """Whether we have CAP_SYS_RESOURCE."""
+    watchdog: bool = True
+    """Whether a process of its own kills when we hang."""
 
 
 class Android:
@@ -96,12 +101,15 @@ class Android:
         self._next_us = 0
         self._until_us = 0
         """How long it is looked at often."""
+        self._leash: Leash | None = None
+        self.watchdog_pid = 0
         executor = site.loop.parts.executor
         self._on_result, executor.on_result = executor.on_result, self._note_reaped
 
     def start(self) -> None:
         """Listen, and look at memory unless that waits for the framework."""
         self._server.start()
+        self._loose_watchdog()
         self.update_properties()
         self._say(INFO, f"protocol {self._level.name}, kills only what is registered")
         if not self._mind.properties.delay_monitors_until_boot:
@@ -129,7 +137,9 @@ class Android:
     def on_event(self, key: tuple[str, int], *, lost: bool) -> None:
         """A descriptor of ours is ready."""
         fd = key[1]
-        if fd not in self._triggers:
+        if self._leash is not None and fd == self._leash.fileno():
+            self._hear_watchdog()
+        elif fd not in self._triggers:
             self._server.on_event(fd, lost=lost)
         elif lost:
             self._close_trigger(fd)
@@ -139,6 +149,9 @@ class Android:
 
     def on_tick(self, now_us: int) -> None:
         """Look at memory, if it is time to, and kill if the mind says so."""
+        if self._leash is not None:
+            self._leash.beat(now_us, self.registry.records)
+            self._wait_at_most(BEAT_US)
         if not self._monitoring:
             return
         pending = any(not is_stripped(each) and now_us < each.deadline_us for each in self._loop.state.credits)
@@ -158,12 +171,45 @@ class Android:
         """Stop listening, and forget everybody."""
         self._close_triggers()
         self._server.close()
+        self._end_watchdog()
         self.registry.close()
         if self._path:
             try:
                 os.unlink(self._path)
             except OSError:
                 return  # somebody else has removed it
+
+    def _loose_watchdog(self) -> None:
+        """Start it; in a dry run nobody may be killed, whoever hangs."""
+        if self._site.gate is None or not self._site.watchdog:
+            return
+        argv = [sys.executable, *command_of("@LINK@", self._site.proc_dir)]
+        try:
+            started = spawn_outside(argv, "@LINK@")
+        except OSError as error:
+            self._say(ERROR, f"no watchdog: {error.strerror}")
+            return
+        self._leash, self.watchdog_pid = Leash(started.link_fd), started.pid
+        self.registry.watchdog = self._leash
+        self._waiter.watch(self._leash.fileno(), (KEY, self._leash.fileno()))
+
+    def _hear_watchdog(self) -> None:
+        """We hung, and it has killed for us; or it has ended."""
+        assert self._leash is not None
+        for pid, adj in self._leash.take_killed():
+            self._say(ERROR, f"the watchdog killed process {pid}, oom_score_adj {adj}, while the killer hung")
+            process_id = self.registry.id_of(pid)
+            if process_id is not None:
+                self.registry.note_kill(process_id, adj)
+        if self._leash.lost:
+            self._say(ERROR, "the watchdog has ended")
+            self._end_watchdog()
+
+    def _end_watchdog(self) -> None:
+        if self._leash is not None:
+            self._waiter.unwatch(self._leash.fileno())
+            self._leash.close()
+            self._leash, self.registry.watchdog = None, None
 
     def _evaluate(self, now_us: int, *, completed: bool) -> None:
         event, self._event = self._event, None
@@ -178,7 +224,9 @@ class Android:
 
     def _hurry(self, now_us: int) -> None:
         """The loop's next round, not later than ours."""
-        wait_us = max(0, self._next_us - now_us)
+        self._wait_at_most(max(0, self._next_us - now_us))
+
+    def _wait_at_most(self, wait_us: int) -> None:
         if wait_us < self._loop.pace.interval_us:
             self._loop.pace = replace(self._loop.pace, interval_us=wait_us)
 

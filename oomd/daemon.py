@@ -99,6 +99,8 @@ class Daemon:
         self._hastening.start()
         if self._android is not None:
             self._android.start()
+            self._own_pids |= {self._android.watchdog_pid}
+            self._know_outside(0)
         rehearse(self.loop)
         gc.collect()
         gc.freeze()

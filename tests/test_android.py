@@ -45,7 +45,7 @@ pytestmark = pytest.mark.integration
 class Rig:
     """A killer in this process that kills registered children of this test."""
 
-    def __init__(self, folder: Path, options: LmkdOptions) -> None:
+    def __init__(self, folder: Path, options: LmkdOptions, *, watchdog: bool = False) -> None:
         self.machine = Machine(folder / "proc")
         self.path = str(folder / "lmkd")
         self.events: list[dict[str, Any]] = []
@@ -70,7 +70,8 @@ class Rig:
             on_tick=self._on_tick,
         )
         self.loop = Loop(parts, config.rules)
-        site = Site(self.loop, gate, guard, self._proc_fd, self._tell, str(self.machine.root), any_window=False)
+        proc_dir = str(self.machine.root)
+        site = Site(self.loop, gate, guard, self._proc_fd, self._tell, proc_dir, any_window=False, watchdog=watchdog)
         self.android = Android(options, open_listener(self.path), self.path, site)
         self.android.start()
         self._scans = 0
@@ -250,3 +251,26 @@ def test_monitors_wait_for_the_framework(tmp_path: Path) -> None:
             assert one.wait(PATIENCE_S) == -9
     finally:
         rig.close()
+
+
+def test_watchdog_acts_while_the_killer_hangs(tmp_path: Path) -> None:
+    """A killer that makes no round: the least important one dies all the same, and when the killer lives again it is
+    counted and told.
+    """
+    rig = Rig(tmp_path, LmkdOptions(override=("ro.lmk.use_psi=false",)), watchdog=True)
+    try:
+        with child(HOLD_32_MIB) as one, child(HOLD_32_MIB) as other, Client(rig.path) as client:
+            said(one), said(other)
+            client.send(1, one.pid, 10001, 950)
+            client.send(1, other.pid, 10001, 0)
+            rig.until(lambda: len(rig.android.registry) == 2)
+            rig.machine.set_meminfo(MemFree=4)
+            assert one.wait(PATIENCE_S) == -9  # nobody ticks
+            rig.machine.set_meminfo()
+            line = f"the watchdog killed process {one.pid}, oom_score_adj 950, while the killer hung"
+            rig.until(lambda: rig.lines(line))
+            assert rig.android.registry.count_kills(950, 950) == 1
+            assert rig.lines("Kill ") == []
+    finally:
+        rig.close()
+    assert os.waitpid(rig.android.watchdog_pid, 0)[0] == rig.android.watchdog_pid  # it ends with the killer

@@ -34,6 +34,15 @@ if TYPE_CHECKING:
         def write_errno(self) -> int:
             """0 when its oom_score_adj was written."""
 
+    class Watchdog(Protocol):
+        """Who kills when we hang."""
+
+        def note(self, record: Record) -> None:
+            """It was registered, or brought up to date."""
+
+        def drop(self, pid: int) -> None:
+            """It is registered no more."""
+
     class Admits(Protocol):
         """Where warrants come from."""
 
@@ -107,9 +116,21 @@ class Registry:
         self._kills: dict[int, int] = {}
         self.kills = 0
         """In all."""
+        self.watchdog: Watchdog | None = None
+        """Told of every change."""
 
     def __len__(self) -> int:
         return len(self._records)
+
+    @property
+    def records(self) -> list[Record]:
+        """Everybody registered, the dead among them."""
+        return list(self._records.values())
+
+    def id_of(self, pid: int) -> ProcessId | None:
+        """Who is registered with this pid."""
+        record = self._records.get(pid)
+        return None if record is None else record.id
 
     def candidates(self) -> tuple[Registered, ...]:
         """Everybody registered who lives, least important first, of equal ones the one that was longest left alone. The
@@ -149,11 +170,8 @@ class Registry:
         record = self._records.pop(pid, None)
         if record is not None:
             os.close(record.pidfd)
-
-    def pidfd_of(self, process_id: ProcessId) -> int:
-        """The kept descriptor of a registered process; -1 when it is not registered (any more)."""
-        record = self._records.get(process_id.pid)
-        return record.pidfd if record is not None and record.id == process_id else -1
+            if self.watchdog is not None:
+                self.watchdog.drop(pid)
 
     def note_kill(self, process_id: ProcessId, adj: int) -> None:
         """It was killed: counted, and forgotten."""
@@ -218,7 +236,10 @@ class Registry:
     def _store(self, sender: Sender, asked: Registration, process_id: ProcessId, pidfd: int) -> None:
         self._order += 1
         self.forget(asked.pid)
-        self._records[asked.pid] = Record(process_id, pidfd, asked.uid, asked.adj, sender.pid, self._order)
+        record = Record(process_id, pidfd, asked.uid, asked.adj, sender.pid, self._order)
+        self._records[asked.pid] = record
+        if self.watchdog is not None:
+            self.watchdog.note(record)
 
     def _identify(self, sender: Sender, pid: int) -> Process | None:
         """Who is meant, after what the client may not mean was told."""
