@@ -133,10 +133,9 @@ class Registry:
         return None if record is None else record.id
 
     def candidates(self) -> tuple[Registered, ...]:
-        """Everybody registered who lives, least important first, of equal ones the one that was longest left alone. The
-        dead are forgotten.
+        """Everybody registered, least important first, of equal ones the one that was longest left alone; who of them
+        has ended shows when it is looked at.
         """
-        self._forget_dead()
         found = sorted(self._records.values(), key=lambda each: (-each.adj, each.order))
         return tuple(Registered(each.id, each.adj, each.uid, each.order) for each in found)
 
@@ -172,6 +171,11 @@ class Registry:
             os.close(record.pidfd)
             if self.watchdog is not None:
                 self.watchdog.drop(pid)
+
+    def forget_dead(self) -> None:
+        """Drop whoever has ended."""
+        for pid in [pid for pid, record in self._records.items() if is_readable(record.pidfd)]:
+            self.forget(pid)
 
     def note_kill(self, process_id: ProcessId, adj: int) -> None:
         """It was killed: counted, and forgotten."""
@@ -263,9 +267,5 @@ class Registry:
 
     def _has_room(self) -> bool:
         if len(self._records) >= self._most:
-            self._forget_dead()
+            self.forget_dead()
         return len(self._records) < self._most
-
-    def _forget_dead(self) -> None:
-        for pid in [pid for pid, record in self._records.items() if is_readable(record.pidfd)]:
-            self.forget(pid)

@@ -88,7 +88,8 @@ class Served:
         return texts
 
     def adjs(self) -> dict[int, int]:
-        """Pid to adj of everybody registered."""
+        """Pid to adj of everybody registered who lives."""
+        self.registry.forget_dead()
         return {each.id.pid: each.adj for each in self.registry.candidates()}
 
     def close(self) -> None:
