@@ -213,7 +213,8 @@ class Android:
 
     def _evaluate(self, now_us: int, *, completed: bool) -> None:
         event, self._event = self._event, None
-        wish = self._mind.evaluate(now_us, event, after_kill=completed)
+        recent = bool(self._loop.state.credits)
+        wish = self._mind.evaluate(now_us, event, after_kill=completed, count_lists=completed or recent)
         killed = wish is not None and self._kill(wish, now_us)
         if event is not None or killed or self._mind.in_direct_reclaim:
             self._until_us = now_us + self._mind.properties.psi_window_size_ms * MILLISECOND_US

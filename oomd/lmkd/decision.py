@@ -135,14 +135,16 @@ def _reclaim(facts: Facts, refault: int, state: State) -> tuple[bool, bool, Stat
 def _thrashing(now_us: int, refault: int, base: int, state: State, properties: Properties) -> tuple[int, State]:
     """Percent of the file pages that were read back within the window, and what is left of the windows before."""
     fresh = max(0, refault - state.window_refault) * 100 // (state.base_pages + 1)
-    thrashing = fresh + state.growth
     passed_us = now_us - state.window_us
+    thrashing = fresh + state.growth
     if passed_us > THRASHING_WINDOW_US:
         windows = passed_us // THRASHING_WINDOW_US
         limit = properties.thrashing_limit if state.limit is None else state.limit
         growth = 0 if windows >= MOST_WINDOWS else fresh >> windows
         if windows == 1 and fresh >= limit:
             growth = fresh  # nobody could be killed: keep trying
+        # What came together over an hour of calm is no thrashing: of a window that is over only the rest counts.
+        thrashing = growth
         state = replace(state, growth=growth, base_pages=base, window_refault=refault, window_us=now_us, limit=None)
     return thrashing, replace(state, max_thrashing=max(state.max_thrashing, thrashing))
 

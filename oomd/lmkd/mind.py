@@ -66,14 +66,14 @@ class Mind:
         """A wake-up while a victim still gives its memory back."""
         self._skipped += 1
 
-    def evaluate(self, now_us: int, level: int | None, *, after_kill: bool) -> Decision | None:
-        """Whether somebody is to be killed."""
+    def evaluate(self, now_us: int, level: int | None, *, after_kill: bool, count_lists: bool) -> Decision | None:
+        """Whether somebody is to be killed. ``count_lists``: what kills have freed may lie on per-CPU lists."""
         self._before_us, self._woken_us = self._woken_us, now_us
         if level is not None:
             self._event_us, self._wakes, self._skipped = now_us, 0, 0
         self._wakes += 1
         try:
-            self._facts = self._files.read(now_us, count_lists=after_kill)
+            self._facts = self._files.read(now_us, count_lists=count_lists)
         except (OSError, KernelFormatError):
             return None
         before = self._state

@@ -192,6 +192,9 @@ def test_thrashing_of_earlier_windows_fades() -> None:
     assert faded.growth == 40
     _, gone = decide(facts(110.0, **refaults(80)), None, state, properties)
     assert gone.growth == 0
+    found, _ = decide(facts(3600.0, **BELOW_LOW, **refaults(5000)), None, state, properties)
+    assert found is not None
+    assert found.reason == 8  # an hour's refaults are no thrashing
     assert kept.max_thrashing == 100
 
 
