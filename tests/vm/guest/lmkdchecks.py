@@ -61,7 +61,7 @@ def check_lmkd(job: dict[str, Any]) -> None:
     machine.run("systemctl", "stop", UNIT)
     facts["journal"] = machine.run("journalctl", "--no-pager", "-o", "cat", "-t", "oomd", check=False)
     facts["unit"] = machine.run("journalctl", "--no-pager", "-o", "cat", "-u", UNIT, check=False)[-4000:]
-    facts["kernel"] = machine.run("dmesg", check=False)[-8000:]
+    facts["kernel"] = machine.run("dmesg", check=False)
     machine.save("lmkd.json", json.dumps(facts))
 
 
