@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_or_complain(arguments.config, overrides)
     if config is None:
         return MISTAKE
+    if config.lmkd is not None:
+        return complain("exec: lmkd: has no effect here; it is for `oomd run`")
     usage_cgroup = ""
     if config.budget_bytes is None:
         limit_bytes, usage_cgroup = _own_limit()

@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_or_complain(arguments.config, overrides_of(arguments))
     if config is None:
         return 2
+    if not config.rules.rulesets:
+        return complain("lmkd: {only: true} leaves no other rule: who dies next depends on who is registered")
     try:
         decision = explain(config, arguments)
     except (ScopeError, CgroupError, KernelFormatError) as error:

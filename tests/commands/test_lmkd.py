@@ -157,3 +157,20 @@ def test_within_oomd_run(tmp_path: Path, sleeper: int) -> None:
         run.process.send_signal(signal.SIGHUP)
         refused = run.wait_event("reload", lambda event: not event["ok"])
         assert refused["problems"] == ["lmkd: changed; that needs a restart"]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("explain",), "who dies next depends on who is registered"),
+        (("exec", "--budget", "1GiB", "--", "true"), "exec: lmkd: has no effect here"),
+    ],
+)
+def test_where_it_has_no_place(tmp_path: Path, command: tuple[str, ...], words: str) -> None:
+    """Said, rather than passed over."""
+    file = tmp_path / "oomd.yaml"
+    file.write_text("lmkd: {only: true}\n", encoding="utf-8")
+    argv = [sys.executable, "-m", "oomd", command[0], "--config", str(file), *command[1:]]
+    with Guarded(argv) as run:
+        assert run.wait_end() == 2
+        assert words in run.words[0]
