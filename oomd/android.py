@@ -17,6 +17,7 @@ from oomd.lmkd import wire
 from oomd.lmkd.choice import in_order
 from oomd.lmkd.mind import Mind
 from oomd.lmkd.processes import read_rss_pages, read_seen
+from oomd.lmkd.properties import is_property
 from oomd.lmkd.registry import ERROR, MOST_RECORDS, WARNING, Registry
 from oomd.lmkd.server import INFO, KEY, Server, Throttle
 from oomd.lmkd.service import Service
@@ -123,6 +124,9 @@ class Android:
 
     def update_properties(self) -> bool:
         """Read them anew; False when the file is of no use, and the old ones stay."""
+        for name in (line.partition("=")[0].strip() for line in self._options.override):
+            if not is_property(name):
+                self._say(WARNING, f"lmkd.override: {name!r} is no property of lmkd, and has no effect")
         text = self._read_properties()
         problems = [] if text is None else self._mind.replace_properties(text)
         for problem in problems:

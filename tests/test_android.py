@@ -240,6 +240,14 @@ def test_bad_properties_keep_the_old_ones(tmp_path: Path) -> None:
         rig.close()
 
 
+def test_an_override_of_nothing_is_told(tmp_path: Path) -> None:
+    """A misspelt name in our own configuration is no property of somebody else that may be passed over."""
+    rig = Rig(tmp_path, LmkdOptions(override=("ro.lmk.use_psi=false", "ro.lmk.use_psy=false")))
+    told = [event["text"] for event in rig.events if event["event"] == "lmkd" and "override" in event["text"]]
+    assert told == ["lmkd.override: 'ro.lmk.use_psy' is no property of lmkd, and has no effect"]
+    rig.close()
+
+
 def test_monitors_wait_for_the_framework(tmp_path: Path) -> None:
     """With delay_monitors_until_boot nothing is decided before START_MONITORING."""
     override = ("ro.lmk.use_psi=false", "ro.lmk.delay_monitors_until_boot=true")

@@ -113,6 +113,11 @@ def parse_properties(text: str) -> Properties | list[str]:
     return replace(Properties(), **{**defaults, **values})  # type: ignore[arg-type]
 
 
+def is_property(name: str) -> bool:
+    """Whether lmkd has a property of this name."""
+    return bool(_known(name)[0])
+
+
 def _known(name: str) -> tuple[str, int]:
     if name in AS_THEY_ARE:
         return AS_THEY_ARE[name], 0
