@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from oomd.commands.options import add_config_options, complain, load_or_complain, overrides_of
 from oomd.config.problems import printable
+from oomd.model.decision import NO_ACTION
 from oomd.model.report import plain_decision
 from oomd.model.units import SECOND_US, format_size
+from oomd.replay.android import AndroidPlayer
 from oomd.replay.asking import ask
 from oomd.replay.incident import read_recording
 from oomd.replay.observation import Observer
@@ -85,10 +87,13 @@ def replay_recording(recording: Recording, config: Config | None) -> Iterator[Pl
 def replay_trace(path: str, config: Config) -> Iterator[Plain]:
     """The decision of each step of a folder. Raises ReplayError."""
     player, observer = Player.begin(config.rules), Observer(config)
+    android = None if config.lmkd is None else AndroidPlayer(config.lmkd)
     for step in read_trace(path):
         seen = observer.observe(step)
         try:
-            decision = player.play(seen.status, seen.snapshot, seen.cgroups, seen.choice)
+            decision = None if android is None else android.play(step, seen)
+            if decision is None or (decision.action == NO_ACTION and config.lmkd is not None and not config.lmkd.only):
+                decision = player.play(seen.status, seen.snapshot, seen.cgroups, seen.choice)
         finally:
             seen.watch.close()
         yield {"step": step.number, "time": step.time_us / SECOND_US, **plain_decision(decision)}

@@ -2,8 +2,10 @@
 
     xattrs: {/user.slice/a: {user.oomd_avoid: "1"}}
     owners: {/user.slice/a: 1000, proc/4711: 33}
+    lmkd: {event: critical}
 
-A path is that of a cgroup, with or without ``cgroup`` before it, or ``proc/PID``.
+A path is that of a cgroup, with or without ``cgroup`` before it, or ``proc/PID``. ``event``: the pressure event that
+woke lmkd at this step, ``medium`` or ``critical``.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from oomd.config.problems import Problem
 
 MOST_BYTES = 16 << 20
+EVENTS = ("medium", "critical")
 _LARGEST_UID = (1 << 32) - 1
 
 
@@ -34,6 +37,8 @@ class Meta:
     """User ids by the path of the cgroup."""
     uids: Mapping[int, int] = field(default_factory=dict)
     """User ids by pid."""
+    event: str = ""
+    """The pressure event that woke lmkd; empty where it polled."""
 
 
 def read_meta(path: str) -> Meta:
@@ -41,7 +46,7 @@ def read_meta(path: str) -> Meta:
     problems: list[Problem] = []
     walker = Walker(path, problems)
     root = _compose(path)
-    nodes = {} if root is None else walker.mapping(root, "", ("xattrs", "owners"))
+    nodes = {} if root is None else walker.mapping(root, "", ("xattrs", "owners", "lmkd"))
     xattrs: dict[str, dict[str, str]] = {}
     for place, node in _entries(walker, nodes.get("xattrs"), "xattrs"):
         xattrs[_cgroup_path(place)] = {
@@ -55,9 +60,10 @@ def read_meta(path: str) -> Meta:
             uids[int(pid)] = uid
         else:
             owners[_cgroup_path(place)] = uid
+    event = _event(walker, nodes.get("lmkd"))
     if problems:
         raise ValueError("\n".join(str(problem) for problem in sorted(problems)))
-    return Meta(xattrs, owners, uids)
+    return Meta(xattrs, owners, uids, event)
 
 
 def _compose(path: str) -> yaml.Node | None:
@@ -79,6 +85,16 @@ def _entries(walker: Walker, node: yaml.Node | None, path: str) -> Iterator[tupl
         yield from walker.mapping(node, path, names).items()
     elif node is not None:
         walker.mapping(node, path, ())
+
+
+def _event(walker: Walker, node: yaml.Node | None) -> str:
+    inner = {} if node is None else walker.mapping(node, "lmkd", ("event",))
+    if "event" not in inner:
+        return ""
+    text = _text(walker, inner["event"], "lmkd.event")
+    if text not in EVENTS:
+        walker.problem(inner["event"], "lmkd.event", f"{text!r} is not one of {', '.join(EVENTS)}")
+    return text
 
 
 def _text(walker: Walker, node: yaml.Node, path: str) -> str:

@@ -35,7 +35,7 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        (root / "pressure").mkdir(parents=True)
+        (root / "pressure").mkdir(parents=True, exist_ok=True)
         self.set_meminfo()
         self.set_vmstat()
         self.set_marks(10_000, 20_000, 30_000)

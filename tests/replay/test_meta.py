@@ -29,9 +29,17 @@ def test_marks_and_owners(tmp_path: Path) -> None:
     assert written(tmp_path, "") == Meta()
 
 
+def test_event(tmp_path: Path) -> None:
+    """The pressure event that woke lmkd; most steps have none."""
+    assert written(tmp_path, "lmkd: {event: medium}").event == "medium"
+    assert written(tmp_path, "lmkd: {}").event == written(tmp_path, "").event == ""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("lmkd: {event: high}", r"meta.yaml:1:15: lmkd.event: 'high' is not one of medium, critical"),
+        ("lmkd: {events: medium}", r"meta.yaml:1:8: lmkd.events: unknown key"),
         ("owners: {/a: root}", r"meta.yaml:1:14: owners./a: 'root' is no user id"),
         ("xattrs: {/a: {x: [1]}}", r"meta.yaml:1:18: xattrs./a.x: should be a single value"),
         ("xattrs: [1]", r"meta.yaml:1:9: xattrs: should be a mapping"),
