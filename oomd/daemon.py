@@ -11,13 +11,14 @@ from oomd.companion import Companion
 from oomd.config.compiled import from_plain, to_plain
 from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
-from oomd.kernel.cgroup import open_cgroup_memory
+from oomd.kernel.cgroup import find_cgroup2_mount, open_cgroup_memory
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
 from oomd.kernel.scope import ScopeGuard
 from oomd.kernel.vmstat import read_fault_pages
 from oomd.kill.executor import Executor
 from oomd.kill.exits import NEWS, PIPE
+from oomd.kill.tally import LEADING, Tally
 from oomd.kill.warrant import Gate
 from oomd.loop import Loop
 from oomd.model.config import changes_that_need_a_restart
@@ -85,6 +86,7 @@ class Daemon:
         self._facts = FactsReader(self._proc_fd, marks, wanted_of(self.config.rules.preferences))
         self._gate, self._reaper = self._build_gate()
         self._shield = raise_shield(self._capabilities)
+        self._tally = self._build_tally()
         self.loop = self._build_loop()
         self._hastening = self._build_hastening()
         self._android = self._build_android()
@@ -157,6 +159,15 @@ class Daemon:
         reaper = choose_reaper(reap.backend, kernel_has_mrelease=mrelease, beneath=reap.expedite_mrelease)
         return gate, ReaperPool(reaper, reap.workers)
 
+    def _build_tally(self) -> Tally | None:
+        """Counts kills on units' cgroups, where there are units and kills."""
+        file = open_optional("/proc/self/mountinfo")
+        if self._gate is None or file is None:
+            return None
+        with file:
+            root = find_cgroup2_mount(file.read())
+        return None if root is None else Tally(root, self._guard, self._proc_fd)
+
     def _build_hastening(self) -> Hastening:
         hastener = None
         if self._reaper is not None and self.options.trace_fd >= 0:
@@ -188,6 +199,7 @@ class Daemon:
             root = self.options.cgroup_root
             usage = open_cgroup_memory(self.options.usage_cgroup, root=root).read_usage_bytes
         executor = Executor(self._gate, self._reaper, self._waiter)
+        executor.tally = self._tally
         tape = Tape() if self.options.record else None
         if tape is not None:
             executor.on_result = tape.note_reaped
@@ -310,6 +322,8 @@ class Daemon:
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
         self._hastening.on_tick()
+        if self._tally is not None and self.loop.pace.warm:
+            self._tally.keep((row.cgroup for row in self._table.leaders[:LEADING]), now_us)
         if self._android is not None:
             self._android.on_tick(now_us)
         if self.loop.act.decisions != self._told_decisions:

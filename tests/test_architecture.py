@@ -89,6 +89,7 @@ KILLER_MODULES = [
     "oomd.kill",
     "oomd.kill.executor",
     "oomd.kill.exits",
+    "oomd.kill.tally",
     "oomd.kill.targets",
     "oomd.kill.warrant",
     "oomd.loop",

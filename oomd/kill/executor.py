@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Protocol
 
+    from oomd.kill.tally import Counted, Tally
     from oomd.kill.warrant import Gate
     from oomd.model.decision import Candidate, Credit, Detection, ReapResult, Warrant
     from oomd.model.ruleset import EngineState
@@ -70,6 +71,8 @@ class Executor:
         self._reaped: dict[ProcessId, ReapResult] = {}
         self.on_result: Callable[[ReapResult], None] | None = None
         """Told of every result of the reaper before it counts."""
+        self.tally: Tally | None = None
+        """Counts on the cgroups of units; None where nobody does."""
         self.signalled: set[ProcessId] = set()
         """Those of a set that got SIGKILL before the first of it was reaped."""
 
@@ -88,7 +91,21 @@ class Executor:
             patience = credits.DRY_RUN_US
             opened = credits.open_credit(decision_id, victim, decision.ruleset, KILL, decision.status, patience)
             return with_credit(state, opened)
-        return self.start(decision_id, decision, self.grant(victim.process, stat_fd), state)
+        warrant = self.grant(victim.process, stat_fd)
+        counted = self.count_ooms((victim.process,))
+        try:
+            return self.start(decision_id, decision, warrant, state)
+        finally:
+            self.count_kills(counted)
+
+    def count_ooms(self, processes: tuple[Process, ...]) -> Counted:
+        """Before these, all under warrant, are signalled: tell their units' manager why they end."""
+        return self.tally.count_ooms(processes) if self.tally is not None else ()
+
+    def count_kills(self, counted: Counted) -> None:
+        """After it."""
+        if self.tally is not None:
+            self.tally.count_kills(counted)
 
     def grant(self, process: Process, stat_fd: int = -1) -> Warrant:
         """A warrant for this process, or Refused."""

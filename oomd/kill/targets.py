@@ -72,11 +72,13 @@ def begin_all(
     if not granted:
         raise Refused(GONE, parts[0].process.id)
     killed = decision.action == KILL
+    counted = executor.count_ooms(tuple(part.process for part, _ in granted))
     if killed:
         executor.kill_all([warrant for _, warrant in granted])
     for part, warrant in granted:
         with contextlib.suppress(Refused):  # gone between warrant and signal: nothing is expected of it
             state = executor.start(decision_id, replace(decision, target=part), warrant, state, killed=killed)
+    executor.count_kills(counted)
     return state
 
 

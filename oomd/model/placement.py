@@ -52,6 +52,22 @@ def placement_of(cgroup: str) -> Placement:
     return placement
 
 
+def unit_path(cgroup: str) -> str:
+    """The cgroup of the service or scope that this one is, or lies in: the system's manager's, or that of a user's
+    manager below its own; empty where no unit but slices holds it.
+    """
+    names = [name for name in cgroup.split("/") if name]
+    found = 0
+    for place, name in enumerate(names, 1):
+        if name.endswith((".service", ".scope")):
+            found = place
+            if not (name.startswith("user@") and name.endswith(".service")):
+                break
+        elif not name.endswith(".slice"):
+            break
+    return "/" + "/".join(names[:found]) if found else ""
+
+
 def _read(cgroup: str) -> Placement:
     names = [name for name in cgroup.split("/") if name]
     if not names:

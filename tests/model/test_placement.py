@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomd.model.placement import Placement, placement_of
+from oomd.model.placement import Placement, placement_of, unit_path
 
 ID = "0123456789ab" * 5
 UID = "12345678_1234_1234_1234_123456789abc"
@@ -71,3 +71,30 @@ def test_any_path(cgroup: str) -> None:
     placement = placement_of(cgroup)
     assert bool(placement.pod) <= bool(placement.qos)
     assert not (placement.is_system and (placement.pod or placement.container))
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("", ""),
+        ("/", ""),
+        ("/system.slice", ""),
+        ("/system.slice/nginx.service", "/system.slice/nginx.service"),
+        ("/system.slice/nginx.service/worker/x.service", "/system.slice/nginx.service"),
+        ("/work.slice/work-a.slice/run-u5.scope", "/work.slice/work-a.slice/run-u5.scope"),
+        ("/user.slice/user-1000.slice/session-3.scope", "/user.slice/user-1000.slice/session-3.scope"),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/app-a.scope/inner",
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/app-a.scope",
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice",
+            "/user.slice/user-1000.slice/user@1000.service",
+        ),
+        ("/kubepods/besteffort/podx/abc", ""),
+        ("/docker/abc.service", ""),
+    ],
+)
+def test_unit_path(cgroup: str, unit: str) -> None:
+    """Down to the service or scope that a manager made, the user's manager's own units included; not a step further."""
+    assert unit_path(cgroup) == unit
