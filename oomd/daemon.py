@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from dataclasses import replace
 
 from oomd.companion import KEY as LINK
 from oomd.companion import Companion
 from oomd.config.compiled import from_plain, to_plain
+from oomd.engine.managed import with_managed, words_of
 from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
 from oomd.kernel.cgroup import find_cgroup2_mount, open_cgroup_memory
@@ -22,6 +24,7 @@ from oomd.kill.tally import LEADING, Tally
 from oomd.kill.warrant import Gate
 from oomd.loop import Loop
 from oomd.model.config import changes_that_need_a_restart
+from oomd.model.managed import read_units
 from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
     from oomd.android import Android
     from oomd.model.config import Config
+    from oomd.model.managed import ManagedUnit
     from oomd.model.report import Plain
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -63,6 +67,8 @@ class Daemon:
         self.options = options
         self.config: Config = from_plain(options.config)
         self.exit_status = 0
+        self._units: tuple[ManagedUnit, ...] = ()
+        """Those with settings of their own."""
         self._scope = narrowed_by_environment(self.config.scope)
         self._outside = Companion(options.link_fd, options.outside_pid, options.outside_argv, options.link_token)
         self._tell = self._outside.tell
@@ -294,12 +300,15 @@ class Daemon:
             self.loop.stopping = True
 
     def _on_message(self, message: Plain) -> None:
+        if message.get("command") == "managed":
+            self._take_units(read_units(message.get("units")))
+            return
         if message.get("command") == "config":
             new = from_plain(message["plain"])
             problems = changes_that_need_a_restart(self.config, new)
             if not problems:
                 self.config = new
-                self.loop.replace_rules(new.rules)
+                self.loop.replace_rules(with_managed(new.rules, self._units, new.managed))
                 self._tell_rules()
                 if self._android is not None:
                     self._android.update_properties()
@@ -312,6 +321,14 @@ class Daemon:
         elif message.get("command") == "reload_failed":
             self._tell("reload", ok=False, text="kept the old configuration", problems=message.get("problems", []))
         self._notifier.send("READY=1")
+
+    def _take_units(self, units: tuple[ManagedUnit, ...]) -> None:
+        """Units' own settings, all of them: rules beside those of the configuration."""
+        if units != self._units:
+            self._units = units
+            self.loop.replace_rules(with_managed(self.config.rules, units, self.config.managed), carry=True)
+            self._tell_rules()
+            self._tell("note", text=words_of(units, self.config.managed))
 
     def _status(self) -> str:
         """What ``systemctl status`` shows."""
@@ -346,4 +363,4 @@ class Daemon:
     def _tell_rules(self) -> None:
         """What a recording begins with."""
         if self.options.record:
-            self._tell("rules", plain=to_plain(self.config))
+            self._tell("rules", plain=to_plain(replace(self.config, rules=self.loop.rules)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from oomd.act import Act
-from oomd.engine.detection import among_of, observe, reloaded_state, wants_of
+from oomd.engine.detection import among_of, carried_state, observe, reloaded_state, wants_of
 from oomd.engine.pacing import Pace, pace
 from oomd.engine.preferences import prepare, wanted_of
 from oomd.engine.selection import fired, may_add
@@ -76,14 +76,15 @@ class Loop:
         if self.act.worth_writing:
             self.act.hand_out()
 
-    def replace_rules(self, rules: Rules) -> None:
-        """A reload: kills under way go on."""
+    def replace_rules(self, rules: Rules, *, carry: bool = False) -> None:
+        """A reload: kills under way go on. ``carry``: rulesets that did not change remember what they did."""
         self.act.hand_out()
+        before = self.rules
         self.act.rules = rules
         prepare(rules.preferences)
         if self.parts.facts is not None:
             self.parts.facts.wanted = wanted_of(rules.preferences)
-        self.state = reloaded_state(self.state, rules)
+        self.state = carried_state(self.state, before, rules) if carry else reloaded_state(self.state, rules)
         self._want()
 
     def _want(self) -> None:

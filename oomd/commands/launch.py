@@ -44,6 +44,7 @@ def become_killer(
     quiet: bool = False,
     record: str = "",
     keep_fds: tuple[int, ...] = (),
+    managed_fd: int = -1,
     **options: object,
 ) -> None:
     """Replace this process by the killer; does not return.
@@ -51,7 +52,11 @@ def become_killer(
     The killer gets plain values over a memfd: it never parses YAML, and none of our libraries stays in its memory.
     """
     trace = trace_exits(config)
+    if managed_fd >= 0:
+        os.set_inheritable(managed_fd, True)  # for every outside process that there will be
     outside = {
+        "managed": config.managed.systemd,
+        "managed_fd": managed_fd,
         "link_fd": LINK_TOKEN,
         "instances_fd": trace.instances_fd,
         "trace_instance": trace.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -18,6 +19,7 @@ from oomd.commands.options import (
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
 from oomd.kernel.scope import ScopeGuard
+from oomd.model.managed import AUTO, TAKEOVER
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.monitor.selfcheck import narrowed_by_environment
 
@@ -58,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     lmkd_fd, lmkd_path = listening
     become_killer(
         config,
+        managed_fd=_managed_fd(config),
         config_path=arguments.config,
         overrides=overrides,
         record=arguments.record or "",
@@ -70,6 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
         usage_cgroup=_usage_cgroup(config),
     )
     return 1
+
+
+FIRST_PASSED = 3
+"""SD_LISTEN_FDS_START; sd_listen_fds(3)."""
 
 
 def default_runtime_dir() -> str:
@@ -126,6 +133,19 @@ def _listen(config: Config) -> tuple[int, str] | str:
         return open_listener(config.lmkd.socket), os.path.abspath(config.lmkd.socket)
     except ListenError as error:
         return str(error)
+
+
+def _managed_fd(config: Config) -> int:
+    """The socket for users' managers that systemd-oomd.socket passed, or -1; sd_listen_fds(3)."""
+    if config.managed.systemd not in (AUTO, TAKEOVER) or os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return -1
+    import socket
+
+    for number in range(FIRST_PASSED, FIRST_PASSED + int(os.environ.get("LISTEN_FDS") or 0)):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as copy:
+            if copy.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM:
+                return number
+    return -1
 
 
 def _usage_cgroup(config: Config) -> str:

@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 
 from oomd import detectors, policies
 from oomd.model.config import Config, LmkdOptions, LogOptions
+from oomd.model.managed import ManagedOptions
 from oomd.model.matching import Match, Term
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
@@ -23,6 +24,7 @@ _TYPES: dict[str, Callable[..., object]] = {
         Config,
         LmkdOptions,
         LogOptions,
+        ManagedOptions,
         Match,
         Names,
         Preferences,

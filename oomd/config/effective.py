@@ -11,7 +11,7 @@ from oomd.config.preferences import plain_list
 from oomd.config.schema import option_keys, option_text
 from oomd.model.config import Config, LmkdOptions
 from oomd.model.ruleset import Ruleset
-from oomd.model.units import format_exact_duration, format_exact_size
+from oomd.model.units import format_exact_duration, format_exact_size, format_share
 
 
 def effective(config: Config) -> dict[str, Any]:
@@ -33,6 +33,12 @@ def effective(config: Config) -> dict[str, Any]:
             "every_exit": config.reap.every_exit,
         },
         "log": {"format": config.log.format},
+        "managed": {
+            "systemd": config.managed.systemd,
+            "swap_limit": format_share(config.managed.swap_limit),
+            "pressure_limit": format_share(config.managed.pressure_limit),
+            "pressure_duration": format_exact_duration(config.managed.pressure_duration_us),
+        },
         **_lmkd(config.lmkd),
         "runtime_dir": config.runtime_dir,
     }

@@ -16,8 +16,10 @@ from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
 from oomd.detectors.pressure import PressureShare
 from oomd.model.config import Config, LogOptions
+from oomd.model.managed import ManagedOptions
 from oomd.model.ruleset import OFF, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
+from oomd.model.units import SECOND_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 20
 """A configuration larger than this is somebody else's file."""
 RANGES = {"over": PressureShare.ranges["over"], "term": PressureShare.ranges["above"]}
+MANAGED_RANGES = {
+    "swap_limit": (0.01, 1.0),
+    "pressure_limit": (0.01, 1.0),
+    "pressure_duration": (SECOND_US, 86400 * SECOND_US),
+}
+_MANAGED_FIELDS = {"pressure_duration": "pressure_duration_us"}
 ANY_BYTES = 1 << 40
 MOST_VALUES = 10_000
 """So many values, aliases followed, is a configuration that nobody wrote by hand."""
@@ -53,6 +61,7 @@ def load_config(
     if reap.backend == "none" and reap.every_exit != OFF:
         walker.problem(nodes["reap"], "reap.every_exit", "has no effect with backend: none")
     lmkd = build_lmkd(walker, nodes, values.get("lmkd"))
+    managed = _managed(walker, nodes, values.get("managed", {}))
     rulesets = () if lmkd is not None and lmkd.only else _rulesets(walker, nodes)
     preferences = build_preferences(walker, nodes, values.get("omit", "never"))
     if problems:
@@ -66,6 +75,7 @@ def load_config(
         log=LogOptions(**values.get("log", {})),
         runtime_dir=values.get("runtime_dir", ""),
         lmkd=lmkd,
+        managed=managed,
     )
 
 
@@ -179,6 +189,12 @@ def _rulesets(walker: Walker, nodes: dict[str, yaml.Node]) -> tuple[Ruleset, ...
     if not rulesets:
         walker.problem(nodes["stall"], "stall", "level and stall are both off: nothing would ever be done")
     return tuple(rulesets)
+
+
+def _managed(walker: Walker, nodes: dict[str, yaml.Node], values: dict[str, Any]) -> ManagedOptions:
+    if "managed" in nodes:
+        walker.ranges(nodes["managed"], "managed", values, MANAGED_RANGES)
+    return ManagedOptions(**{_MANAGED_FIELDS.get(name, name): value for name, value in values.items()})
 
 
 def _level(walker: Walker, node: yaml.Node | None) -> Level:

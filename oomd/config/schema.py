@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields
 
+from oomd.model.managed import SOURCES
 from oomd.model.ruleset import LEVELS
 from oomd.model.threshold import Threshold
 from oomd.model.units import format_exact_duration, format_exact_size, format_share, format_threshold
@@ -147,6 +148,24 @@ KEYS = (
                 "text (standard error), json (lines on standard output), journal",
                 choices=("text", "json", "journal"),
             ),
+        ),
+    ),
+    Key(
+        "managed",
+        "mapping",
+        "",
+        "honour units' own settings (ManagedOOMSwap= and its kin), as systemd-oomd does",
+        keys=(
+            Key(
+                "systemd",
+                "choice",
+                "off",
+                "takeover (told by PID 1, which needs the unit name systemd-oomd.service), poll, auto, off",
+                choices=SOURCES,
+            ),
+            Key("swap_limit", "share", "90%", "of memory and of swap in use, for ManagedOOMSwap=kill"),
+            Key("pressure_limit", "share", "60%", "where a unit with ManagedOOMMemoryPressure=kill names none"),
+            Key("pressure_duration", "duration", "30s", "for how long, where a unit names no duration"),
         ),
     ),
     Key("lmkd", "lmkd", "", "take the place of Android's lmkd; `{}`: with the defaults", keys=LMKD_KEYS),

@@ -29,6 +29,16 @@ def reloaded_state(state: EngineState, rules: Rules) -> EngineState:
     return replace(state, rulesets=tuple(RulesetState() for _ in rules.rulesets))
 
 
+def carried_state(state: EngineState, before: Rules, rules: Rules) -> EngineState:
+    """The state when rulesets came or went: those that stay as they were remember what they did."""
+    known = {each.name: (each, memory) for each, memory in zip(before.rulesets, state.rulesets, strict=True)}
+    memories = []
+    for ruleset in rules.rulesets:
+        former, memory = known.get(ruleset.name, (None, RulesetState()))
+        memories.append(memory if former == ruleset else RulesetState())
+    return replace(state, rulesets=tuple(memories))
+
+
 def windows_us(rules: Rules) -> tuple[int, int]:
     """The shortest and the longest window that the detectors and policies of these rules look at; 0 for none."""
     windows = [detector.window_us for ruleset in rules.rulesets for detector in detectors_of(ruleset)]

@@ -193,9 +193,29 @@ class _Sets:
         """The cgroups, or with ``process_in`` the processes in them, in the order of siblings, depth first. Processes
         in the root of the hierarchy stand beside the cgroups at the top.
         """
+        if self._choice.leaves:
+            return self._of_leaves()
         patterns = self._choice.among or ROOTS
         top = [cgroup for cgroup in self._snapshot.cgroups if matches_any(patterns, cgroup.path)]
         return self._descend(self._outermost(top), None if self._choice.among else Cgroup("/"))
+
+    def _of_leaves(self) -> tuple[Candidate, ...]:
+        """Those with none below, or taken whole by memory.oom.group, as one rank. What is chosen among is never taken
+        whole by its own memory.oom.group, as with systemd-oomd.
+        """
+        patterns = self._choice.among
+        inside = [cgroup for cgroup in self._snapshot.cgroups if matches_any(patterns, cgroup.path)]
+        tops = {_base_of(pattern) for pattern in patterns}
+        wholes = self._outermost([each for each in inside if each.oom_group and each.path not in tops])
+        parents = {each.parent for each in self._snapshot.cgroups}
+        leaves = [each for each in inside if each.path not in parents]
+        found = (*wholes, *(each for each in leaves if not any(one.holds(each.path) for one in wholes)))
+        nodes = [node for node in map(self._node, found) if node is not None]
+        known = {each.path: each for each in inside}
+        taken = [(node, self._take(known[node.name])) for node in self._policy.rank(tuple(nodes), self._snapshot)]
+        return tuple(
+            replace(whole, score=node.score, preference=node.preference) for node, whole in taken if whole is not None
+        )
 
     def _outermost(self, cgroups: list[Cgroup]) -> list[Cgroup]:
         """Patterns may name a cgroup and one within it: the outer stands for both."""
@@ -284,6 +304,9 @@ class _Sets:
     def _ancestor_uid(self, cgroup: Cgroup) -> int:
         """Whoever owns the cgroup beneath which the choice was begun; root where that was not looked at."""
         patterns = self._choice.among or ROOTS
+        if self._choice.leaves:
+            above = next((_base_of(each) for each in patterns if matches_any((each,), cgroup.path)), "/")
+            return next((each.owner_uid for each in self._snapshot.cgroups if each.path == above), 0)
         top = cgroup.path
         while not matches_any(patterns, top) and top != "/":
             top = top.rpartition("/")[0] or "/"
@@ -346,6 +369,11 @@ class _Sets:
             members=processes,
             cgroup=cgroup if cgroup is not None else members[0].cgroup,
         )
+
+
+def _base_of(pattern: str) -> str:
+    """The cgroup itself of ``/work.slice/**``."""
+    return pattern.removesuffix("/**") or "/"
 
 
 def _preference_of(members: list[Candidate], *, marks_count: bool) -> tuple[str, str]:

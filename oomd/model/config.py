@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from oomd.model.managed import ManagedOptions
 from oomd.model.ruleset import ReapOptions, Rules
 from oomd.model.scope import Scope
 
@@ -49,13 +50,12 @@ class Config:
     runtime_dir: str = ""
     lmkd: LmkdOptions | None = None
     """None: nobody listens."""
+    managed: ManagedOptions = field(default_factory=ManagedOptions)
 
 
 def changes_that_need_a_restart(old: Config, new: Config) -> list[str]:
     """What a reload cannot change, in words."""
     fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log", "lmkd")
-    return [
-        f"{field.removesuffix('_bytes')}: changed; that needs a restart"
-        for field in fields
-        if getattr(old, field) != getattr(new, field)
-    ]
+    changed = [field.removesuffix("_bytes") for field in fields if getattr(old, field) != getattr(new, field)]
+    changed += ["managed.systemd"] if old.managed.systemd != new.managed.systemd else []
+    return [f"{name}: changed; that needs a restart" for name in changed]

@@ -153,6 +153,10 @@ class Choice:
     """Go down: the worst child of the worst cgroup, down to a leaf or to memory.oom.group=1."""
     most: int = 64
     """How many processes one action may take."""
+    leaves: bool = False
+    """With ``cgroup``: among all that have none below, or memory.oom.group=1, side by side wherever they are. Not for
+    configurations: what systemd's own settings mean.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ nobody reads, a hung journald) fills the queue, events are dropped and counted, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import marshal
 import os
@@ -22,6 +23,7 @@ from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
 from oomd.outside.link import MOST_BYTES
 from oomd.outside.logcat import divert_logcat
+from oomd.outside.managed import start_listener
 from oomd.outside.recorder import Recorder
 from oomd.outside.sinks import choose_sink
 
@@ -128,14 +130,17 @@ def serve(link_fd: int, options: dict[str, Any], reporter: Reporter, recorder: R
 
 
 def _answer(link_fd: int, answer: Plain) -> None:
-    data = marshal.dumps(answer)
-    if len(data) > MOST_BYTES // 2:
-        problem = f"the configuration is too large for a reload ({len(data)} bytes); restart instead"
-        data = marshal.dumps({"command": "reload_failed", "problems": [problem]})
-    try:
-        os.write(link_fd, data)
-    except OSError:
-        return  # the killer is gone: the next read tells
+    size = len(marshal.dumps(answer))
+    if size > MOST_BYTES // 2:
+        problem = f"the configuration is too large for a reload ({size} bytes); restart instead"
+        answer = {"command": "reload_failed", "problems": [problem]}
+    send_command(link_fd, answer)
+
+
+def send_command(link_fd: int, command: Plain) -> None:
+    """One datagram to the killer; when it is gone, the next read of the link tells."""
+    with contextlib.suppress(OSError):
+        os.write(link_fd, marshal.dumps(command))
 
 
 def main() -> None:
@@ -149,10 +154,12 @@ def main() -> None:
     reporter = Reporter(sink)
     if remark:
         reporter.put(note(remark))
+    link_fd = options["link_fd"]
+    start_listener(options, lambda message: send_command(link_fd, message), lambda text: reporter.put(note(text)))
     recorder = None
     if options.get("record"):
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
-    serve(options["link_fd"], options, reporter, recorder)
+    serve(link_fd, options, reporter, recorder)
     if recorder is not None:
         recorder.finish()
     if options["trace_instance"]:

@@ -18,6 +18,7 @@ from oomd.config.effective import to_yaml
 from oomd.config.loader import default_config, load_config
 from oomd.config.schema import DEFAULT_PROTECT, KEYS
 from oomd.model.config import Config, LmkdOptions
+from oomd.model.managed import ManagedOptions
 from oomd.model.scope import parse_scope
 from oomd.model.threshold import Threshold
 from oomd.model.units import GIB, MIB
@@ -178,6 +179,32 @@ def test_mistakes_of_lmkd(tmp_path: Path, text: str, problem: str) -> None:
     found = load_config(write(tmp_path, text))
     assert isinstance(found, list)
     assert [str(each).partition(":")[2] for each in found] == [problem]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("managed: {systemd: yes}", "1:20: managed.systemd: 'yes' is not one of auto, takeover, poll, off"),
+        ("managed: {swap_limit: 0%}", "1:10: managed.swap_limit"),
+        ("managed: {pressure_limit: 120%}", "1:27: managed.pressure_limit: '120%' is above 100%"),
+        ("managed: {pressure_duration: 500ms}", "1:10: managed.pressure_duration"),
+        ("managed: {limit: 5%}", "1:11: managed.limit: unknown key"),
+    ],
+)
+def test_mistakes_of_managed(tmp_path: Path, text: str, problem: str) -> None:
+    """Each is told where it stands; systemd accepts no duration below a second either."""
+    found = load_config(write(tmp_path, text))
+    assert isinstance(found, list)
+    assert len(found) == 1
+    assert str(found[0]).partition(":")[2].startswith(problem)
+
+
+def test_managed(tmp_path: Path) -> None:
+    """Off, with oomd.conf's defaults, unless said otherwise; what is shown in full loads as the same."""
+    assert loaded(tmp_path, "").managed == ManagedOptions()
+    config = loaded(tmp_path, "managed: {systemd: auto, swap_limit: 80%, pressure_limit: 55%, pressure_duration: 5s}")
+    assert config.managed == ManagedOptions("auto", 0.8, 0.55, 5_000_000)
+    assert loaded(tmp_path, to_yaml(config)).managed == config.managed
 
 
 def test_lmkd_alone_has_no_other_rule(tmp_path: Path) -> None:
