@@ -2,6 +2,7 @@
 # make test       set up, run every test
 # make vm         every test of the VM lab: a real kernel that really runs out of memory (make test: a selection)
 # make bench      what oomd promises of its speed, measured on this machine
+# make takeover   the same as systemd-oomd.service, so that units' own settings (ManagedOOMSwap= …) are honoured
 # make install    protect this machine: unit, configuration, enable (as root); make uninstall undoes it
 # PYTHON=, PREFIX=, CONFIG=, UNITS= and DESTDIR= say where.
 
@@ -14,6 +15,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOME_OF := $(DESTDIR)$(PREFIX)
 # Nothing else may kill for the same shortage.
+# What make takeover has made; a packaged unit of that name lies elsewhere, and is not touched.
+TAKEN := $(DESTDIR)$(UNITS)/systemd-oomd.service
 GIVES_WAY := $(DESTDIR)$(UNITS)/systemd-oomd.service.d/oomd.conf
 # Only a directory that make install has made is ever removed.
 OURS := $(HOME_OF)/.installed-by-oomd
@@ -27,7 +30,7 @@ TEST_PACKAGES := systemd strace
 VM_PACKAGES := mmdebstrap e2fsprogs debian-archive-keyring
 PIP := pip install --quiet --disable-pip-version-check
 
-.PHONY: setup packages run test vm bench lint install uninstall clean
+.PHONY: setup packages run test vm bench lint install takeover leave uninstall clean
 
 setup: $(VENV)/.ready
 
@@ -65,7 +68,7 @@ bench: setup
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-install: packages
+install: packages leave
 	@if [ -n "$$(ls -A $(HOME_OF) 2>/dev/null)" ] && [ ! -e $(OURS) ]; then \
 		echo "$(HOME_OF) holds something else; oomd needs a directory of its own (PREFIX=)" >&2; exit 1; fi
 	@$(PYTHON) .ci/check_python.py --for-service
@@ -88,7 +91,23 @@ install: packages
 	else echo "installed; systemd does not run here (or DESTDIR is set), so nothing was started"; fi
 	@echo "the program is $(PREFIX)/bin/oomd, its configuration $(CONFIG)/oomd.yaml"
 
-uninstall:
+takeover: install
+	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/systemd-oomd.service > $(TAKEN)
+	install -m 644 systemd/systemd-oomd.socket $(TAKEN:.service=.socket)
+	rm -f $(GIVES_WAY)
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+		systemctl daemon-reload && systemctl disable --now oomd.service && \
+		systemctl enable systemd-oomd.socket systemd-oomd.service && systemctl restart systemd-oomd.service && \
+		systemctl --no-pager status systemd-oomd.service; fi
+
+# Undoes a takeover, if there was one.
+leave:
+	@if grep -qs 'python3 -m oomd ' $(TAKEN); then \
+		if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+			systemctl disable --now systemd-oomd.service systemd-oomd.socket; fi; \
+		rm -f $(TAKEN) $(TAKEN:.service=.socket); fi
+
+uninstall: leave
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ] && [ -e $(UNITS)/oomd.service ]; then \
 		systemctl disable --now oomd.service oomd-lmkd.socket oomd-lmkd.service; fi
 	@if [ -d $(HOME_OF) ] && [ ! -e $(OURS) ]; then \

@@ -57,6 +57,10 @@ def test_uninstall_removes_what_was_installed_and_keeps_the_configuration(tmp_pa
     others = [unit.with_name(name) for name in ("oomd-lmkd.service", "oomd-lmkd.socket")]
     for other in others:
         other.touch()
+    taken = unit.with_name("systemd-oomd.service")
+    taken.write_text("ExecStart=/opt/oomd/bin/python3 -m oomd run\n")
+    others += [taken, taken.with_suffix(".socket")]
+    others[-1].touch()
     drop_in = unit.parent / "systemd-oomd.service.d" / "oomd.conf"
     drop_in.parent.mkdir()
     drop_in.touch()

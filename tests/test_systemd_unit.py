@@ -110,6 +110,42 @@ def test_lmkd_differs_only_where_it_must() -> None:
     assert {"accept4", "listen", "recvmsg", "sendto", "getsockname"} <= filtered_calls()[0]
 
 
+def test_systemd_finds_nothing_wrong_with_takeover(tmp_path: Path) -> None:
+    """Nor about service and socket in the place of systemd-oomd's; the socket is what users' managers know."""
+    for name in ("systemd-oomd.service", "systemd-oomd.socket"):
+        text = UNIT.with_name(name).read_text(encoding="utf-8")
+        text = text.replace("@BIN@", "/usr/bin").replace("@CONFIG@", "/etc/oomd")
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    env = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+    command = ["systemd-analyze", "verify", *(str(path) for path in sorted(tmp_path.iterdir()))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    socket = (tmp_path / "systemd-oomd.socket").read_text(encoding="utf-8")
+    assert "\nListenStream=/run/systemd/oom/io.systemd.ManagedOOM\n" in socket
+    assert "\nSocketMode=0666\n" in socket
+
+
+def test_takeover_differs_only_where_it_must() -> None:
+    """Its service is that of oomd with one capability and its socket more, and waits for nothing in system.slice; the
+    filter is the same.
+    """
+    plain, takeover = (
+        set(UNIT.with_name(name).read_text(encoding="utf-8").splitlines())
+        for name in (UNIT.name, "systemd-oomd.service")
+    )
+    changed = {line.partition("=")[0] for line in plain ^ takeover if "=" in line and not line.startswith("#")}
+    dependencies = {"Conflicts", "Requires", "After", "Before", "DefaultDependencies"}
+    assert changed - dependencies == {
+        "Description",
+        "Documentation",
+        "ExecStartPre",
+        "ExecStart",
+        "CapabilityBoundingSet",
+        "PrivateTmp",
+    }
+    assert {line for line in takeover if line.startswith("After=")} == {"After=systemd-oomd.socket"}
+
+
 def test_drop_in_for_every_exit_weakens_nothing_else(tmp_path: Path) -> None:
     """systemd finds nothing wrong with it; it gives no capability and no system call, only the instances of tracefs."""
     drop_in = DROP_IN.read_text(encoding="utf-8")

@@ -47,6 +47,7 @@ def overrides_of(arguments: argparse.Namespace) -> dict[str, str]:
         ("budget", "budget"),
         ("runtime_dir", "runtime_dir"),
         ("log_format", "log.format"),
+        ("managed", "managed.systemd"),
         ("socket", "lmkd.socket"),
         ("properties", "lmkd.properties"),
         ("protocol", "lmkd.protocol"),

@@ -19,7 +19,7 @@ from oomd.commands.options import (
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
 from oomd.kernel.scope import ScopeGuard
-from oomd.model.managed import AUTO, TAKEOVER
+from oomd.model.managed import AUTO, SOURCES, TAKEOVER
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.monitor.selfcheck import narrowed_by_environment
 
@@ -38,6 +38,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--dry-run", action="store_true", help="decide and report, but never signal anybody")
     parser.add_argument("--runtime-dir", metavar="DIR", help="where the lock lives; one instance per directory")
     parser.add_argument("--log-format", choices=("text", "json", "journal"), help="how to report (default: text)")
+    parser.add_argument(
+        "--managed", choices=SOURCES, help="honour units' own settings (ManagedOOMSwap= and its kin), heard from where"
+    )
     parser.add_argument("--record", metavar="FILE", help="at every action write what was seen there, for replay")
     parser.set_defaults(run=run)
 

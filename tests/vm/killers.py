@@ -67,6 +67,17 @@ def lmkd_files() -> dict[str, str]:
     }
 
 
+def takeover_files() -> dict[str, str]:
+    """As ``make takeover`` lays them, with a default of the operator's."""
+    service = (TREE / "systemd/systemd-oomd.service").read_text()
+    return {
+        f"{_UNITS}/systemd-oomd.service": service.replace("@BIN@", f"{OOMD_PREFIX}/bin").replace("@CONFIG@", _CONFIG),
+        f"{_UNITS}/systemd-oomd.socket": (TREE / "systemd/systemd-oomd.socket").read_text(),
+        f"{_CONFIG}/oomd.yaml": (TREE / "configs/oomd.yaml").read_text() + "\nmanaged: {pressure_duration: 2s}\n",
+    }
+
+
+TAKEOVER = Killer("oomd for systemd-oomd", "systemd-oomd.service", "", "make takeover", takeover_files())
 LMKD = Killer("oomd lmkd", "oomd-lmkd.service", "", "its units, its shipped properties", lmkd_files())
 REAPS = ("mrelease", "expedite", "expedite-alone", "none")
 """Ways to get the memory back (``--reap``): a backend, or expedite on a kernel without process_mrelease."""

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.vm import groups, killers, qemu, scenarios, wheel
+from tests.vm import groups, killers, managed, qemu, scenarios, wheel
 from tests.vm.measure import Figures, measure
 
 if TYPE_CHECKING:
@@ -102,6 +102,16 @@ def check_lmkd(image: Image, eleven: list[dict[str, Any]], large: list[dict[str,
     """
     job: dict[str, Any] = {"kind": "lmkd", "killer": {**killers.LMKD.plan(), "site": wheel.guest_site(image)}}
     job |= {"swap": "zram", "swap_mib": 128, "eleven": eleven, "large": large}
+    disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
+    return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
+
+
+def check_managed(image: Image) -> qemu.GuestRun:
+    """One boot with oomd in the place of systemd-oomd; the facts are in managed.json."""
+    plan = killers.TAKEOVER.plan()
+    plan["files"] = {**plan["files"], **managed.FILES}
+    job: dict[str, Any] = {"kind": "managed", "killer": {**plan, "site": wheel.guest_site(image)}}
+    job["cases"] = [case.plain() for case in managed.CASES]
     disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
     return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
 

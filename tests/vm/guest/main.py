@@ -32,6 +32,10 @@ def main() -> None:
             from tests.vm.guest.lmkdchecks import check_lmkd
 
             check_lmkd(job)
+        elif job["kind"] == "managed":
+            from tests.vm.guest.managedchecks import check_managed
+
+            check_managed(job)
         elif job["kind"] == "suite":
             from tests.vm.guest.suite import run_suite
 
