@@ -7,6 +7,7 @@ decision share this form.
 from __future__ import annotations
 
 from oomd.model.decision import Candidate, Decision, Detection, KillOutcome, ReapResult, Rejection
+from oomd.model.placement import placement_of
 from oomd.model.snapshot import MemoryStatus, Process
 
 TYPE_CHECKING = False
@@ -165,4 +166,12 @@ def _plain_process(process: Process) -> Plain:
         "start_ticks": process.id.start_ticks,
         "cgroup": process.cgroup,
         "comm": process.comm,
+        **_plain_place(process.cgroup),
     }
+
+
+def _plain_place(cgroup: str) -> Plain:
+    """Container, pod (its uid) and Kubernetes' class of it, as far as the cgroup's path tells them."""
+    placed = placement_of(cgroup)
+    told = {"container": placed.container, "pod": placed.pod, "qos": placed.qos}
+    return {key: text for key, text in told.items() if text}

@@ -79,7 +79,7 @@ def fields_of(event: Plain) -> dict[str, str]:
         if decision.get(name):
             fields[f"OOMD_{name.upper()}"] = str(decision[name])
     victim = decision.get("target") or event
-    for name in ("pid", "comm", "cgroup"):
+    for name in ("pid", "comm", "cgroup", "container", "pod", "qos"):
         if victim.get(name):
             fields[f"OOMD_VICTIM_{name.upper()}"] = str(victim[name])
     for name in ("status", "expected_bytes", "returned_bytes", "signal_to_death_us", "signal_to_memory_us"):
