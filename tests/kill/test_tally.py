@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,9 +18,11 @@ from tests.fakes.proc_tree import ProcTree
 from tests.kill.test_executor import FRESH, Stage, decision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import subprocess
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from oomd.kill.tally import Counted
     from oomd.model.snapshot import Process
 
 WEB = "/system.slice/web.service"
@@ -183,6 +185,24 @@ def test_nothing_there(place: Place) -> None:
     assert not (place.root / "system.slice").exists()
 
 
+class Watching(Tally):
+    """Notes whether the victim lives, and what its directory bears, once the first counter was raised."""
+
+    watched: tuple[subprocess.Popen[bytes], Path]
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.seen: list[tuple[bool, list[str]]] = []
+
+    def count_ooms(self, processes: Iterable[Process]) -> Counted:
+        """As the executor calls it."""
+        child, directory = self.watched
+        alive = child.poll() is None
+        counted = super().count_ooms(processes)
+        self.seen.append((alive, sorted(os.listxattr(directory))))
+        return counted
+
+
 def test_around_the_signal(tmp_path: Path) -> None:
     """The executor counts under warrant: before the signal the one, after it the other, and every descriptor is let
     go of.
@@ -193,21 +213,13 @@ def test_around_the_signal(tmp_path: Path) -> None:
         victim = replace(victim, process=replace(victim.process, cgroup=WEB, ppid=1))
         directory = tmp_path / WEB.lstrip("/")
         directory.mkdir(parents=True)
-        seen: list[tuple[str, list[str]]] = []
-
-        class Watching(Tally):
-            def count_ooms(self, processes: object) -> tuple[tuple[int, int], ...]:
-                alive = stage.children[0].poll() is None
-                counted = super().count_ooms(processes)  # type: ignore[arg-type]
-                seen.append((f"before, alive {alive}", sorted(os.listxattr(directory))))
-                return counted
-
         guard = ScopeGuard(parse_scope("machine"), stage.proc_fd)
-        stage.executor.tally = Watching(str(tmp_path), guard, stage.proc_fd)
+        tally = stage.executor.tally = Watching(str(tmp_path), guard, stage.proc_fd)
+        tally.watched = (stage.children[0], directory)
         before = len(os.listdir("/proc/self/fd"))
         state = stage.executor.begin("1", decision(victim, KILL), FRESH)
         assert len(os.listdir("/proc/self/fd")) <= before + 2  # the warrant's pidfd and the reaper's copy
-        assert seen == [("before, alive True", [OOMS])]
+        assert tally.seen == [(True, [OOMS])]
         assert os.getxattr(directory, KILLS) == b"1"
         assert len(state.credits) == 1
         assert stage.children[0].wait(timeout=60) == -9
