@@ -5,12 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from dataclasses import replace
 
 from oomd.companion import KEY as LINK
 from oomd.companion import Companion
-from oomd.config.compiled import from_plain, to_plain
-from oomd.engine.managed import with_managed, words_of
+from oomd.config.compiled import from_plain
 from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
 from oomd.kernel.cgroup import find_cgroup2_mount, open_cgroup_memory
@@ -23,8 +21,6 @@ from oomd.kill.exits import NEWS, PIPE
 from oomd.kill.tally import LEADING, Tally
 from oomd.kill.warrant import Gate
 from oomd.loop import Loop
-from oomd.model.config import changes_that_need_a_restart
-from oomd.model.managed import read_units
 from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
@@ -42,7 +38,8 @@ from oomd.monitor.tape import Tape
 from oomd.monitor.waiter import SignalPipe, Waiter, watch_pressure
 from oomd.monitor.watch import CgroupWatch
 from oomd.options import Options
-from oomd.parts import Parts, clock_us
+from oomd.orders import Orders
+from oomd.parts import UNLIMITED_US, Parts, clock_us
 from oomd.reap.backends import choose_reaper
 from oomd.reap.pool import ReaperPool
 from oomd.rehearsal import rehearse
@@ -54,8 +51,6 @@ if TYPE_CHECKING:
 
     from oomd.android import Android
     from oomd.model.config import Config
-    from oomd.model.managed import ManagedUnit
-    from oomd.model.report import Plain
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -67,8 +62,6 @@ class Daemon:
         self.options = options
         self.config: Config = from_plain(options.config)
         self.exit_status = 0
-        self._units: tuple[ManagedUnit, ...] = ()
-        """Those with settings of their own."""
         self._scope = narrowed_by_environment(self.config.scope)
         self._outside = Companion(options.link_fd, options.outside_pid, options.outside_argv, options.link_token)
         self._tell = self._outside.tell
@@ -94,8 +87,10 @@ class Daemon:
         self._shield = raise_shield(self._capabilities)
         self._tally = self._build_tally()
         self.loop = self._build_loop()
+        self._orders = Orders(self.config, self.loop, self._outside, lambda: self._notifier.send("READY=1"))
+        self._orders.recorded = options.record
         self._hastening = self._build_hastening()
-        self._android = self._build_android()
+        self._android = self._orders.android = self._build_android()
 
     def run(self) -> int:
         """Watch until told to stop. Returns the exit status."""
@@ -121,7 +116,7 @@ class Daemon:
         if lost:
             self._tell("degraded", text=f"every_exit: {mode} has no effect, SIGKILLs cannot be traced: {lost}")
         self._tell("start", report=report, scope=str(self._scope), pid=os.getpid(), dry_run=self.config.dry_run)
-        self._tell_rules()
+        self._orders.tell_rules()
         self._notifier.send(f"READY=1\nSTATUS={self._status()}")
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
@@ -224,10 +219,16 @@ class Daemon:
             cgroup=self.options.usage_cgroup,
             cgroups=CgroupWatch(self.options.cgroup_root),
             triggers=sampler.has_pressure and self._open_triggers(),
-            longest_us=self._notifier.feed_us,
+            longest_us=self._longest_us,
             tape=tape,
         )
         return Loop(parts, self.config.rules)
+
+    def _longest_us(self) -> int:
+        """How long the loop may wait from now on."""
+        due_us = self._outside.due_us()
+        wait_us = UNLIMITED_US if due_us is None else max(0, due_us - clock_us())
+        return min(wait_us, self._notifier.feed_us or UNLIMITED_US)
 
     def _open_triggers(self) -> bool:
         """Pressure triggers on the epoll; whether there are any."""
@@ -265,7 +266,7 @@ class Daemon:
         elif key == LINK:
             message = self._outside.hear(clock_us(), self._waiter)
             if message is not None:
-                self._on_message(message)
+                self._orders.take(message)
         elif isinstance(key, tuple) and key[0] == "root":
             self._waiter.unwatch(key[1])
             os.close(key[1])
@@ -299,37 +300,6 @@ class Daemon:
             self.exit_status = status
             self.loop.stopping = True
 
-    def _on_message(self, message: Plain) -> None:
-        if message.get("command") == "managed":
-            self._take_units(read_units(message.get("units")))
-            return
-        if message.get("command") == "config":
-            new = from_plain(message["plain"])
-            problems = changes_that_need_a_restart(self.config, new)
-            if not problems:
-                self.config = new
-                self.loop.replace_rules(with_managed(new.rules, self._units, new.managed))
-                self._tell_rules()
-                if self._android is not None:
-                    self._android.update_properties()
-            self._tell(
-                "reload",
-                ok=not problems,
-                text="reloaded" if not problems else "kept the old configuration",
-                problems=problems,
-            )
-        elif message.get("command") == "reload_failed":
-            self._tell("reload", ok=False, text="kept the old configuration", problems=message.get("problems", []))
-        self._notifier.send("READY=1")
-
-    def _take_units(self, units: tuple[ManagedUnit, ...]) -> None:
-        """Units' own settings, all of them: rules beside those of the configuration."""
-        if units != self._units:
-            self._units = units
-            self.loop.replace_rules(with_managed(self.config.rules, units, self.config.managed), carry=True)
-            self._tell_rules()
-            self._tell("note", text=words_of(units, self.config.managed))
-
     def _status(self) -> str:
         """What ``systemctl status`` shows."""
         mode = ", dry run" if self.config.dry_run else ""
@@ -338,6 +308,8 @@ class Daemon:
 
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
+        self._outside.expire(now_us)
+        self._orders.on_tick()
         self._hastening.on_tick()
         if self._tally is not None and self.loop.pace.warm:
             self._tally.keep((row.cgroup for row in self._table.leaders[:LEADING]), now_us)
@@ -349,7 +321,7 @@ class Daemon:
         before, dropped = self._outside.pid, self._outside.dropped
         if self._outside.restart(now_us, self._waiter, calm=not self.loop.pace.warm):
             self._know_outside(before)
-            self._tell_rules()
+            self._orders.tell_rules()
             self._tell("note", text=f"the outside process was started again; {dropped} reports were lost")
 
     def _know_outside(self, before: int) -> None:
@@ -359,8 +331,3 @@ class Daemon:
         if self._gate is not None:
             self._gate.own_pids = frozenset(self._own_pids)
         self._hastening.spare(frozenset(self._own_pids))
-
-    def _tell_rules(self) -> None:
-        """What a recording begins with."""
-        if self.options.record:
-            self._tell("rules", plain=to_plain(replace(self.config, rules=self.loop.rules)))

@@ -34,6 +34,10 @@ class Loop:
         self.parts = parts
         self.pace = Pace(0, warm=False, interval_us=0)
         self.stopping = False
+        self.ticks = 0
+        self.status: MemoryStatus | None = None
+        """As of the last tick; None before the first."""
+        self.detections: tuple[Detection, ...] = ()
         self._alerted_until_us = 0
         self._search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
         self.act = Act(parts, rules, self._search)
@@ -62,12 +66,13 @@ class Loop:
 
     def tick(self) -> None:
         """One round of the journey."""
-        self._take(self.parts.waiter.wait_ready(self.pace.interval_us))
+        self._take(self.parts.waiter.wait_ready(min(self.pace.interval_us, self.parts.longest_us())))
         status = self._observe()
         cgroups = () if self.parts.cgroups is None else self.parts.cgroups.look(clock_us)
         if self.parts.tape is not None:
             self.parts.tape.begin(status, self.state, cgroups)
         detections, self.state = observe(self.rules, status, self.state, cgroups)
+        self.ticks, self.status, self.detections = self.ticks + 1, status, detections
         advanced = self.act.advance(detections, status)
         self._prepare(detections, status)
         if not advanced and self._may_act(detections, status):
@@ -139,8 +144,6 @@ class Loop:
         """Decide how soon to look again; look at processes as soon as it begins to matter."""
         alerted = status.time_us < self._alerted_until_us
         self.pace = pace(detections, self.state, triggers=self.parts.triggers, alerted=alerted)
-        if self.parts.longest_us and self.pace.interval_us > self.parts.longest_us:
-            self.pace = replace(self.pace, interval_us=self.parts.longest_us)
         summed = self.parts.limit_bytes is not None and self.parts.read_cgroup_usage is None
         if self.pace.warm and not summed and self.parts.table.wants_scan(status.time_us):
             self.parts.table.scan(status, clock_us)

@@ -25,6 +25,9 @@ def clock_us() -> int:
     return time.monotonic_ns() // 1000
 
 
+UNLIMITED_US = 1 << 62
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The loop's collaborators, built by the composition root."""
@@ -49,8 +52,8 @@ class Parts:
     """Whether pressure triggers wake the loop."""
     cgroups: CgroupWatch | None = None
     """None where no rule may look at cgroups."""
-    longest_us: int = 0
-    """The longest wait that the watchdog allows; 0 for any."""
+    longest_us: Callable[[], int] = lambda: UNLIMITED_US
+    """The longest wait that is allowed now: the watchdog wants to be fed, requests to the outside have an end."""
     facts: FactsReader | None = None
     """Reads what only preferences ask for; None where nobody needs it."""
     tape: Tape | None = None

@@ -124,6 +124,7 @@ KILLER_MODULES = [
     "oomd.monitor.waiter",
     "oomd.monitor.watch",
     "oomd.options",
+    "oomd.orders",
     "oomd.outside",
     "oomd.outside.link",
     "oomd.outside.spawn",
@@ -147,6 +148,7 @@ KILLER_MODULES = [
     "oomd.reap.pool",
     "oomd.rehearsal",
     "oomd.search",
+    "oomd.status",
     "oomd.ward",
 ]
 """Every module of ours that the running killer has loaded; one more is a decision, not an accident."""

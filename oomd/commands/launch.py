@@ -52,20 +52,12 @@ def become_killer(
     The killer gets plain values over a memfd: it never parses YAML, and none of our libraries stays in its memory.
     """
     trace = trace_exits(config)
-    if managed_fd >= 0:
-        os.set_inheritable(managed_fd, True)  # for every outside process that there will be
     outside = {
-        "managed": config.managed.systemd,
-        "managed_fd": managed_fd,
-        "link_fd": LINK_TOKEN,
-        "instances_fd": trace.instances_fd,
-        "trace_instance": trace.name,
-        "format": config.log.format,
+        **_outside_options(config, managed_fd, trace),
         "config_path": None if config_path is None else os.path.abspath(config_path),
         "overrides": overrides,
         "quiet": quiet,
         "record": record and os.path.abspath(record),
-        "lmkd_log": os.path.abspath(config.lmkd.log) if config.lmkd is not None and config.lmkd.log else "",
     }
     argv = _outside_argv(outside)
     started = spawn_outside(argv, LINK_TOKEN)
@@ -81,6 +73,24 @@ def become_killer(
         **options,
     }
     _replace_image(everything, (started.link_fd, trace.pipe_fd, *keep_fds))
+
+
+def _outside_options(config: Config, managed_fd: int, trace: Trace) -> dict[str, object]:
+    """What the outside process is told of the configuration, and the descriptors that every one of them inherits; the
+    killer, which starts the next, keeps them and never looks into them.
+    """
+    if managed_fd >= 0:
+        os.set_inheritable(managed_fd, True)
+    return {
+        "link_fd": LINK_TOKEN,
+        "ledger_fd": os.memfd_create("oomd-ledger", 0),
+        "managed": config.managed.systemd,
+        "managed_fd": managed_fd,
+        "instances_fd": trace.instances_fd,
+        "trace_instance": trace.name,
+        "format": config.log.format,
+        "lmkd_log": os.path.abspath(config.lmkd.log) if config.lmkd is not None and config.lmkd.log else "",
+    }
 
 
 def _replace_image(everything: dict[str, object], fds: tuple[int, ...]) -> None:

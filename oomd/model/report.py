@@ -6,7 +6,7 @@ decision share this form.
 
 from __future__ import annotations
 
-from oomd.model.decision import Candidate, Decision, Detection, KillOutcome, ReapResult, Rejection
+from oomd.model.decision import Candidate, Credit, Decision, Detection, KillOutcome, ReapResult, Rejection
 from oomd.model.placement import placement_of
 from oomd.model.snapshot import MemoryStatus, Process
 
@@ -136,6 +136,21 @@ def plain_outcome(outcome: KillOutcome) -> Plain:
         },
         "hindrances": list(outcome.hindrances),
         "lifted": list(outcome.lifted),
+    }
+
+
+def plain_credit(credit: Credit) -> Plain:
+    """A kill under way."""
+    return {
+        "id": credit.decision_id,
+        **_plain_process(credit.process),
+        "ruleset": credit.ruleset,
+        "phase": credit.phase,
+        "expected_bytes": credit.expected_bytes + credit.expected_swap_bytes,
+        "returned_bytes": credit.returned_bytes + credit.returned_swap_bytes,
+        "signal_us": credit.signal_us,
+        "deadline_us": credit.deadline_us,
+        "part_of": credit.part_of,
     }
 
 
