@@ -11,6 +11,7 @@ import contextlib
 import marshal
 import os
 import struct
+import threading
 import zlib
 from typing import TYPE_CHECKING
 
@@ -24,31 +25,34 @@ _HEAD = struct.Struct("<QII")
 
 
 class Ledger:
-    """A dict of plain values that is kept."""
+    """Pages of plain values, each under the name of whoever keeps it. Any thread may use it."""
 
     def __init__(self, fd: int) -> None:
         """``fd``: the descriptor of the file; -1: nothing is kept."""
         self._fd = fd
-        self._number = 0
-
-    def load(self) -> Plain:
-        """What was saved last; empty where there is nothing that can be trusted."""
+        self._lock = threading.Lock()
         found = [each for each in map(self._read, (0, 1)) if each is not None]
-        if not found:
-            return {}
-        self._number, content = max(found, key=lambda each: each[0])
-        return content
+        self._number, self._pages = max(found, key=lambda each: each[0]) if found else (0, {})
 
-    def save(self, content: Plain) -> bool:
-        """Keep this. Whether it was kept: what is too large is not."""
-        data = marshal.dumps(content)
-        if self._fd < 0 or len(data) > PLACE_BYTES - _HEAD.size:
+    def page(self, name: str) -> Plain:
+        """What was kept last under this name; empty where there is nothing that can be trusted."""
+        with self._lock:
+            page = self._pages.get(name)
+        return page if isinstance(page, dict) else {}
+
+    def keep(self, name: str, page: Plain) -> bool:
+        """Keep this page in the place of the last one. Whether it was kept: what is too large is not."""
+        with self._lock:
+            pages = {**self._pages, name: page}
+            data = marshal.dumps(pages)
+            if self._fd < 0 or len(data) > PLACE_BYTES - _HEAD.size:
+                return False
+            self._number += 1
+            self._pages = pages
+            head = _HEAD.pack(self._number, len(data), zlib.crc32(data))
+            with contextlib.suppress(OSError):
+                return os.pwrite(self._fd, head + data, self._number % 2 * PLACE_BYTES) == len(head) + len(data)
             return False
-        self._number += 1
-        head = _HEAD.pack(self._number, len(data), zlib.crc32(data))
-        with contextlib.suppress(OSError):
-            return os.pwrite(self._fd, head + data, self._number % 2 * PLACE_BYTES) == len(head) + len(data)
-        return False
 
     def _read(self, place: int) -> tuple[int, Plain] | None:
         """Number and content of a place."""
