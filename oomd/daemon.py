@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from dataclasses import replace
 
 from oomd.companion import KEY as LINK
 from oomd.companion import Companion
@@ -25,6 +24,7 @@ from oomd.kill.warrant import Gate
 from oomd.loop import Loop
 from oomd.model.config import changes_that_need_a_restart
 from oomd.model.managed import read_units
+from oomd.model.values import replace
 from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
