@@ -5,13 +5,12 @@ The half of the loop that looks at processes; it signals nobody.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oomd.engine.eligibility import sift
 from oomd.engine.levels import late_members
 from oomd.engine.selection import select, wanted_cgroups, wants_everybody
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision, Detection
 from oomd.model.units import SECOND_US
+from oomd.model.values import replace
 from oomd.monitor.sharers import find_sharers
 
 TYPE_CHECKING = False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oomd.engine.blame import taken_by_files
 from oomd.engine.detection import among_of
 from oomd.engine.eligibility import freeable_bytes, sift
@@ -12,6 +10,7 @@ from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decisi
 from oomd.model.ruleset import NEVER, NOTHING, PROCESS, EngineState, Rules, Ruleset, Wants
 from oomd.model.snapshot import Cgroup, MemoryStatus, Snapshot
 from oomd.model.units import MIB, format_duration, format_size
+from oomd.model.values import replace
 
 WORTH_WAITING_BYTES = 64 * MIB
 """A process that somebody else killed and that still owns this much is waited for before another one dies."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -125,6 +126,7 @@ def test_gone_process(proc_fd: int) -> None:
 def test_refusing_leaks_no_descriptor(proc_fd: int, sleeper: subprocess.Popen[bytes]) -> None:
     """A hundred refusals leave as many descriptors open as before."""
     one, other = gate(proc_fd, "uid:4242"), row_of(proc_fd, sleeper.pid).value(0)
+    gc.collect()  # what earlier tests left is not to be closed in between
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(100):
         refusal(one, other)
