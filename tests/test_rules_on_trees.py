@@ -161,6 +161,30 @@ def test_loop_takes_a_cgroup_with_one_credit_for_each_process(loop: tuple[Loop, 
     assert len(told) == 1
 
 
+def test_who_was_moved_since_the_last_look_dies_with_its_cgroup(
+    loop: tuple[Loop, list[Any]], trees: tuple[ProcTree, CgroupTree]
+) -> None:
+    """A service manager forks first and moves then: at the decision cgroup.procs is asked, too."""
+    one, told = loop
+    proc, cgroups = trees
+    web = "/system.slice/web"
+    cgroups.change_group(web, anon=GIB)  # no alarm yet
+    proc.change_process(1004, cgroup=f"{web}/worker2")
+    one.parts.table.scan(one.parts.sampler.read_status(0), lambda: 0)
+    one.tick()
+    assert told == []
+    proc.change_process(1004, cgroup="/user.slice/hog")  # out again
+    proc.change_process(1003, cgroup=f"{web}/worker1")
+    for path, pids in ((web, ()), (f"{web}/worker1", (1001, 1003)), (f"{web}/worker2", (1002,))):
+        (cgroups.root / path.lstrip("/") / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
+    cgroups.change_group(web, anon=3 * GIB + MIB)
+    (cgroups.root / web.lstrip("/") / "cgroup.procs").write_text("")
+    for _ in range(20):  # files of cgroups are not read at every tick
+        if not told:
+            one.tick()
+    assert sorted(told[0]["decision"]["pids"]) == [1001, 1002, 1003]
+
+
 def test_reload_reads_what_the_new_rules_want(loop: tuple[Loop, list[Any]], trees: tuple[ProcTree, CgroupTree]) -> None:
     """Rules that look at other cgroups see those from the next tick on."""
     one, told = loop
