@@ -29,7 +29,7 @@ from oomd.monitor.sampler import Sampler
 from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.waiter import Waiter
 from oomd.monitor.watch import CgroupWatch
-from oomd.parts import Parts
+from oomd.parts import Parts, clock_us
 from tests.fakes.builders import pressure, process, snapshot, status
 from tests.fakes.cgroup_tree import CgroupTree
 from tests.fakes.proc_tree import ProcTree
@@ -169,16 +169,16 @@ def test_who_was_moved_since_the_last_look_dies_with_its_cgroup(
     proc, cgroups = trees
     web = "/system.slice/web"
     cgroups.change_group(web, anon=GIB)  # no alarm yet
+    proc.set_vmstat(pgalloc_normal=1000, pgfault=1000)  # nobody can have grown: no scan is wanted
     proc.change_process(1004, cgroup=f"{web}/worker2")
-    one.parts.table.scan(one.parts.sampler.read_status(0), lambda: 0)
+    one.parts.table.scan(one.parts.sampler.read_status(0), clock_us)
     one.tick()
     assert told == []
     proc.change_process(1004, cgroup="/user.slice/hog")  # out again
     proc.change_process(1003, cgroup=f"{web}/worker1")
-    for path, pids in ((web, ()), (f"{web}/worker1", (1001, 1003)), (f"{web}/worker2", (1002,))):
-        (cgroups.root / path.lstrip("/") / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
+    cgroups.change_group(f"{web}/worker1", pids=(1001, 1003))
+    cgroups.change_group(f"{web}/worker2", pids=(1002,))
     cgroups.change_group(web, anon=3 * GIB + MIB)
-    (cgroups.root / web.lstrip("/") / "cgroup.procs").write_text("")
     for _ in range(20):  # files of cgroups are not read at every tick
         if not told:
             one.tick()
