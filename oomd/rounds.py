@@ -123,7 +123,7 @@ class Rounds:
         return self._answer(
             message,
             ok=True,
-            id=str(number) if number != before else "",
+            decision_id=str(number) if number != before else "",
             signalled=signals and number != before,
             dry_run=dry_run or self._loop.parts.executor.dry_run,
             decision=plain_decision(decision),

@@ -79,11 +79,11 @@ def test_kill_by_hand(site: Site) -> None:
     assert decision["decision"]["target"]["comm"] == "web"
     assert decision["decision"]["reason"].startswith("level: asked by uid 0 (root); web (1001) gives back")
     assert decision["detections"][0]["evidence"][0]["detector"] == ASKED
-    assert (answer["id"], answer["signalled"], answer["dry_run"]) == ("1", False, True)
+    assert (answer["decision_id"], answer["signalled"], answer["dry_run"]) == ("1", False, True)
     assert site.loop.state.credits[0].process.id.pid == 1001
     waiting = ask(site, "kill_now", by="uid 0 (root)", dry_run=False)
     assert waiting["decision"]["decision"]["reason"] == "waiting for what web (1001) gives back"
-    assert (waiting["id"], waiting["signalled"]) == ("", False)
+    assert (waiting["decision_id"], waiting["signalled"]) == ("", False)
 
 
 @pytest.mark.parametrize("said", [{"dry_run": True}, {}, {"dry_run": None}])
@@ -91,7 +91,7 @@ def test_a_dry_run_by_hand_does_nothing(site: Site, said: dict[str, Any]) -> Non
     """The same answer; anything but a clear "no dry run" is one."""
     answer = ask(site, "kill_now", by="uid 0 (root)", **said)
     assert answer["decision"]["decision"]["target"]["comm"] == "web"
-    assert (answer["id"], answer["signalled"], answer["dry_run"]) == ("", False, True)
+    assert (answer["decision_id"], answer["signalled"], answer["dry_run"]) == ("", False, True)
     assert site.loop.state.credits == ()
     assert site.loop.act.decisions == 0
 

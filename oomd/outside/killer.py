@@ -43,7 +43,8 @@ class Killer:
         self._handlers: dict[str, Handler] = {}
         self._requests: queue.Queue[tuple[Plain, float]] = queue.Queue(MOST_WAITING)
         self._lock = threading.Lock()
-        self._asked: dict[int, queue.SimpleQueue[Plain]] = {}
+        self._asked: dict[int, tuple[float, Callable[[Plain], object]]] = {}
+        """Until when, and who takes the answer."""
         self._last_question = 0
 
     def listen(self, listener: Callable[[Plain], object]) -> None:
@@ -66,19 +67,30 @@ class Killer:
     def ask(self, command: str, timeout_s: float = ANSWER_S, **content: object) -> Plain | None:
         """Ask and wait for the answer; None when none came in time. Any thread but the one that reads the link."""
         box: queue.SimpleQueue[Plain] = queue.SimpleQueue()
+        if not self.pose(command, box.put, timeout_s, **content):
+            return None
+        with contextlib.suppress(queue.Empty):
+            return box.get(timeout=timeout_s)
+        return None
+
+    def pose(
+        self, command: str, take: Callable[[Plain], object], timeout_s: float = ANSWER_S, **content: object
+    ) -> bool:
+        """Ask without waiting: ``take`` is called with the answer, at most once and hardly after ``timeout_s``, by the
+        thread that reads the link, so it must neither block nor raise. False when the question could not be sent.
+        """
+        now_s = time.monotonic()
         with self._lock:
+            for late in [number for number, (until_s, _) in self._asked.items() if until_s < now_s]:
+                del self._asked[late]
             self._last_question += 1
             number = self._last_question
-            self._asked[number] = box
-        try:
-            if not self.send({"command": command, "number": number, **content}):
-                return None
-            return box.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
-        finally:
-            with self._lock:
-                self._asked.pop(number, None)
+            self._asked[number] = (now_s + timeout_s, take)
+        if self.send({"command": command, "number": number, **content}):
+            return True
+        with self._lock:
+            self._asked.pop(number, None)
+        return False
 
     def serve(self) -> None:
         """Take events until the killer is gone."""
@@ -96,9 +108,9 @@ class Killer:
     def _take(self, event: Plain) -> None:
         if event["event"] == "answer":
             with self._lock:
-                box = self._asked.get(event.get("number", 0))
-            if box is not None:
-                box.put(event)
+                asked = self._asked.pop(event.get("number", 0), None)
+            if asked is not None:
+                asked[1](event)
         elif event["event"] == "request":
             try:
                 self._requests.put_nowait((event, time.monotonic()))
