@@ -28,8 +28,6 @@ SOON_US = 20 * MILLISECOND_US
 """How soon the loop looks again while a round waits for a measurement."""
 LEAST_REST_US = 1 * SECOND_US
 """Between two looks for the sake of a question."""
-SAFETY = 4
-"""Memory must last so many times as long as the look takes, filled at the fastest rate ever seen."""
 NO_RULESET = "no ruleset is in force: lmkd's clients say who may be killed"
 
 
@@ -99,10 +97,10 @@ class Rounds:
         levels = any(piece.detector == "memory_available" and piece.value is not None for piece in pieces)
         if (levels and loop.pace.warm) or any(detection.since_us is not None for detection in loop.detections):
             return "memory is short"
-        takes_us = max(self._cost_us, loop.parts.table.scan_cost_us)
+        takes_us = self._cost_us or loop.parts.table.scan_cost_us
         lasts_us = loop.pace.headroom_bytes * SECOND_US // FASTEST_FILL_BYTES_PER_SECOND
-        if levels and lasts_us < SAFETY * takes_us:
-            return f"a look at all processes takes {format_duration(takes_us)}, and memory could be short by then"
+        if levels and lasts_us < takes_us:  # beyond the limit there is as much again: the loop itself waits as long
+            return f"a look at processes takes {format_duration(takes_us)}, and memory could be short by then"
         return "somebody asked a moment ago" if now_us < self._rest_until_us else ""
 
     def _kill(self, message: Plain) -> bool:
