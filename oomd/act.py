@@ -11,9 +11,10 @@ from oomd.engine.levels import parts_of
 from oomd.engine.selection import where_memory_is
 from oomd.kill.targets import begin_all, shares_with, sweep, with_sharers
 from oomd.kill.warrant import Refused
-from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM
-from oomd.model.report import plain_decision, plain_outcome
+from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Times
+from oomd.model.report import plain_decision, plain_outcome, plain_times
 from oomd.model.units import SECOND_US
+from oomd.parts import clock_us
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Act:
         self.state: EngineState = initial_state(rules)
         self.decisions = 0
         self.nobody_until_us = 0
+        self.times = Times(0, 0, 0)
+        """When this tick began, and when memory was read."""
         self.worth_writing = False
         """Whether something happened that a recording should tell soon."""
         self._search = search
@@ -93,6 +96,8 @@ class Act:
         """Carry it out. False when the victim may not be touched or is gone: it is left out, and another is chosen."""
         victim = decision.target
         assert victim is not None
+        self.times = replace(self.times, decided_us=clock_us())
+        self.parts.executor.sent_us = None
         identity = self._next_id()
         parts = parts_of(victim)
         if decision.action == KILL and not self.parts.executor.dry_run:
@@ -117,7 +122,7 @@ class Act:
             self._sets[identity] = decision
             self._sweep(identity)
         self._rest(decision)
-        self.tell("decision", id=identity, dry_run=self.parts.executor.dry_run, **plain_decision(decision))
+        self._tell_decision(identity, decision, self.parts.executor.sent_us)
         self._record(decision)
         return True
 
@@ -199,13 +204,14 @@ class Act:
         words = decision.reason.translate(_NO_FIGURES)
         if words != text or decision.status.time_us >= until:
             self._told = (words, decision.status.time_us + REPEAT_US)
-            self.tell(
-                "decision",
-                id=self._next_id(),
-                dry_run=self.parts.executor.dry_run,
-                **plain_decision(decision),
-            )
+            self.times = replace(self.times, decided_us=clock_us())
+            self._tell_decision(self._next_id(), decision, None)
             self._record(decision)
+
+    def _tell_decision(self, identity: str, decision: Decision, signalled_us: int | None) -> None:
+        times = plain_times(replace(self.times, signalled_us=signalled_us))
+        dry_run = self.parts.executor.dry_run
+        self.tell("decision", id=identity, dry_run=dry_run, times=times, **plain_decision(decision))
 
     def tell(self, event: str, **content: object) -> None:
         self.parts.report({"event": event, "time": time.time(), **content})

@@ -9,6 +9,7 @@ from oomd.engine.detection import among_of, carried_state, observe, reloaded_sta
 from oomd.engine.pacing import Pace, pace
 from oomd.engine.preferences import prepare, wanted_of
 from oomd.engine.selection import may_choose
+from oomd.model.decision import Times
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US
 from oomd.parts import clock_us
@@ -66,8 +67,9 @@ class Loop:
 
     def tick(self) -> None:
         """One round of the journey."""
-        self._take(self.parts.waiter.wait_ready(min(self.pace.interval_us, self.parts.longest_us())))
+        woke_us, lag_us = self._wait()
         status = self._observe()
+        self.act.times = Times(woke_us, clock_us(), 0, lag_us=lag_us)
         cgroups = () if self.parts.cgroups is None else self.parts.cgroups.look(clock_us)
         if self.parts.tape is not None:
             self.parts.tape.begin(status, self.state, cgroups)
@@ -98,6 +100,15 @@ class Loop:
         self.parts.sampler.want(wants.details)
         if self.parts.cgroups is not None:
             self.parts.cgroups.want(wants, choices=any(map(among_of, self.rules.rulesets)))
+
+    def _wait(self) -> tuple[int, int]:
+        """Until something happens or is due. When that was, and how much later than it was due."""
+        wait_us = min(self.pace.interval_us, self.parts.longest_us())
+        due_us = clock_us() + wait_us
+        events = self.parts.waiter.wait_ready(wait_us)
+        woke_us = clock_us()
+        self._take(events)
+        return woke_us, 0 if events else max(0, woke_us - due_us)
 
     def _take(self, events: list[tuple[Hashable, bool]]) -> None:
         now = clock_us()

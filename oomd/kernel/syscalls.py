@@ -167,16 +167,18 @@ def process_mrelease(pidfd: int, flags: int = 0) -> None:
         raise _error()
 
 
-def signal_and_release(pidfd: int, signal: int) -> tuple[int, int, int]:
+def signal_and_release(pidfd: int, signal: int, sent: list[int]) -> tuple[int, int, int]:
     """pidfd_send_signal(2) and process_mrelease(2) with nothing between them but a look at the clock: the victim is on
     its way out of its memory map on another CPU. The errno of the signal, when it was sent (CLOCK_MONOTONIC,
-    microseconds), and the errno of the release, which is not tried when the signal failed.
+    microseconds), and the errno of the release, which is not tried when the signal failed. ``sent`` gets the second of
+    them before the release begins, which may last.
     """
     if _send_signal(_PIDFD_SEND_SIGNAL, pidfd, signal, None, 0) < 0:
         return _get_errno(), _clock_ns() // 1000, errno.ESRCH
-    sent_ns = _clock_ns()
+    sent_us = _clock_ns() // 1000
+    sent.append(sent_us)
     failed = _mrelease(_PROCESS_MRELEASE, pidfd, 0) < 0
-    return 0, sent_ns // 1000, _get_errno() if failed else 0
+    return 0, sent_us, _get_errno() if failed else 0
 
 
 def ioprio_number(machine: str, pointer_bytes: int, multiarch: str = "") -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from dataclasses import dataclass, replace
 
 from oomd.engine import credit as credits
@@ -73,6 +74,9 @@ class Executor:
         """Told of every result of the reaper before it counts."""
         self.tally: Tally | None = None
         """Counts on the cgroups of units; None where nobody does."""
+        self.sent_us: int | None = None
+        """When the first signal since it was set to None was sent (CLOCK_MONOTONIC); None where that is not known yet.
+        """
         self.signalled: set[ProcessId] = set()
         """Those of a set that got SIGKILL before the first of it was reaped."""
 
@@ -141,6 +145,7 @@ class Executor:
             for warrant in warrants:
                 with contextlib.suppress(OSError):  # gone, or told by the reaper, which signals again
                     pidfd_send_signal(warrant.pidfd, SIGKILL)
+                    self.sent_us = self.sent_us or time.monotonic_ns() // 1000
                 self.signalled.add(warrant.id)
             assert self._reaper is not None
             with contextlib.suppress(OSError):  # no descriptor left for the reaper's copies: they end by themselves
@@ -231,11 +236,13 @@ class Executor:
     def _submit(self, warrant: Warrant, number: int) -> None:
         assert self._reaper is not None
         try:
-            self._reaper.submit(warrant, number)
+            sent_us = self._reaper.submit(warrant, number)
+            self.sent_us = self.sent_us or sent_us
             self._reaping.add(warrant.id)
         except OSError:  # no descriptor left for the reaper's copy: a kill without a reap is better than none
             with contextlib.suppress(OSError):
                 pidfd_send_signal(warrant.pidfd, number)
+                self.sent_us = self.sent_us or time.monotonic_ns() // 1000
 
     def _status_of(self, credit: Credit) -> str:
         if self.dry_run:

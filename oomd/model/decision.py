@@ -111,6 +111,24 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """The way to a signal, in microseconds of CLOCK_MONOTONIC (as every ``…_us`` of a status): their differences tell
+    how long each step took.
+    """
+
+    wake_us: int
+    """The wait returned."""
+    read_us: int
+    """The machine's memory was read."""
+    decided_us: int
+    """The victim was chosen."""
+    signalled_us: int | None = None
+    """The signal was sent; None where nobody was signalled, or it was not known yet when the decision was told."""
+    lag_us: int = 0
+    """How much later than asked for the wait returned: what others did to this loop; 0 where an event ended it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Warrant:
     """Proof that this process may be touched. Only the gate (oomd.kill.warrant) makes one; every effect takes one."""
 

@@ -6,7 +6,7 @@ decision share this form.
 
 from __future__ import annotations
 
-from oomd.model.decision import Candidate, Credit, Decision, Detection, KillOutcome, ReapResult, Rejection
+from oomd.model.decision import Candidate, Credit, Decision, Detection, KillOutcome, ReapResult, Rejection, Times
 from oomd.model.placement import placement_of
 from oomd.model.snapshot import MemoryStatus, Process
 
@@ -115,6 +115,20 @@ def plain_decision(decision: Decision) -> Plain:
         },
         "ranking": [plain_candidate(candidate) for candidate in decision.ranking[:TOP]],
         "rejected": [plain_rejection(rejection) for rejection in rejected[:MOST_REJECTED]],
+    }
+
+
+def plain_times(times: Times) -> Plain:
+    """``times`` of a decision event: what :class:`~oomd.model.decision.Times` says, under the same names. The stages of
+    a kill are ``read_us - wake_us`` (reading memory), ``decided_us - read_us`` (search and choice), ``signalled_us -
+    decided_us`` (proof of identity, hand-over, signal), and all of them ``signalled_us - wake_us``.
+    """
+    return {
+        "wake_us": times.wake_us,
+        "read_us": times.read_us,
+        "decided_us": times.decided_us,
+        "signalled_us": times.signalled_us,
+        "lag_us": times.lag_us,
     }
 
 

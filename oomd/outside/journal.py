@@ -82,6 +82,10 @@ def fields_of(event: Plain) -> dict[str, str]:
     for name in ("pid", "comm", "cgroup", "container", "pod", "qos"):
         if victim.get(name):
             fields[f"OOMD_VICTIM_{name.upper()}"] = str(victim[name])
+    times = event.get("times") or {}
+    if times.get("signalled_us") is not None:
+        fields["OOMD_WAKE_TO_SIGNAL_US"] = str(times["signalled_us"] - times["wake_us"])
+        fields["OOMD_LAG_US"] = str(times["lag_us"])
     for name in ("status", "expected_bytes", "returned_bytes", "signal_to_death_us", "signal_to_memory_us"):
         if isinstance(event.get(name), (int, str)):
             fields[f"OOMD_{name.upper()}"] = str(event[name])

@@ -21,11 +21,11 @@ class MreleaseReaper:
     name = "mrelease"
     lifts = True
 
-    def strike(self, pidfd: int, signal: int) -> tuple[int, int, int]:
-        """Signal and reap: the errno of the signal, when it was sent (CLOCK_MONOTONIC, microseconds), and the errno of
-        the reap.
+    def strike(self, pidfd: int, signal: int, sent: list[int]) -> tuple[int, int, int]:
+        """Signal and reap: the errno of the signal, when it was sent (CLOCK_MONOTONIC, microseconds; ``sent`` gets that
+        at once), and the errno of the reap.
         """
-        signal_errno, sent_us, reap_errno = signal_and_release(pidfd, signal)
+        signal_errno, sent_us, reap_errno = signal_and_release(pidfd, signal, sent)
         if reap_errno in (errno.EAGAIN, errno.EINTR):
             reap_errno = self.reap(pidfd)
         return signal_errno, sent_us, reap_errno

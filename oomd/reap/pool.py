@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from oomd.kernel.pidfd import is_readable
@@ -69,6 +69,8 @@ class _Job:
     pidfds: tuple[int, ...] = ()
     """Copies of our own, in the same order."""
     max_bytes: int = NO_LIMIT
+    sent: list[int] = field(default_factory=list)
+    """When the first of them was signalled (CLOCK_MONOTONIC, microseconds), as soon as that is so."""
     crowd: Crowd | None = None
     """Instead of all the above: help with these."""
 
@@ -125,26 +127,30 @@ class ReaperPool:
         if self._expediter is not None:
             self._expediter.stop()
 
-    def submit(self, warrant: Warrant, number: int = SIGKILL) -> None:
-        """Signal this one and reap it. The worker has its own copy of the pidfd: a number closed and given to another
-        process's pidfd between the request and the signal would kill that one. Raises OSError (EMFILE).
+    def submit(self, warrant: Warrant, number: int = SIGKILL) -> int | None:
+        """Signal this one and reap it; the answer is that of :meth:`submit_all`. The worker has its own copy of the
+        pidfd: a number closed and given to another process's pidfd between the request and the signal would kill that
+        one. Raises OSError (EMFILE).
         """
-        self.submit_all((warrant,), number)
+        return self.submit_all((warrant,), number)
 
-    def submit_all(self, warrants: tuple[Warrant, ...], number: int = SIGKILL, max_bytes: int = NO_LIMIT) -> None:
+    def submit_all(self, warrants: tuple[Warrant, ...], number: int = SIGKILL, max_bytes: int = NO_LIMIT) -> int | None:
         """Signal all of them before the first is reaped, then reap, largest first, different victims side by side; none
         is begun once ``max_bytes`` are back. Raises OSError (EMFILE), and nobody was signalled.
+
+        When the first was signalled (CLOCK_MONOTONIC, microseconds); None where the worker has not come to that yet.
         """
         if self._expediter is not None and number == SIGKILL:
-            self._expedite(warrants)
-            return
+            return self._expedite(warrants)
         pidfds = _copies(warrants)
         lifts = tuple(self._lift(warrant) if number == SIGKILL else None for warrant in warrants)
         sys.setswitchinterval(UNDISTURBED_S)
-        self._work.put(_Job(warrants, number, lifts, pidfds, max_bytes))
+        job = _Job(warrants, number, lifts, pidfds, max_bytes)
+        self._work.put(job)
         time.sleep(HANDOFF_S)
         sys.setswitchinterval(self._switch_interval_s)
         self._wake_lifter()
+        return job.sent[0] if job.sent else None
 
     def reap_only(self, warrant: Warrant) -> None:
         """Reap a process that somebody else has killed; no signal is sent. Raises OSError (EMFILE)."""
@@ -192,7 +198,7 @@ class ReaperPool:
         if len(job.warrants) == 1:
             self._results.append(self._signal_and_reap(job.warrants[0], job.pidfds[0], job))
             return
-        failed = [_send(pidfd, job.signal) for pidfd in job.pidfds]
+        failed = [_send(pidfd, job.signal, job.sent) for pidfd in job.pidfds]
         for number, lift in zip(failed, job.lifts, strict=True):
             (_drop if number else _go)(lift)
         signalled = []
@@ -227,11 +233,11 @@ class ReaperPool:
         try:
             if isinstance(self.reaper, MreleaseReaper) and job.signal:
                 _go(lift)  # a moment early, because between signal and reap there must be nothing
-                signal_errno, begin_us, reap_errno = self.reaper.strike(pidfd, job.signal)
+                signal_errno, begin_us, reap_errno = self.reaper.strike(pidfd, job.signal, job.sent)
                 reaped = warrant.expected_bytes if reap_errno == 0 else 0
             else:
-                signal_errno = _send(pidfd, job.signal) if job.signal else 0
-                begin_us = time.monotonic_ns() // 1000
+                signal_errno = _send(pidfd, job.signal, job.sent) if job.signal else 0
+                begin_us = job.sent[0] if job.sent else time.monotonic_ns() // 1000
                 if signal_errno == 0:
                     reap_errno, reaped = self._reap(warrant, pidfd, lift)
             # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
@@ -307,21 +313,24 @@ class ReaperPool:
         if self._lifter is not None:
             self._lifter.wake()
 
-    def _expedite(self, warrants: tuple[Warrant, ...]) -> None:
-        """The proposal's way: the signals by us, now, and one worker afterwards."""
+    def _expedite(self, warrants: tuple[Warrant, ...]) -> int | None:
+        """The proposal's way: the signals by us, now, and one worker afterwards. When the first was signalled."""
         assert self._expediter is not None
+        sent: list[int] = []
         for warrant in warrants:
             sent_us = time.monotonic_ns() // 1000
             try:
                 self._expediter.pidfd_send_signal(warrant.pidfd, SIGKILL, SS_EXPEDITE, tag=_Sent(warrant, sent_us))
+                sent.append(time.monotonic_ns() // 1000)
                 _go(self._lift(warrant))
                 self._wake_lifter()
             except OSError as error:
                 # Not privileged: a plain SIGKILL is what is left, and says so.
-                number = _send(warrant.pidfd, SIGKILL) if error.errno == errno.EPERM else error.errno or errno.EIO
+                number = _send(warrant.pidfd, SIGKILL, sent) if error.errno == errno.EPERM else error.errno or errno.EIO
                 result = self._result(warrant, SIGKILL, number, sent_us, errno.EPERM)
                 self._results.append(result)
                 os.eventfd_write(self.fd, 1)
+        return sent[0] if sent else None
 
     def _note_expedited(self, done: Expedited) -> None:
         assert isinstance(done.tag, _Sent)
@@ -370,11 +379,13 @@ def _drop(lift: Lift | None) -> None:
         lift.state = DROPPED
 
 
-def _send(pidfd: int, number: int) -> int:
+def _send(pidfd: int, number: int, sent: list[int]) -> int:
+    """The errno; ``sent`` gets the time of it."""
     try:
         pidfd_send_signal(pidfd, number)
     except OSError as error:
         return error.errno or errno.EIO
+    sent.append(time.monotonic_ns() // 1000)
     return 0
 
 

@@ -104,12 +104,19 @@ def beside(*scripts: str) -> None:
 
 
 def troop(*scripts: str) -> None:
-    """Several actors in a process group of their own, this one its head."""
+    """Several actors in a process group of their own, this one its head; each begins when the one before is there."""
     os.setpgid(0, 0)
     name("troop")
     for script in scripts:
-        start(*script.split(","))
+        actor = start(*script.split(","))
+        while _comm(actor.pid) != _name_of(actor):
+            time.sleep(0.005)
     idle()
+
+
+def _comm(pid: int) -> str:
+    with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+        return file.read().strip()
 
 
 def _name_of(actor: subprocess.Popen[bytes]) -> str:

@@ -92,6 +92,10 @@ def test_start_report_and_a_kill(tmp_path: Path) -> None:
         tell(root, "leak leaker 400")
         event = run.wait_event("decision")
         assert event["decision"]["target"]["comm"] == "leaker"
+        times = event["times"]
+        assert times["wake_us"] <= event["status"]["time_us"] <= times["read_us"] <= times["decided_us"]
+        assert times["signalled_us"] is None or times["signalled_us"] >= times["decided_us"]
+        assert times["lag_us"] >= 0
         assert run.wait_event("outcome")["comm"] == "leaker"
         assert hear(root, "holding").startswith("holding bystander")
         assert run.victims() == ["leaker"]

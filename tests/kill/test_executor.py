@@ -180,6 +180,7 @@ def test_dry_run_signals_nobody(stage: Stage) -> None:
     dry = Executor(None, None, stage.waiter)
     victim = stage.start("hold", "victim", "4")
     state = dry.begin("1", decision(victim, KILL), FRESH)
+    assert dry.sent_us is None
     assert dry.settle(replace(LOW, time_us=LOW.time_us + 9 * SECOND_US), state)[0] == ()
     outcomes, state = dry.settle(replace(LOW, time_us=LOW.time_us + 10 * SECOND_US), state)
     assert [outcome.status for outcome in outcomes] == ["dry_run"]

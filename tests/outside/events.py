@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from oomd.config.loader import default_config
 from oomd.engine.selection import select
-from oomd.model.decision import KillOutcome
-from oomd.model.report import plain_decision, plain_outcome
+from oomd.model.decision import KillOutcome, Times
+from oomd.model.report import plain_decision, plain_outcome, plain_times
 from oomd.model.ruleset import EngineState
 from tests.fakes.builders import alarm, process, snapshot
 
@@ -14,6 +14,7 @@ DECISION = {
     "time": 0.0,
     "id": "3",
     "dry_run": False,
+    "times": plain_times(Times(1000, 1100, 1250, 1400, lag_us=20)),
     **plain_decision(
         select(
             default_config().rules,

@@ -38,6 +38,9 @@ def test_fields() -> None:
     assert fields["OOMD_EVENT"] == "decision"
     assert (fields["OOMD_DECISION_ID"], fields["OOMD_VICTIM_PID"], fields["OOMD_VICTIM_COMM"]) == ("3", "7", "leaker")
     assert fields["PRIORITY"] == "4"
+    assert (fields["OOMD_WAKE_TO_SIGNAL_US"], fields["OOMD_LAG_US"]) == ("400", "20")
+    untold = {**DECISION, "times": {**DECISION["times"], "signalled_us": None}}
+    assert "OOMD_WAKE_TO_SIGNAL_US" not in fields_of(untold)
     outcome = fields_of(OUTCOME)
     assert (outcome["OOMD_STATUS"], outcome["OOMD_SIGNAL_TO_MEMORY_US"]) == ("killed", "30000")
     assert len({fields["MESSAGE_ID"], outcome["MESSAGE_ID"]}) == 2

@@ -65,9 +65,10 @@ def test_kill_and_reap(reaper: ReaperPool) -> None:
     """The victim dies by SIGKILL, and the result says what the backend did; ESRCH means that it was quicker."""
     child = hold(64)
     warrant = warrant_of(child.pid)
-    reaper.submit(warrant)
+    sent_us = reaper.submit(warrant)
     os.close(warrant.pidfd)  # the thread has its own
     result = result_of(reaper)
+    assert sent_us is None or sent_us >= result.signal_us  # None: the worker had not come to it yet
     assert child.wait() == -signal.SIGKILL
     assert (result.id, result.signal_errno, result.backend) == (warrant.id, 0, reaper.reaper.name)
     expected = {errno.ENOSYS} if reaper.reaper.name == "none" else {0, errno.ESRCH}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BOOT_ALLOWANCE_S = 120.0
 """Beyond a scenario's own length: boot, start of the actors, power off, on a busy host."""
-UNIT_TIMEOUT_S = 280.0
+UNIT_TIMEOUT_S = 500.0
 SUITE_TIMEOUT_S = 1500.0
 SUITE_MEMORY_MIB = 4608
 """One of the tests shares 3 GiB among forked processes."""

@@ -22,7 +22,8 @@ DROP_IN = "/run/systemd/system/oomd.service.d/watchdog.conf"
 CONFIG = "/etc/oomd/oomd.yaml"
 FIELDS = ("CapEff", "CapPrm", "CapBnd", "CapAmb", "VmLck", "VmRSS", "VmSwap", "NoNewPrivs", "Seccomp", "Threads")
 WATCHDOG_S = 4
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0
+"""An emulated CPU that is shared is slow; whether something comes is asked here, not how soon."""
 
 
 def check(job: dict[str, Any]) -> None:
