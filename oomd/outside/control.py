@@ -270,7 +270,7 @@ class Control:
         if guest.last:
             self._drop(guest)
             return
-        guest.phase = Phase.ASKING  # so that the wait for the next request begins anew
+        guest.phase = Phase.BETWEEN
         self.call_soon(lambda: self._go_on(guest))
 
     def _go_on(self, guest: Guest) -> None:

@@ -34,6 +34,8 @@ class Phase(enum.Enum):
     """The answer to its request, from the killer."""
     WRITING = enum.auto()
     """Room for the answer."""
+    BETWEEN = enum.auto()
+    """Its next turn: the last answer is written."""
 
 
 class Bucket:
