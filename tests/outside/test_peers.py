@@ -6,6 +6,8 @@ import os
 import pwd
 import socket
 import struct
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,28 +33,18 @@ def test_myself() -> None:
 @pytest.mark.skipif(not ROOT, reason="becomes somebody else")
 def test_somebody_with_groups_of_his_own() -> None:
     """Supplementary groups that no database knows: they were those of the process when it connected."""
-    ours, theirs = socket.socketpair()
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(f"\0oomd-test-{os.getpid()}")
-    listener.listen()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([4321, 4322])
-            os.setgid(4320)
-            os.setuid(54321)
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect(f"\0oomd-test-{os.getppid()}")
-                client.recv(1)
-        finally:
-            os._exit(0)
-    with ours, theirs, listener:
+    address = f"\0oomd-test-{os.getpid()}"
+    code = "import os, socket, sys; os.setgroups([4321, 4322]); os.setgid(4320); os.setuid(54321)\n"
+    code += f"client = socket.socket(socket.AF_UNIX); client.connect({address!r}); client.recv(1)"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
         listener.settimeout(20)
-        stream, _ = listener.accept()
-        with stream:
-            peer = peer_of(stream)
-        os.waitpid(child, 0)
-    assert peer == Peer(child, 54321, frozenset({4320, 4321, 4322}))
+        with subprocess.Popen([sys.executable, "-c", code]) as child:
+            stream, _ = listener.accept()
+            with stream:
+                peer = peer_of(stream)
+    assert peer == Peer(child.pid, 54321, frozenset({4320, 4321, 4322}))
     assert peer.words == "uid 54321"
 
 
