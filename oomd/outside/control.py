@@ -229,6 +229,7 @@ class Control:
     def _handle(self, guest: Guest, line: bytes, now_s: float) -> None:
         assert self._desk is not None
         guest.turn += 1
+        guest.served_s = now_s
         try:
             request = lines.parse_request(line)
         except lines.BadRequest as error:
@@ -284,7 +285,8 @@ class Control:
                 self._drop(guest)
 
     def _end_waits(self, now_s: float) -> None:
-        for guest in [guest for guest in self._guests.values() if guest.deadline_s <= now_s]:
+        due = [guest for guest in self._guests.values() if guest.deadline_s <= now_s]
+        for guest in sorted(due, key=lambda guest: guest.served_s):  # who waited longest comes first
             if guest.phase is Phase.RESTING:
                 self._go_on(guest)
             elif guest.phase is Phase.ASKING:

@@ -76,6 +76,8 @@ class Guest:
         self.deadline_s = now_s + IDLE_S
         self.turn = 0
         """Counts its requests: an answer to an earlier one is none."""
+        self.served_s = 0.0
+        """When its last request was taken; 0 before the first."""
         self.request_id: object = None
         self.last = False
         """Whether it is hung up on after this answer."""
