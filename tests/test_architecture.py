@@ -128,6 +128,7 @@ KILLER_MODULES = [
     "oomd.orders",
     "oomd.outside",
     "oomd.outside.link",
+    "oomd.outside.plain",
     "oomd.outside.spawn",
     "oomd.parts",
     "oomd.pausing",

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from oomd.outside.link import MOST_BYTES
+from oomd.outside.plain import loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,8 @@ HANDLERS = 4
 """Requests that are handled side by side."""
 MOST_WAITING = 64
 """Requests that wait for a thread."""
+BUGS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
+"""What is raised where an event is not as somebody expected."""
 ANSWER_S = 2.0
 """How long a question waits for the killer, which may be busy killing."""
 
@@ -103,12 +106,21 @@ class Killer:
                 return
             if not data:
                 return
-            self._take(marshal.loads(data))  # noqa: S302 - from the killer, over a socket pair that nobody else has
+            self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """One datagram; what is no event is left alone."""
+        try:
+            event = loads(data)
+        except ValueError:
+            return
+        if isinstance(event, dict) and isinstance(event.get("event"), str):
+            self._take(event)
 
     def _take(self, event: Plain) -> None:
         if event["event"] == "answer":
             with self._lock:
-                asked = self._asked.pop(event.get("number", 0), None)
+                asked = self._asked.pop(_number_of(event), None)
             if asked is not None:
                 asked[1](event)
         elif event["event"] == "request":
@@ -118,15 +130,24 @@ class Killer:
                 self._answer(event, {"ok": False, "text": "too many requests"})
         else:
             for listener in self._listeners:
-                listener(event)
+                try:
+                    listener(event)
+                except BUGS as error:
+                    # A bug of one who listens must neither be hidden nor end the process.
+                    self._tell_bug(f"an event {event['event']!r} that cannot be taken: {error!r}")
+
+    def _tell_bug(self, text: str) -> None:
+        for listener in self._listeners:
+            with contextlib.suppress(*BUGS):
+                listener({"event": "note", "time": time.time(), "text": text})
 
     def _work(self) -> None:
         while True:
             event, came_s = self._requests.get()
-            handler = self._handlers.get(event["request"])
-            left_us = event["patience_us"] - int((time.monotonic() - came_s) * 1e6)
+            handler = self._handlers.get(str(event.get("request")))
+            left_us = _number_of(event, "patience_us") - int((time.monotonic() - came_s) * 1e6)
             if handler is None:
-                answer: Plain = {"ok": False, "text": f"nobody here knows {event['request']}"}
+                answer: Plain = {"ok": False, "text": f"nobody here knows {event.get('request')}"}
             elif left_us <= 0:
                 answer = {"ok": False, "text": "it waited too long for its turn"}
             else:
@@ -134,7 +155,12 @@ class Killer:
             self._answer(event, answer)
 
     def _answer(self, event: Plain, answer: Plain) -> None:
-        self.send({"command": "answer", "number": event["number"], **answer})
+        self.send({"command": "answer", "number": _number_of(event), **answer})
+
+
+def _number_of(event: Plain, key: str = "number") -> int:
+    number = event.get(key)
+    return number if isinstance(number, int) else 0
 
 
 def _handled(handler: Handler, event: Plain) -> Plain:
