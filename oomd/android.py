@@ -10,6 +10,7 @@ import resource
 import sys
 
 from oomd.engine.credit import is_stripped
+from oomd.engine.pause import pause_of
 from oomd.kernel.psi import open_trigger
 from oomd.kill.importance import DryImportance, Importance
 from oomd.lmkd import wire
@@ -153,14 +154,16 @@ class Android:
 
     def on_tick(self, now_us: int) -> None:
         """Look at memory, if it is time to, and kill if the mind says so."""
+        paused = pause_of(self._loop.state, now_us) is not None
         if self._leash is not None:
+            self._leash.holds_back = paused
             self._leash.beat(now_us, self.registry.records)
             self._wait_at_most(BEAT_US)
         if not self._monitoring:
             return
         pending = any(not is_stripped(each) and now_us < each.deadline_us for each in self._loop.state.credits)
         completed, self._pending = self._pending and not pending, pending
-        if pending:
+        if pending or paused:
             self._mind.note_skipped()
             return  # its end wakes us
         if self._event is not None or completed or now_us >= self._next_us:
