@@ -29,6 +29,10 @@ MOST_WAITING = 16
 """Questions that wait for the next look at the machine; more are not answered."""
 
 
+def _nobody_waits(good: bool) -> None:
+    """For what is wrong with lmkd's properties: its log says so."""
+
+
 class Orders:
     """Owns the configuration in force."""
 
@@ -81,7 +85,7 @@ class Orders:
             self._loop.replace_rules(with_managed(new.rules, self._units, new.managed))
             self.tell_rules()
             if self.android is not None:
-                self.android.update_properties()
+                self.android.update_properties(_nobody_waits)
         self._tell_reload("kept the old configuration" if problems else "reloaded", problems, ok=not problems)
 
     def _keep_config(self, message: Plain) -> None:

@@ -8,9 +8,9 @@ from oomd.kernel.files import PAGE_BYTES, KernelFormatError
 from oomd.lmkd.choice import in_order
 from oomd.lmkd.decision import CRITICAL, MEDIUM, State, after_success, decide
 from oomd.lmkd.facts import FactsFiles
-from oomd.lmkd.properties import Properties, parse_properties
 from oomd.lmkd.registry import Registered
 from oomd.model.decision import KILL, NO_ACTION, Candidate, Decision
+from oomd.model.lmkd_properties import Properties, parse_properties
 from oomd.replay.trace import ReplayError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _read_properties(options: LmkdOptions) -> Properties:
                 text = file.read()
         except OSError as error:
             raise ReplayError(f"{options.properties}: {error.strerror}") from error
-    found = parse_properties("\n".join((text, *options.override)))
+    found = parse_properties(text, options.override)
     if isinstance(found, list):
         raise ReplayError("\n".join(f"{options.properties or 'lmkd.override'}: {problem}" for problem in found))
     return found

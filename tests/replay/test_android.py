@@ -93,9 +93,14 @@ def test_events_and_after_a_kill(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_bad_properties(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is no property's value is said, and nothing is replayed."""
+    """What is no property's value is said, and nothing is replayed; nor without the file that was asked for."""
     add_step(tmp_path / "trace", "10", {}, APPS)
-    config = tmp_path / "config.yaml"
-    config.write_text("lmkd: {only: true, override: ['ro.lmk.thrashing_limit=much']}", encoding="utf-8")
-    assert main(["replay", str(tmp_path / "trace"), "--config", str(config)]) == 2
-    assert "thrashing_limit: 'much' is no number" in capsys.readouterr().err
+    config, file = tmp_path / "config.yaml", tmp_path / "props"
+    config.write_text(f"lmkd: {{only: true, properties: {file}}}", encoding="utf-8")
+    for text, words in ((None, "No such file"), ("ro.lmk.thrashing_limit=much", "'much' is no number")):
+        if text is not None:
+            file.write_text(text, encoding="utf-8")
+        assert main(["replay", str(tmp_path / "trace"), "--config", str(config)]) == 2
+        told = capsys.readouterr().err
+        assert str(file) in told
+        assert words in told
