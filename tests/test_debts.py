@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oomd.debts import NAME, Debt, Debts, put_all_back, put_back, read_debts
@@ -136,6 +136,7 @@ def test_a_link_is_not_believed(place: Place, tmp_path: Path) -> None:
         place.debts.write_down(place.debt())
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=200))
 def test_arbitrary_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     """Whatever stands there, nothing fails, and only the two known files are ever written."""

@@ -7,6 +7,7 @@ import json
 import marshal
 import os
 import sys
+import time
 from dataclasses import dataclass
 
 from oomd.config.compiled import to_plain
@@ -45,6 +46,7 @@ def become_killer(
     record: str = "",
     keep_fds: tuple[int, ...] = (),
     managed_fd: int = -1,
+    runtime_dir: str = "",
     **options: object,
 ) -> None:
     """Replace this process by the killer; does not return.
@@ -52,12 +54,15 @@ def become_killer(
     The killer gets plain values over a memfd: it never parses YAML, and none of our libraries stays in its memory.
     """
     trace = trace_exits(config)
+    token = f"{os.getpid()}-{time.monotonic_ns()}"
     outside = {
         **_outside_options(config, managed_fd, trace),
         "config_path": None if config_path is None else os.path.abspath(config_path),
         "overrides": overrides,
         "quiet": quiet,
         "record": record and os.path.abspath(record),
+        "runtime_dir": runtime_dir and os.path.abspath(runtime_dir),
+        "debts_token": token,
     }
     argv = _outside_argv(outside)
     started = spawn_outside(argv, LINK_TOKEN)
@@ -70,6 +75,8 @@ def become_killer(
         "trace_fd": trace.pipe_fd,
         "trace_lost": trace.lost,
         "record": bool(record),
+        "runtime_dir": runtime_dir and os.path.abspath(runtime_dir),
+        "debts_token": token,
         **options,
     }
     _replace_image(everything, (started.link_fd, trace.pipe_fd, *keep_fds))

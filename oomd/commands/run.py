@@ -16,6 +16,7 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
+from oomd.debts import put_all_back
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
 from oomd.kernel.scope import ScopeGuard
@@ -50,13 +51,16 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = overrides_of(arguments)
     config = load_or_complain(arguments.config, overrides)
     if config is None:
+        _pay_debts(arguments.runtime_dir or default_runtime_dir())
         return 2
     mistake = _mistake(arguments, config)
     if mistake:
         return complain(mistake)
-    lock_fd = _lock(config.runtime_dir or default_runtime_dir())
+    runtime_dir = config.runtime_dir or default_runtime_dir()
+    lock_fd = _lock(runtime_dir)
     if isinstance(lock_fd, str):
         return complain(lock_fd)
+    paid = [] if config.dry_run else put_all_back(runtime_dir)
     listening = _listen(config)
     if isinstance(listening, str):
         return complain(listening)
@@ -69,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         record=arguments.record or "",
         keep_fds=(lock_fd, lmkd_fd),
         lock_fd=lock_fd,
+        runtime_dir=runtime_dir,
+        paid=paid,
         lmkd_fd=lmkd_fd,
         lmkd_path=lmkd_path,
         proc_dir=arguments.proc or "/proc",
@@ -172,6 +178,15 @@ def _lock(directory: str) -> int | str:
             return f"another oomd (pid {_holder(directory)}) runs with the runtime directory {directory}"
         return f"--runtime-dir {directory}: {error.strerror}"
     return fd
+
+
+def _pay_debts(directory: str) -> None:
+    """What an oomd that was killed left changed is put back even where nobody can be started now."""
+    lock_fd = _lock(directory)
+    if isinstance(lock_fd, int):
+        for text in put_all_back(directory):
+            complain(text)
+        os.close(lock_fd)
 
 
 def _holder(directory: str) -> str:

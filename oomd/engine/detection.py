@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from oomd.engine.blame import blame, followed
 from oomd.engine.credit import outstanding, progressed
+from oomd.engine.ladder import climbed, due
 from oomd.model.decision import Detection, Evidence
 from oomd.model.history import thin
 from oomd.model.ruleset import CGROUP, PROCESS_IN, EngineState, Rules, Ruleset, RulesetState, Sample, View, Wants
@@ -118,6 +119,8 @@ def _observe_ruleset(
         evidence = _telling(groups)
     since = (now if memory.since_us is None else memory.since_us) if holds or is_critical else None
     critical_since = (now if memory.critical_since_us is None else memory.critical_since_us) if is_critical else None
+    memory = climbed(ruleset, memory, now, holds=since is not None)
+    step, waits = due(ruleset, memory, now, critical=is_critical)
     long_enough = since is not None and now - since >= ruleset.for_us and now >= memory.paused_until_us
     detection = Detection(
         ruleset=ruleset.name,
@@ -125,6 +128,8 @@ def _observe_ruleset(
         critical=is_critical,
         since_us=since,
         evidence=evidence,
+        step=step,
+        waits=waits,
     )
     return detection, replace(memory, since_us=since, critical_since_us=critical_since, cgroups_since_us=timers)
 

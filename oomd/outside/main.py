@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
+from oomd.debts import put_all_back
 from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
 from oomd.outside.killer import Killer
@@ -65,12 +66,20 @@ def main() -> None:
         killer.listen(_tape(recorder))
     start_listener(options, killer.send, lambda text: reporter.put(note(text)))
     killer.serve()
+    _pay_debts(options, reporter)
     if recorder is not None:
         recorder.finish()
     if options["trace_instance"]:
         remove_instance(options["instances_fd"], options["trace_instance"])
     reporter.finish()
     os._exit(0)  # a sink that hangs must not keep us
+
+
+def _pay_debts(options: dict[str, Any], reporter: Reporter) -> None:
+    """What the killer had changed and not put back: it was killed."""
+    if options.get("runtime_dir"):
+        for text in put_all_back(options["runtime_dir"], options["debts_token"]):
+            reporter.put(note(f"the killer has ended and had left changed: {text}"))
 
 
 def _start_reporter(options: dict[str, Any]) -> Reporter:
