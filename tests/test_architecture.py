@@ -29,6 +29,7 @@ ONLY_HERE = {
         "oomd/replay/meta.py",
     },
     "systemd": {"oomd/outside/journal.py"},
+    "jeepney": {"oomd/outside/dbus.py"},
     "prometheus_client": set(),
 }
 """Who may know what: the YAML nodes are walked by three modules of one package."""
@@ -165,6 +166,7 @@ KILLER_MODULES = [
 
 NEVER_IN_THE_KILLER = {
     "yaml",
+    "jeepney",
     "psutil",
     "prometheus_client",
     "systemd",

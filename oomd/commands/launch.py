@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from oomd.config.compiled import to_plain
 from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
 from oomd.model.ruleset import OFF
+from oomd.model.steps import RestartStep
 from oomd.outside.spawn import spawn_outside
 
 TYPE_CHECKING = False
@@ -95,6 +96,7 @@ def _outside_options(config: Config, managed_fd: int, trace: Trace) -> dict[str,
         "managed_fd": managed_fd,
         "instances_fd": trace.instances_fd,
         "trace_instance": trace.name,
+        "restarts": any(isinstance(step, RestartStep) for rules in config.rules.rulesets for step in rules.steps),
         "format": config.log.format,
         "lmkd_log": os.path.abspath(config.lmkd.log) if config.lmkd is not None and config.lmkd.log else "",
     }

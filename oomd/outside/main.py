@@ -60,6 +60,9 @@ def main() -> None:
     reporter = _start_reporter(options)
     killer.listen(_reports(reporter, quiet=options["quiet"]))
     killer.listen(_reloads(killer, options))
+    killer.handle("restart_unit", _restart_unit)
+    if options.get("restarts"):
+        import oomd.outside.units  # noqa: F401 - now, and not at the moment when memory is short
     recorder = None
     if options.get("record"):
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
@@ -73,6 +76,13 @@ def main() -> None:
         remove_instance(options["instances_fd"], options["trace_instance"])
     reporter.finish()
     os._exit(0)  # a sink that hangs must not keep us
+
+
+def _restart_unit(event: Plain) -> Plain:
+    """D-Bus is loaded only where a rule restarts units."""
+    from oomd.outside.units import restart_unit
+
+    return restart_unit(event)
 
 
 def _pay_debts(options: dict[str, Any], reporter: Reporter) -> None:
