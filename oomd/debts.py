@@ -1,7 +1,8 @@
 """What was changed in cgroups and must be put back, written down before it is done: a file in the runtime directory.
 
 A throttled or frozen cgroup must not stay so because oomd died. The outside process puts everything back when it finds
-that the killer has ended, and so does the next start, for the case that both were killed together. Either looks first
+that the killer has ended; where both were killed together the service manager does (ExecStopPost=), or the next start.
+Each looks first
 whether it is still the same cgroup (by the inode of its directory), and whether the value is still the one that oomd
 wrote: a cgroup that was made anew, and a limit that somebody else has set meanwhile, are left alone.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from dataclasses import dataclass
 
@@ -153,3 +155,13 @@ def _read_debt(line: bytes) -> Debt | None:
     if file not in ("memory.high", "cgroup.freeze"):
         return None
     return Debt(file, int(parts[1]), os.fsdecode(parts[4]), found, tuple(ours.split(",")))
+
+
+def main() -> None:
+    """``python -m oomd.debts FOLDER``: for the service manager, once everybody has ended."""
+    for text in put_all_back(sys.argv[1]):
+        sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -74,6 +76,17 @@ def test_put_back(place: Place) -> None:
     assert put_all_back(str(place.run)) == [f"{place.group}: memory.high is max again"]
     assert place.high() == "max"
     assert put_all_back(str(place.run)) == []
+
+
+def test_by_the_service_manager(place: Place) -> None:
+    """As its unit asks for it; nothing there is nothing to do."""
+    command = [sys.executable, "-m", "oomd.debts", str(place.run)]
+    place.debts.write_down(place.debt())
+    place.high("4096\n")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{place.group}: memory.high is max again\n"
+    assert place.high() == "max"
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == ""
 
 
 def test_what_is_not_ours_any_more(place: Place) -> None:
