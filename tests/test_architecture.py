@@ -19,6 +19,7 @@ MOST_FUNCTION_LINES = 45
 ONLY_HERE = {
     "ctypes": {"oomd/kernel/syscalls.py"},
     "yaml": {
+        "oomd/config/ladders.py",
         "oomd/config/lmkd.py",
         "oomd/config/loader.py",
         "oomd/config/nodes.py",
@@ -28,6 +29,7 @@ ONLY_HERE = {
         "oomd/replay/meta.py",
     },
     "systemd": {"oomd/outside/journal.py"},
+    "jeepney": {"oomd/outside/dbus.py"},
     "prometheus_client": set(),
 }
 """Who may know what: the YAML nodes are walked by three modules of one package."""
@@ -35,6 +37,7 @@ ONLY_HERE = {
 KILLER_MODULES = [
     "oomd",
     "oomd.act",
+    "oomd.climbing",
     "oomd.companion",
     "oomd.config",
     "oomd.config.compiled",
@@ -53,10 +56,12 @@ KILLER_MODULES = [
     "oomd.detectors.zram",
     "oomd.engine",
     "oomd.engine.aftermath",
+    "oomd.engine.aims",
     "oomd.engine.blame",
     "oomd.engine.credit",
     "oomd.engine.detection",
     "oomd.engine.eligibility",
+    "oomd.engine.ladder",
     "oomd.engine.levels",
     "oomd.engine.managed",
     "oomd.engine.marks",
@@ -71,6 +76,7 @@ KILLER_MODULES = [
     "oomd.kernel",
     "oomd.kernel.arc",
     "oomd.kernel.cgroup",
+    "oomd.kernel.cgroup_dir",
     "oomd.kernel.cgroup_files",
     "oomd.kernel.cgroup_levers",
     "oomd.kernel.features",
@@ -89,11 +95,15 @@ KILLER_MODULES = [
     "oomd.kernel.zoneinfo",
     "oomd.kernel.zram",
     "oomd.kill",
+    "oomd.kill.cgroup_kill",
     "oomd.kill.executor",
     "oomd.kill.exits",
+    "oomd.kill.members",
     "oomd.kill.tally",
     "oomd.kill.targets",
     "oomd.kill.warrant",
+    "oomd.kill.whole",
+    "oomd.ladders",
     "oomd.loop",
     "oomd.model",
     "oomd.model.config",
@@ -107,6 +117,7 @@ KILLER_MODULES = [
     "oomd.model.ruleset",
     "oomd.model.scope",
     "oomd.model.snapshot",
+    "oomd.model.steps",
     "oomd.model.threshold",
     "oomd.model.units",
     "oomd.model.values",
@@ -161,6 +172,7 @@ KILLER_MODULES = [
 
 NEVER_IN_THE_KILLER = {
     "yaml",
+    "jeepney",
     "psutil",
     "prometheus_client",
     "systemd",
