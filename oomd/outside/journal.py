@@ -24,7 +24,7 @@ MESSAGE_IDS = {
     "degraded": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e06",
 }
 """What ``journalctl MESSAGE_ID=…`` asks for."""
-_PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4}
+_PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4, "pause": 4}
 _INFO = 6
 
 
