@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from oomd.engine.pause import pause_of, pause_words
 from oomd.model.ruleset import Pause
 from oomd.model.units import SECOND_US, format_span
+from oomd.model.values import replace
 from oomd.parts import UNLIMITED_US, clock_us
 from oomd.status import plain_pause
 

@@ -4,13 +4,12 @@ ruleset had fired, with everything that protects processes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from oomd.engine.detection import asked_for
 from oomd.engine.pacing import FASTEST_FILL_BYTES_PER_SECOND
 from oomd.model.decision import KILL, TERM
 from oomd.model.report import plain_decision
 from oomd.model.units import MILLISECOND_US, SECOND_US, format_duration
+from oomd.model.values import dataclass, replace
 from oomd.monitor.process_table import OVERHEAD
 from oomd.parts import clock_us
 

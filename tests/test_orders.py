@@ -97,6 +97,7 @@ class Site:
     def close(self) -> None:
         """Let go of everything."""
         self.loop.parts.table.close()
+        self.loop.parts.waiter.close()
         self.outside.close()
         self.companion._link.close()
         os.close(self._fd)
