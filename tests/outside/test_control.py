@@ -371,7 +371,7 @@ def test_a_bug_costs_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     control = Control(doorway, Rights(os.geteuid()), said.append)
     control.start(Desk())  # type: ignore[arg-type] # plays one
     done = threading.Event()
-    control.call_soon(lambda: {}["no such job"])
+    control.call_soon(lambda: {"a job": 1}["no such job"])
     control.call_soon(done.set)
     assert done.wait(PATIENCE_S)
     monkeypatch.setattr(module, "STOP_S", PATIENCE_S)
