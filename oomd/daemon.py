@@ -76,7 +76,9 @@ class Daemon:
         )
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # `exec` blocked them until somebody could listen
         self._capabilities = own_capabilities(self._proc_fd)
-        self._own_pids = own_and_ancestors(self._proc_fd) | {options.outside_pid}
+        self._started = {options.outside_pid}
+        """Processes of ours that may end and be started again."""
+        self._own_pids = own_and_ancestors(self._proc_fd) | self._started
         self._guard = ScopeGuard(self._scope, self._proc_fd)
         self._table = self._build_table()
         self._sharing = SharingMeter(self._proc_fd)
@@ -101,9 +103,8 @@ class Daemon:
         self._watch_everything()
         self._hastening.start()
         if self._android is not None:
-            self._android.start()
-            self._own_pids |= {self._android.watchdog_pid}
-            self._know_outside(0)
+            self._android.start(self.options.lmkd_properties)
+            self._know_ours()
         rehearse(self.loop)
         gc.collect()
         gc.freeze()
@@ -190,7 +191,16 @@ class Daemon:
         from oomd.android import Android, Site
 
         any_window = "CAP_SYS_RESOURCE" in self._capabilities
-        site = Site(self.loop, self._gate, self._guard, self._proc_fd, self._tell, self.options.proc_dir, any_window)
+        site = Site(
+            self.loop,
+            self._gate,
+            self._guard,
+            self._proc_fd,
+            self._tell,
+            self._outside.ask,
+            self.options.proc_dir,
+            any_window,
+        )
         return Android(self.config.lmkd, self.options.lmkd_fd, self.options.lmkd_path, site)
 
     def _build_loop(self) -> Loop:
@@ -320,15 +330,18 @@ class Daemon:
         if self.loop.act.decisions != self._told_decisions:
             self._told_decisions = self.loop.act.decisions
             self._tell_status()
-        before, dropped = self._outside.pid, self._outside.dropped
+        dropped = self._outside.dropped
         if self._outside.restart(now_us, self._waiter, calm=not self.loop.pace.warm):
-            self._know_outside(before)
             self._orders.tell_rules()
             self._tell("note", text=f"the outside process was started again; {dropped} reports were lost")
+        self._know_ours()
 
-    def _know_outside(self, before: int) -> None:
-        """Another process is ours now, and is spared like the one before."""
-        self._own_pids = (self._own_pids - {before}) | {self._outside.pid}
+    def _know_ours(self) -> None:
+        """Processes of ours that were started again are spared like those before."""
+        started = {self._outside.pid} | ({self._android.watchdog_pid} if self._android is not None else set())
+        if started == self._started:
+            return
+        self._own_pids, self._started = (self._own_pids - self._started) | started, started
         self._table.own_pids = frozenset(self._own_pids)
         if self._gate is not None:
             self._gate.own_pids = frozenset(self._own_pids)

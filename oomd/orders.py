@@ -32,6 +32,10 @@ MOST_WAITING = 16
 """Questions that wait for the next look at the machine; more are not answered."""
 
 
+def _nobody_waits(good: bool) -> None:
+    """For what is wrong with lmkd's properties: its log says so."""
+
+
 class Orders:
     """Owns the configuration in force."""
 
@@ -102,7 +106,7 @@ class Orders:
             self._loop.replace_rules(with_managed(new.rules, self._units, new.managed))
             self.tell_rules()
             if self.android is not None:
-                self.android.update_properties()
+                self.android.update_properties(_nobody_waits)
         return problems
 
     def _take_units(self, units: tuple[ManagedUnit, ...]) -> None:

@@ -243,6 +243,11 @@ def test_modules_of_the_killer_as_lmkd() -> None:
     )
     loaded = set(done.stdout.split())
     ours = {name for name in loaded if name.split(".")[0] == "oomd"} - set(KILLER_MODULES)
-    assert {name for name in ours if not name.startswith("oomd.lmkd")} == {"oomd.android", "oomd.kill.importance"}
+    assert {name for name in ours if not name.startswith("oomd.lmkd")} == {
+        "oomd.android",
+        "oomd.kill.importance",
+        "oomd.model.lmkd_properties",
+        "oomd.standin",
+    }
     assert "oomd.lmkd.listening" not in ours
     assert loaded & NEVER_IN_THE_KILLER == set()

@@ -93,8 +93,14 @@ def _outside_options(config: Config, managed_fd: int, trace: Trace) -> dict[str,
         "instances_fd": trace.instances_fd,
         "trace_instance": trace.name,
         "format": config.log.format,
-        "lmkd_log": os.path.abspath(config.lmkd.log) if config.lmkd is not None and config.lmkd.log else "",
+        "lmkd_log": "" if config.lmkd is None else _absolute(config.lmkd.log),
+        "lmkd_properties": "" if config.lmkd is None else _absolute(config.lmkd.properties),
     }
+
+
+def _absolute(path: str) -> str:
+    """Where it is, whatever becomes our folder; empty for none."""
+    return path and os.path.abspath(path)
 
 
 def _replace_image(everything: dict[str, object], fds: tuple[int, ...]) -> None:

@@ -58,6 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
     lock_fd = _lock(runtime_dir)
     if isinstance(lock_fd, str):
         return complain(lock_fd)
+    properties, problems = _properties(config)
+    for problem in problems:
+        complain(problem)
+    if problems:
+        return 2
     listening = _listen(config)
     if isinstance(listening, str):
         return complain(listening)
@@ -73,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         lock_fd=lock_fd,
         lmkd_fd=lmkd_fd,
         lmkd_path=lmkd_path,
+        lmkd_properties=properties,
         proc_dir=arguments.proc or "/proc",
         cgroup_root=arguments.cgroup or CGROUP_ROOT,
         usage_cgroup=_usage_cgroup(config),
@@ -138,6 +144,22 @@ def _listen(config: Config) -> tuple[int, str] | str:
         return open_listener(config.lmkd.socket), os.path.abspath(config.lmkd.socket)
     except ListenError as error:
         return str(error)
+
+
+def _properties(config: Config) -> tuple[str, list[str]]:
+    """The text of lmkd's file of properties, and everything that is wrong with it."""
+    if config.lmkd is None or not config.lmkd.properties:
+        return "", []
+    from oomd.model.lmkd_properties import parse_properties
+    from oomd.outside.lmkd_properties import PropertiesError, read_properties
+
+    path = config.lmkd.properties
+    try:
+        text = read_properties(path)
+    except PropertiesError as error:
+        return "", [str(error)]
+    found = parse_properties(text)
+    return text, [f"{path}: {problem}" for problem in found] if isinstance(found, list) else []
 
 
 def _managed_fd(config: Config) -> int:

@@ -20,6 +20,8 @@ from oomd.model.config import Config
 from oomd.outside.killer import Killer
 from oomd.outside.ledger import Ledger
 from oomd.outside.link import MOST_BYTES
+from oomd.outside.lmkd_properties import REQUEST as PROPERTIES
+from oomd.outside.lmkd_properties import answer_properties
 from oomd.outside.logcat import divert_logcat
 from oomd.outside.managed import start_listener
 from oomd.outside.opening import start_control
@@ -59,6 +61,8 @@ def main() -> None:
     reporter = _start_reporter(options)
     killer.listen(_reports(reporter, quiet=options["quiet"]))
     killer.handle("reload", lambda _: reload_answer(options))
+    if options.get("lmkd_properties"):
+        killer.handle(PROPERTIES, lambda _: answer_properties(options["lmkd_properties"]))
     recorder = None
     if options.get("record"):
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))

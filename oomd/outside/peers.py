@@ -9,7 +9,8 @@ import os
 import pwd
 import socket
 import struct
-from dataclasses import dataclass
+
+from oomd.model.values import dataclass
 
 _CREDENTIALS = struct.Struct("3i")
 """struct ucred: pid, uid, gid; unix(7)."""
