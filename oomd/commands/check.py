@@ -24,6 +24,7 @@ from oomd.model.ruleset import ALWAYS, LAST_CGROUP_KILL, OFF
 from oomd.model.units import format_duration
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.rows import read_row
+from oomd.outside.peers import group_id
 
 if TYPE_CHECKING:
     import argparse
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "preferences": preferences_in_words(loaded.rules.preferences),
                 "patterns": hits,
                 "every_exit": traced,
+                "control": control_in_words(loaded),
             }
             print(json.dumps(content))
         else:
@@ -76,7 +78,7 @@ def describe(config: Config, path: str | None, hits: list[Plain], traced: Plain)
     """The effective configuration for people."""
     lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
     lines += preferences_in_words(config.rules.preferences)
-    lines += _every_exit_words(traced)
+    lines += [*_every_exit_words(traced), *control_in_words(config)]
     for name in LISTS:
         lines.append(f"# {name} hits now:")
         lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
@@ -133,6 +135,18 @@ def live_processes(wanted: frozenset[str]) -> list[Process]:
     finally:
         os.close(proc_fd)
     return [row.value(0) for row in found]
+
+
+def control_in_words(config: Config) -> list[str]:
+    """Who may ask the daemon, and what."""
+    if not config.control.enabled:
+        return ["control socket: none"]
+    group, known = config.control.group, True
+    if group:
+        known = group_id(group) is not None
+    members = f" and members of the group {group}" if group else ""
+    lines = [f"control socket: root and oomd's own user{members} may ask; root and oomd's own user may change things"]
+    return lines if known else [*lines, f"  but there is no group {group!r} on this machine"]
 
 
 def _hit(name: str, entry: str, found: list[Process]) -> Plain:

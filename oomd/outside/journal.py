@@ -27,7 +27,7 @@ MESSAGE_IDS = {
     "step": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e07",
 }
 """What ``journalctl MESSAGE_ID=…`` asks for."""
-_PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4, "step": 5}
+_PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4, "pause": 4, "step": 5}
 _INFO = 6
 _LETTERS = {"E": 3, "W": 4}
 """Of logcat."""
