@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+
+from oomd.model.values import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ def test_all_die_with_a_credit_each(stage: Stage) -> None:
         state = stage.wait(state, LOW.time_us + 1, "reaper")
     later = replace(LOW, time_us=LOW.time_us + 60 * SECOND_US)
     outcomes, state = stage.executor.settle(later, state)
-    assert {outcome.status for outcome in outcomes} == {"killed"}
+    assert {outcome.status for outcome in outcomes} == {"killed"}, outcomes
 
 
 def test_asked_to_go_all_together(stage: Stage) -> None:
