@@ -241,8 +241,8 @@ class Machine:
     def submit(self, warrant: Warrant, number: int) -> None:
         self.submitted.append((warrant, number))
 
-    def submit_all(self, warrants: tuple[Warrant, ...], number: int) -> None:
-        self.submitted += [(warrant, number) for warrant in warrants]
+    def kill_all(self, warrants: tuple[Warrant, ...]) -> None:
+        self.submitted += [(warrant, 9) for warrant in warrants]
 
     def take_results(self) -> list[ReapResult]:
         done, self.submitted = self.submitted, []
