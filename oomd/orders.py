@@ -11,7 +11,7 @@ from dataclasses import replace
 from oomd.config.compiled import from_plain, to_plain
 from oomd.engine.managed import with_managed, words_of
 from oomd.model.config import changes_that_need_a_restart
-from oomd.model.managed import read_units
+from oomd.model.managed import plain_managed, read_units
 from oomd.status import plain_loop
 
 TYPE_CHECKING = False
@@ -65,7 +65,13 @@ class Orders:
     def on_tick(self) -> None:
         """The machine was looked at just now: answer who asked how things stand."""
         for message in self._waiting:
-            self._outside.tell("answer", number=message.get("number"), ok=True, status=plain_loop(self._loop))
+            self._outside.tell(
+                "answer",
+                number=message.get("number"),
+                ok=True,
+                status=plain_loop(self._loop),
+                managed=plain_managed(self.config.managed, self._units),
+            )
         self._waiting = []
 
     def tell_rules(self) -> None:

@@ -28,6 +28,7 @@ ONLY_HERE = {
         "oomd/replay/meta.py",
     },
     "systemd": {"oomd/outside/journal.py"},
+    "jeepney": {"oomd/outside/dbus.py"},
     "prometheus_client": set(),
 }
 """Who may know what: the YAML nodes are walked by three modules of one package."""
@@ -158,6 +159,7 @@ NEVER_IN_THE_KILLER = {
     "psutil",
     "prometheus_client",
     "systemd",
+    "jeepney",
     "logging",
     "typing",
     "json",
@@ -186,7 +188,7 @@ def imports_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("library", sorted(ONLY_HERE))
 def test_libraries_stay_where_they_are(library: str) -> None:
-    """One place each knows ctypes, YAML and systemd."""
+    """One place each knows ctypes, systemd and D-Bus, one package YAML."""
     users = {str(path.relative_to(ROOT)) for path in MODULES if library in imports_of(path)}
     assert users == ONLY_HERE[library]
 

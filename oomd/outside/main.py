@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
+from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
+from oomd.model.managed import AUTO, TAKEOVER
 from oomd.outside.killer import Killer
 from oomd.outside.link import MOST_BYTES
 from oomd.outside.lmkd_properties import REQUEST as PROPERTIES
@@ -67,7 +69,7 @@ def main() -> None:
     if options.get("record"):
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
         killer.listen(_tape(recorder))
-    start_listener(options, killer.send, lambda text: reporter.put(note(text)))
+    _hear_units(killer, options, lambda text: reporter.put(note(text)))
     killer.serve()
     if recorder is not None:
         recorder.finish()
@@ -75,6 +77,18 @@ def main() -> None:
         remove_instance(options["instances_fd"], options["trace_instance"])
     reporter.finish()
     os._exit(0)  # a sink that hangs must not keep us
+
+
+def _hear_units(killer: Killer, options: dict[str, Any], say: Callable[[str], object]) -> None:
+    """Units' own settings; and where PID 1 takes us for systemd-oomd we answer to its name as well."""
+    if options.get("managed") not in (AUTO, TAKEOVER):
+        start_listener(options, killer.send, say, lambda: None)
+        return
+    from oomd.outside.oom1 import Oom1
+
+    oom1 = Oom1(killer.ask, say, options.get("cgroup_root", CGROUP_ROOT))
+    killer.listen(oom1.hear)
+    start_listener(options, killer.send, say, oom1.take_over)
 
 
 def _start_reporter(options: dict[str, Any]) -> Reporter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from oomd.model.managed import MOST_UNITS, ManagedUnit, is_duration, is_unit_path
 
@@ -89,11 +89,6 @@ class Settings:
         # Whoever stands higher in the tree speaks for more: where not all are heard, those below go unheard.
         ordered = sorted(units.values(), key=lambda unit: (unit.path.count("/"), unit.path))
         return sorted(ordered[:MOST_UNITS], key=lambda unit: unit.path), max(0, len(ordered) - MOST_UNITS)
-
-
-def plain_units(units: list[ManagedUnit]) -> list[list[Any]]:
-    """For the link; :func:`oomd.model.managed.read_units` reads it."""
-    return [[unit.path, unit.swap, unit.pressure, unit.limit, unit.duration_us] for unit in units]
 
 
 def read_element(element: object) -> tuple[str, str, Entry | None] | None:
