@@ -73,6 +73,7 @@ KILLER_MODULES = [
     "oomd.kernel.cgroup",
     "oomd.kernel.cgroup_files",
     "oomd.kernel.cgroup_levers",
+    "oomd.kernel.cgroup_namespace",
     "oomd.kernel.features",
     "oomd.kernel.files",
     "oomd.kernel.loadavg",

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 
 from oomd.config.compiled import to_plain
+from oomd.kernel.cgroup_namespace import namespace_root
 from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
 from oomd.model.ruleset import OFF
 from oomd.outside.spawn import spawn_outside
@@ -70,6 +71,7 @@ def become_killer(
         "trace_fd": trace.pipe_fd,
         "trace_lost": trace.lost,
         "record": bool(record),
+        "cgroup_namespace": namespace_root(),
         **options,
     }
     _replace_image(everything, (started.link_fd, trace.pipe_fd, *keep_fds))
