@@ -7,7 +7,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from dataclasses import dataclass, replace
 
 from oomd.engine.credit import is_stripped
 from oomd.kill.importance import DryImportance, Importance
@@ -26,6 +25,7 @@ from oomd.lmkd.watchdog import BEAT_US
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision
 from oomd.model.lmkd_properties import without_effect
 from oomd.model.units import MILLISECOND_US, SECOND_US
+from oomd.model.values import dataclass, replace
 from oomd.parts import clock_us
 from oomd.standin import StandIn
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import select
 import signal
@@ -18,9 +17,10 @@ from oomd.lmkd.registry import Registry, Sender
 from oomd.lmkd.wire import Registration
 from oomd.monitor.waiter import Waiter
 from oomd.standin import AGAIN_US, StandIn
+from tests.descriptors import open_descriptors, opened_since
 from tests.lmkd.client import PATIENCE_S
 from tests.lmkd.machine import Machine
-from tests.lmkd.served import open_descriptors, sleepers
+from tests.lmkd.served import sleepers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,14 +82,13 @@ class Killer:
 @contextmanager
 def killer(root: Path) -> Iterator[Killer]:
     """One, and nothing of it stays."""
-    gc.collect()  # what earlier tests have left
     before = open_descriptors()
     one = Killer(root)
     try:
         yield one
     finally:
         one.close()
-    assert open_descriptors() == before
+    assert opened_since(before) == []
 
 
 def knows(pid: int, registered: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-from dataclasses import dataclass
 
 from oomd.kernel.cgroup_namespace import is_beyond
 from oomd.kernel.features import Features, probe_features, read_capabilities
@@ -12,6 +11,7 @@ from oomd.kernel.process import parse_cgroup_v2, parse_stat, read_pid_file
 from oomd.kernel.swaps import parse_swaps
 from oomd.kernel.syscalls import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, mlockall
 from oomd.model.scope import Scope, ScopeError, parse_scope
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ At /org/freedesktop/oom1: DumpByFileDescriptor() → h, and the signal Killed(cg
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
+from oomd.model.values import dataclass, field
 from oomd.outside.dbus import Bus, BusError
 from oomd.outside.oomctl import read_group, render_dump
 from oomd.outside.served import Method, Served

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from oomd.kernel.cgroup_files import NO_LIMIT, parse_memory_stat, parse_protection
 from oomd.kernel.files import KernelFormatError
 from oomd.kernel.psi import parse_pressure
 from oomd.model.units import SECOND_US
+from oomd.model.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,8 @@ import pytest
 
 from oomd.lmkd.registry import Sender
 from oomd.lmkd.server import Client
-from tests.lmkd.served import Served, open_descriptors, sleepers
+from tests.descriptors import open_descriptors, opened_since
+from tests.lmkd.served import Served, sleepers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +88,7 @@ def test_any_packets_without_a_leak(tmp_path: Path) -> None:
         gc.collect()
         now, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert open_descriptors() == before
+        assert opened_since(before) == []
         ours.close()
         theirs.close()
         assert now - held < LEAK_BYTES

@@ -8,7 +8,7 @@ import pytest
 
 from oomd.lmkd.triggers import PRESSURE_FILE, Triggers, fit_window
 from oomd.monitor.waiter import Waiter
-from tests.lmkd.served import open_descriptors
+from tests.descriptors import open_descriptors, opened_since
 
 
 def test_window_that_the_kernel_lets_us_have() -> None:
@@ -37,4 +37,4 @@ def test_open_and_close() -> None:
     assert triggers.level_of(-1) is None
     triggers.close()
     waiter.close()
-    assert open_descriptors() == before
+    assert opened_since(before) == []

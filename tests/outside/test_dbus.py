@@ -15,7 +15,7 @@ import pytest
 from oomd.outside import dbus
 from oomd.outside.dbus import MOST_BYTES, MOST_WAITING, Bus, BusError
 from oomd.outside.served import Method, Served
-from tests.lmkd.served import open_descriptors
+from tests.descriptors import open_descriptors, opened_since
 from tests.outside.bus import OwnBus, running_bus
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def test_object_is_served(tmp_path: Path) -> None:
             done = bus.busctl("call", NAME, PATH, INTERFACE, *words)
             assert text in done.stderr, done
         assert "there is no object /elsewhere" in bus.busctl("call", NAME, "/elsewhere", INTERFACE, "Twice").stderr
-    assert open_descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_signals(tmp_path: Path) -> None:
@@ -250,4 +250,4 @@ def test_calls_are_bounded_and_long_messages_unread(tmp_path: Path) -> None:
             thread.join(PATIENCE_S)
         assert set(answers) == {"done", "too many calls at a time"}
         assert one.call(*DAEMON, "ListNames")
-    assert open_descriptors() == before
+    assert opened_since(before) == []
