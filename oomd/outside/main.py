@@ -25,6 +25,7 @@ from oomd.outside.lmkd_properties import REQUEST as PROPERTIES
 from oomd.outside.lmkd_properties import answer_properties
 from oomd.outside.logcat import divert_logcat
 from oomd.outside.managed import start_listener
+from oomd.outside.pods import Pods, name_pods
 from oomd.outside.recorder import Recorder
 from oomd.outside.reporter import Reporter, note
 from oomd.outside.sinks import choose_sink
@@ -95,7 +96,7 @@ def _start_reporter(options: dict[str, Any]) -> Reporter:
     sink, remark = choose_sink(options["format"])
     if options.get("lmkd_log"):
         sink = divert_logcat(sink, options["lmkd_log"])
-    reporter = Reporter(sink)
+    reporter = Reporter(name_pods(sink, Pods()))
     if remark:
         reporter.put(note(remark))
     return reporter
