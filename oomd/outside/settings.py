@@ -104,7 +104,7 @@ def read_element(element: object) -> tuple[str, str, Entry | None] | None:
     if element["mode"] == "auto":
         return str(path), element["property"], None
     limit, duration = element.get("limit"), element.get("duration")
-    share = limit / _FULL if isinstance(limit, int) and 0 < limit <= _FULL else None
+    share = _share(limit / _FULL) if isinstance(limit, int) and 0 < limit <= _FULL else None
     known = duration if is_duration(duration) and duration else None
     return str(path), element["property"], Entry(share, known)
 
@@ -147,8 +147,13 @@ def parse_limit(text: str) -> float | None:
         value = float(text.removesuffix("%"))
     except ValueError:
         return None
-    share = value / 100 if percent else value / _FULL
+    share = _share(value / 100 if percent else value / _FULL)
     return share if 0 < share <= 1 else None
+
+
+def _share(share: float) -> float:
+    """As somebody wrote it: systemd takes permyriads, and of 2^32 - 1 a half is no half."""
+    return round(share, 6)
 
 
 def parse_span(text: str) -> int | None:
