@@ -10,9 +10,10 @@ import os
 from typing import IO, TYPE_CHECKING
 
 from oomd.model.values import dataclass, field
-from oomd.outside.dbus import Bus, BusError
+from oomd.outside.dbus import SYSTEM, BusError
 from oomd.outside.oomctl import read_group, render_dump
 from oomd.outside.served import Method, Served
+from oomd.outside.station import Station
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +37,8 @@ class Oom1:
     """Killer.ask."""
     say: Callable[[str], object]
     cgroup_root: str = "/sys/fs/cgroup"
-    address: str = "SYSTEM"
-    _bus: Bus | None = None
+    address: str = SYSTEM
+    _station: Station | None = None
     _decisions: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Cgroup and reason by the decision's id."""
     _pgscan: dict[str, int] = field(default_factory=dict)
@@ -45,20 +46,20 @@ class Oom1:
 
     def take_over(self) -> None:
         """PID 1 takes us for systemd-oomd, so we speak in its name; again does nothing."""
-        if self._bus is None:
+        if self._station is None:
             methods = {"DumpByFileDescriptor": Method("", "h", self.dump)}
             served = Served(NAME, PATH, INTERFACE, methods, {"Killed": "ss"})
-            self._bus = Bus(self.say, address=self.address, served=served)
-            self._bus.start()
+            self._station = Station(served, self.say, self.address)
+            self._station.start()
 
     def close(self) -> None:
         """Hang up."""
-        if self._bus is not None:
-            self._bus.close()
+        if self._station is not None:
+            self._station.close()
 
     def hear(self, event: Plain) -> None:
         """An event of the killer; never waits."""
-        if self._bus is None:
+        if self._station is None:
             return
         if event["event"] == "decision" and not event.get("dry_run"):
             target = event["decision"]["target"]
@@ -69,7 +70,7 @@ class Oom1:
         elif event["event"] == "outcome" and event["status"] in KILLED:
             told = self._decisions.pop(event["id"], None)  # of those that die as one the first outcome tells
             if told is not None:
-                self._bus.emit("Killed", *told)
+                self._station.emit("Killed", *told)
 
     def dump(self) -> tuple[IO[bytes]]:
         """What ``oomctl`` prints, in a file of nobody's. Raises BusError."""

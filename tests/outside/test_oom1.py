@@ -91,10 +91,8 @@ def test_killer_that_does_not_answer(bus: OwnBus, tmp_path: Path) -> None:
     with closing(oom1(bus, tmp_path, None)) as one:
         one.take_over()
         wait_for_name(bus)
-        with closing(Bus(print, address=bus.address)) as client:
-            client.start()
-            with pytest.raises(BusError, match="the killer did not answer in time"):
-                client.call(NAME, PATH, INTERFACE, "DumpByFileDescriptor")
+        with Bus(bus.address) as client, pytest.raises(BusError, match="the killer did not answer in time"):
+            client.call(NAME, PATH, INTERFACE, "DumpByFileDescriptor", timeout_s=20)
 
 
 def test_only_root_speaks_in_its_name(bus: OwnBus) -> None:
@@ -107,7 +105,7 @@ def test_only_root_speaks_in_its_name(bus: OwnBus) -> None:
 
 
 class Recorded:
-    """A bus that keeps what is emitted."""
+    """A station that keeps what is emitted."""
 
     def __init__(self) -> None:
         self.signals: list[tuple[object, ...]] = []
@@ -129,7 +127,7 @@ def test_kills_are_told(tmp_path: Path) -> None:
     nor for what was no kill, nor in a dry run.
     """
     one, told = Oom1(lambda _: None, print, str(tmp_path)), Recorded()
-    one._bus = told  # type: ignore[assignment]
+    one._station = told  # type: ignore[assignment]
     one.hear(decision("1", "systemd: swap", "/a"))
     one.hear(decision("2", "systemd: /work.slice", "/work.slice/b"))
     one.hear(decision("3", "level", "/c"))

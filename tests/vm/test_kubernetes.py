@@ -100,6 +100,7 @@ def test_what_is_no_shortage_of_the_node(facts: dict[str, Any], driver: str) -> 
     played = facts["drivers"][driver]
     assert played["quiet"]["lives"] == [True, True]
     assert "total=0\n" not in played["pressure"]["io"], "nobody waited for the disk"
+    assert int(dict(line.split() for line in played["limited"].splitlines())["max"]) > 0, "nobody was at his limit"
 
 
 def test_without_kill(facts: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -34,6 +35,9 @@ def main() -> None:
         spaces = ["--mount", "--net", "--cgroup", "--ipc", "--uts"] + ([] if spec["host_pid"] else ["--pid", "--fork"])
         os.execvp("unshare", ["unshare", *spaces, sys.executable, "-I", "-S", __file__, text, ""])
     set_up(spec)
+    for limit in (resource.RLIMIT_RTPRIO, resource.RLIMIT_NICE):  # as runtimes start containers
+        resource.setrlimit(limit, (0, 0))
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
     rights = ",".join(["-all", *(f"+{name.lower()}" for name in spec["capabilities"])])
     command = ["setpriv", f"--bounding-set={rights}", "--inh-caps=-all", "--ambient-caps=-all"]
     command += [] if spec["privilege_escalation"] else ["--no-new-privs"]
@@ -73,6 +77,7 @@ def set_up(spec: dict[str, Any]) -> None:
 def add(mount: dict[str, Any]) -> None:
     """A volume: a folder of the host, an empty one in memory, or files."""
     path = ROOT + mount["path"]
+    os.makedirs(path, exist_ok=True)  # of the image: it is not read-only yet
     if mount["host"]:
         run("mount", "--bind", mount["host"], path)
     else:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CGROUPS = "/sys/fs/cgroup"
 CONTAINER = "/job/tests/vm/guest/container.py"
 PYTHON = ("/usr/bin/python3", "-I", "-S")
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 QUIET_S = 6.0
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 FILE = "/var/tmp/read-again"
@@ -77,6 +77,7 @@ def play(job: dict[str, Any], driver: str, pods: list[dict[str, Any]]) -> dict[s
     quiet = [start_in(job["limited"][driver], THRASHES), start_in(job["limited"][driver], WRITES, limited=False)]
     time.sleep(QUIET_S)
     facts["quiet"] = {"alive": alive(pids), "lives": [child.poll() is None for child in quiet]}
+    facts["limited"] = machine.read(f"{CGROUPS}{job['limited'][driver]['path']}/memory.events")
     facts["pressure"] = {name: machine.read(f"/proc/pressure/{name}") for name in ("memory", "io")}
     for child in quiet:
         child.kill()
@@ -142,6 +143,8 @@ def start_in(pod: dict[str, Any], code: str, *, limited: bool = True) -> subproc
     if limited and not os.path.exists(FILE):
         with open(FILE, "wb") as file:
             file.write(os.urandom(48 << 20))
+            os.fsync(file.fileno())
+    machine.write("/proc/sys/vm/drop_caches", "1")  # whoever reads it next is charged
     path = pod["path"] if limited else pod["beside"]
     make_group(path, pod["settings"] if limited else {})
     child = subprocess.Popen([*PYTHON, "-c", code], stdout=subprocess.PIPE)
