@@ -9,6 +9,7 @@ import os
 import resource
 
 from oomd.engine.credit import is_stripped
+from oomd.engine.pause import pause_of
 from oomd.kill.importance import DryImportance, Importance
 from oomd.lmkd import wire
 from oomd.lmkd.choice import in_order
@@ -165,14 +166,15 @@ class Android:
 
     def on_tick(self, now_us: int) -> None:
         """Look at memory, if it is time to, and kill if the mind says so."""
+        paused = pause_of(self._loop.state, now_us) is not None
         calm = now_us >= self._until_us and not self._loop.pace.warm
-        self._standin.beat(now_us, calm=calm)
+        self._standin.beat(now_us, calm=calm, holds_back=paused)
         if self.watchdog_pid:
             self._wait_at_most(BEAT_US)
         if not self._monitoring:
             return
         completed = self._wait_for_victims(now_us)
-        if self._pending_us is not None:
+        if self._pending_us is not None or paused:
             if self._event is not None:
                 self._mind.note_skipped()
                 self._event = None  # of before the memory came back: no reason to kill afterwards

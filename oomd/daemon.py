@@ -91,7 +91,7 @@ class Daemon:
         self._shield = raise_shield(self._capabilities)
         self._tally = self._build_tally()
         self.loop = self._build_loop()
-        self._orders = Orders(self.config, self.loop, self._outside, lambda: self._notifier.send("READY=1"))
+        self._orders = Orders(self.config, self.loop, self._outside, self._notifier.send, self._tell_status)
         self._orders.recorded = options.record
         self._hastening = self._build_hastening()
         self._android = self._orders.android = self._build_android()
@@ -238,9 +238,9 @@ class Daemon:
 
     def _longest_us(self) -> int:
         """How long the loop may wait from now on."""
-        due_us = self._outside.due_us()
-        wait_us = UNLIMITED_US if due_us is None else max(0, due_us - clock_us())
-        return min(wait_us, self._notifier.feed_us or UNLIMITED_US)
+        due_us, now_us = self._outside.due_us(), clock_us()
+        wait_us = UNLIMITED_US if due_us is None else max(0, due_us - now_us)
+        return min(wait_us, self._orders.pausing.longest_us(now_us), self._notifier.feed_us or UNLIMITED_US)
 
     def _open_triggers(self) -> bool:
         """Pressure triggers on the epoll; whether there are any."""
@@ -297,9 +297,7 @@ class Daemon:
         if number == signal.SIGCHLD:
             self._reap_children()
         elif number == signal.SIGHUP and not self.options.child_pid:
-            self._notifier.send("RELOADING=1")
-            if not self._tell("reload_request"):
-                self._notifier.send("READY=1")
+            self._orders.reload.begin()
         elif self.options.child_pid:
             if not self.loop.stopping:
                 pass_on(self.options.child_pid, number)
@@ -315,13 +313,17 @@ class Daemon:
     def _status(self) -> str:
         """What ``systemctl status`` shows."""
         mode = ", dry run" if self.config.dry_run else ""
-        decisions, dropped = self.loop.act.decisions, self._outside.dropped
-        return f"watching {self._scope}{mode}; decisions: {decisions}; reports dropped: {dropped}"
+        decisions, dropped, paused = self.loop.act.decisions, self._outside.dropped, self._orders.pausing.words()
+        pause = f"{paused}; " if paused else ""
+        return f"{pause}watching {self._scope}{mode}; decisions: {decisions}; reports dropped: {dropped}"
+
+    def _tell_status(self) -> None:
+        self._notifier.send(f"STATUS={self._status()}")
 
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
         self._outside.expire(now_us)
-        self._orders.on_tick()
+        self._orders.on_tick(now_us)
         self._hastening.on_tick()
         if self._tally is not None and self.loop.pace.warm:
             self._tally.keep((row.cgroup for row in self._table.leaders[:LEADING]), now_us)
@@ -329,7 +331,7 @@ class Daemon:
             self._android.on_tick(now_us)
         if self.loop.act.decisions != self._told_decisions:
             self._told_decisions = self.loop.act.decisions
-            self._notifier.send(f"STATUS={self._status()}")
+            self._tell_status()
         dropped = self._outside.dropped
         if self._outside.restart(now_us, self._waiter, calm=not self.loop.pace.warm):
             self._orders.tell_rules()

@@ -67,9 +67,12 @@ class StandIn:
         """Whether this descriptor is ours."""
         return self._leash is not None and fd == self._leash.fileno()
 
-    def beat(self, now_us: int, *, calm: bool) -> None:
-        """We live. ``calm``: memory is not short, so that a fork is harmless."""
+    def beat(self, now_us: int, *, calm: bool, holds_back: bool = False) -> None:
+        """We live. ``calm``: memory is not short, so that a fork is harmless; ``holds_back``: nobody is to
+        be killed.
+        """
         if self._leash is not None:
+            self._leash.holds_back = holds_back
             self._leash.beat(now_us, self._registry.records)
         elif self._gone_us is not None and calm and now_us - self._gone_us >= AGAIN_US:
             self.start(now_us)

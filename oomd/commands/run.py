@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_config_options(parser)
     add_tree_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="decide and report, but never signal anybody")
-    parser.add_argument("--runtime-dir", metavar="DIR", help="where the lock lives; one instance per directory")
+    parser.add_argument("--runtime-dir", metavar="DIR", help="where lock and control socket live; one per directory")
     parser.add_argument("--log-format", choices=("text", "json", "journal"), help="how to report (default: text)")
     parser.add_argument(
         "--managed", choices=SOURCES, help="honour units' own settings (ManagedOOMSwap= and its kin), heard from where"
@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     mistake = _mistake(arguments, config)
     if mistake:
         return complain(mistake)
-    lock_fd = _lock(config.runtime_dir or default_runtime_dir())
+    runtime_dir = os.path.abspath(config.runtime_dir or default_runtime_dir())
+    lock_fd = _lock(runtime_dir)
     if isinstance(lock_fd, str):
         return complain(lock_fd)
     properties, problems = _properties(config)
@@ -69,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     become_killer(
         config,
         managed_fd=_managed_fd(config),
+        control_dir=runtime_dir,
         config_path=arguments.config,
         overrides=overrides,
         record=arguments.record or "",

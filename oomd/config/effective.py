@@ -35,6 +35,7 @@ def effective(config: Config) -> dict[str, Any]:
             "pressure_limit": format_share(config.managed.pressure_limit),
             "pressure_duration": format_exact_duration(config.managed.pressure_duration_us),
         },
+        "control": {"enabled": config.control.enabled, "group": config.control.group},
         **_lmkd(config.lmkd),
         "runtime_dir": config.runtime_dir,
     }
