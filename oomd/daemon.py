@@ -13,6 +13,7 @@ from oomd.config.compiled import from_plain
 from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
 from oomd.kernel.cgroup import find_cgroup2_mount, open_cgroup_memory
+from oomd.kernel.cgroup_namespace import enter_namespace
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
 from oomd.kernel.scope import ScopeGuard
@@ -63,6 +64,7 @@ class Daemon:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        enter_namespace(options.cgroup_namespace)
         self.config: Config = from_plain(options.config)
         self.exit_status = 0
         self._scope = narrowed_by_environment(self.config.scope)

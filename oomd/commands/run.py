@@ -16,6 +16,7 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
+from oomd.config.lmkd_properties import PropertiesError, read_properties
 from oomd.debts import put_all_back
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
@@ -61,11 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(lock_fd, str):
         return complain(lock_fd)
     paid = [] if config.dry_run else put_all_back(runtime_dir)
-    properties, problems = _properties(config)
-    for problem in problems:
-        complain(problem)
-    if problems:
-        return 2
+    try:
+        properties = _properties(config)
+    except PropertiesError as error:
+        return complain(str(error))
     listening = _listen(config)
     if isinstance(listening, str):
         return complain(listening)
@@ -150,20 +150,9 @@ def _listen(config: Config) -> tuple[int, str] | str:
         return str(error)
 
 
-def _properties(config: Config) -> tuple[str, list[str]]:
-    """The text of lmkd's file of properties, and everything that is wrong with it."""
-    if config.lmkd is None or not config.lmkd.properties:
-        return "", []
-    from oomd.model.lmkd_properties import parse_properties
-    from oomd.outside.lmkd_properties import PropertiesError, read_properties
-
-    path = config.lmkd.properties
-    try:
-        text = read_properties(path)
-    except PropertiesError as error:
-        return "", [str(error)]
-    found = parse_properties(text)
-    return text, [f"{path}: {problem}" for problem in found] if isinstance(found, list) else []
+def _properties(config: Config) -> str:
+    """The text of lmkd's file of properties. Raises PropertiesError when it has gone since the loader looked at it."""
+    return read_properties(config.lmkd.properties) if config.lmkd is not None and config.lmkd.properties else ""
 
 
 def _managed_fd(config: Config) -> int:

@@ -28,6 +28,10 @@ MESSAGE_IDS = {
 }
 """What ``journalctl MESSAGE_ID=…`` asks for."""
 _PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4, "pause": 4, "step": 5}
+_OF_THE_VICTIM = (
+    *("pid", "comm", "cgroup"),
+    *("container", "container_name", "pod", "pod_name", "namespace", "qos"),
+)
 _INFO = 6
 _LETTERS = {"E": 3, "W": 4}
 """Of logcat."""
@@ -95,7 +99,7 @@ def fields_of(event: Plain) -> dict[str, str]:
         if decision.get(name):
             fields[f"OOMD_{name.upper()}"] = str(decision[name])
     victim = decision.get("target") or event
-    for name in ("pid", "comm", "cgroup", "container", "pod", "qos"):
+    for name in _OF_THE_VICTIM:
         if victim.get(name):
             fields[f"OOMD_VICTIM_{name.upper()}"] = str(victim[name])
     times = event.get("times") or {}
