@@ -97,6 +97,8 @@ class Loop:
         """Have read what the rules look at, and nothing more."""
         wants = wants_of(self.rules)
         self.parts.sampler.want(wants.details)
+        if self._search.want(touches=wants.touches) and self.parts.touches_lost:
+            self.act.tell("degraded", text=f"clear_refs: {self.parts.touches_lost}")
         if self.parts.cgroups is not None:
             self.parts.cgroups.want(wants, choices=any(map(among_of, self.rules.rulesets)))
 
@@ -162,7 +164,7 @@ class Loop:
         # By the upper bound: what forked processes are taken to share may long have become their own.
         limit = self.parts.limit_bytes
         if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
-            self.parts.sharing.ask(self.parts.table.leaders, status.time_us)
+            self._search.measure(self.rules, self.state, status)
         self._search.collect(status.time_us, ask=self.pace.warm)
 
     def _select(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Decision:

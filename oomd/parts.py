@@ -57,5 +57,7 @@ class Parts:
     """The longest wait that is allowed now: the watchdog wants to be fed, requests to the outside have an end."""
     facts: FactsReader | None = None
     """Reads what only preferences ask for; None where nobody needs it."""
+    touches_lost: str = ""
+    """Why not everybody's touches can be watched, should a rule ask for that; empty where they can."""
     tape: Tape | None = None
     """Where everything that was seen is kept for a recording; None where nobody records."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from oomd.engine.eligibility import sift
 from oomd.engine.levels import late_members
+from oomd.engine.marks import NORMAL, PREFER
 from oomd.engine.selection import select, wanted_cgroups, wants_everybody, wants_stat_anew
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision, Detection
 from oomd.model.ruleset import CGROUP
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 PATIENCE_US = {TERM: 1 * SECOND_US, KILL: 300_000}
 """How long a decision waits for the first measurement of a process whose memory may be mostly its relatives', or for
 the first reading of what may protect it."""
+FINALISTS = 4
+"""Whose touches are watched where a rule asks for that."""
 
 
 class Search:
@@ -47,6 +50,7 @@ class Search:
         self._cgroups = cgroups
         self._clock_us = clock_us
         self._waiting_since_us: int | None = None
+        self._watching = False
         self.seen: Snapshot | None = None
         """What the last choice was made of."""
 
@@ -60,6 +64,24 @@ class Search:
             if ask:
                 self._facts.ask(self._table.leaders)
                 self._facts.note_marks(self._table.leaders, now_us)
+
+    def want(self, *, touches: bool) -> bool:
+        """Whether the touches of the foremost are watched from now on. True when they were not before."""
+        begins = touches and not self._watching
+        self._watching = touches
+        return begins
+
+    def measure(self, rules: Rules, state: EngineState, status: MemoryStatus) -> None:
+        """Have the leaders measured, ahead of need."""
+        watched = self._finalists(rules, state, status) if self._watching else frozenset()
+        self._sharing.ask(self._table.leaders, status.time_us, watched)
+
+    def _finalists(self, rules: Rules, state: EngineState, status: MemoryStatus) -> frozenset[ProcessId]:
+        """The largest leaders that may well be taken: whoever owns more can be the colder one."""
+        candidates, _ = sift(self._table.snapshot(status, status.time_us), rules.preferences, state)
+        able = [each for each in candidates if each.preference in (NORMAL, PREFER)]
+        able.sort(key=lambda each: -each.freeable_bytes)
+        return frozenset(each.process.id for each in able[:FINALISTS])
 
     def look(self, status: MemoryStatus) -> None:
         """Bring the sizes of processes up to date."""

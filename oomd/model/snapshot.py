@@ -215,6 +215,12 @@ class Process:
     """
     private_age_us: int = 0
     """How long ago smaps_rollup was read; only with ``private_bytes``."""
+    untouched_bytes: int | None = None
+    """Anonymous memory in use that it did not touch lately, at least; None when not read."""
+    untouched_over_us: int = 0
+    """Over how long it was watched since the kernel was made to forget what was touched (clear_refs); 0: not at all, it
+    is since the kernel itself looked last, which nobody knows.
+    """
     cmdline: str | None = None
     """Its command line, spaces between the words; None when not read."""
     exe: str | None = None

@@ -15,6 +15,7 @@ from oomd.kernel.process import (
 )
 from oomd.model.history import thin
 from oomd.model.snapshot import HORIZONS_US, PF_KTHREAD, Process, ProcessId
+from oomd.monitor.touches import Touches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Row:
         "status_fd",
         "swap_bytes",
         "threads",
+        "touches",
         "uid",
     )
 
@@ -130,6 +132,7 @@ class Row:
         self.measured_private_bytes = 0
         self.shared_guess_bytes = 0
         """What a fork made it share, until smaps_rollup tells."""
+        self.touches = Touches()
         self.update_stat(stat, page_bytes)
 
     @property
@@ -257,8 +260,11 @@ class Row:
                 os.close(fd)
         self.stat_fd = self.status_fd = -1
 
-    def measured(self, rollup: Rollup, now_us: int) -> None:
-        """Take what smaps_rollup said."""
+    def measured(self, rollup: Rollup, now_us: int, *, forgot: int | None = None) -> None:
+        """Take what smaps_rollup said; ``forgot`` is 0 where the kernel forgot just before it what was touched, else
+        the errno, None where it was not asked to.
+        """
+        self.touches.note(rollup, now_us, forgot)
         self.measured_us = now_us
         self.measured_size_bytes = rollup.anonymous_bytes + rollup.swap_bytes
         self.measured_private_bytes = rollup.private_bytes
@@ -294,11 +300,12 @@ class Row:
 
     def value(self, now_us: int) -> Process:
         """The row as a plain value."""
-        private = None
+        private = untouched = None
         age = 0
         if self.measured_us is not None and now_us - self.measured_us <= PRIVATE_MAX_AGE_US:
             age = max(0, now_us - self.measured_us)
             private = self.private_estimate_bytes()
+            untouched = self.touches.untouched_bytes
         return Process(
             id=self.id,
             ppid=self.ppid,
@@ -318,6 +325,8 @@ class Row:
             out_of_scope=self.out_of_scope,
             private_bytes=private,
             private_age_us=age,
+            untouched_bytes=None if untouched is None else min(untouched, self.anon_bytes),
+            untouched_over_us=0 if untouched is None else self.touches.over_us,
             cmdline=self.cmdline,
             exe=self.exe,
             marks=self.marks,

@@ -1,4 +1,5 @@
-"""How much of a leader's memory is really its own: smaps_rollup, read in the background.
+"""How much of a leader's memory is really its own, and how much of it was touched lately: smaps_rollup, read in the
+background.
 
 Reading it walks page tables (16–24 ms per GiB) and holds the process's mmap lock for reading, so it never happens on
 the way to a kill and never
@@ -7,6 +8,7 @@ for a condemned process: its memory would stay as long as somebody reads.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from queue import Empty, SimpleQueue
@@ -16,8 +18,24 @@ from oomd.monitor.rows import Row, read_rollup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
     from oomd.kernel.process import Rollup
-    from oomd.model.snapshot import ProcessId
+    from oomd.model.snapshot import Process, ProcessId
+
+    class Forget(Protocol):
+        """Makes the kernel forget what a process touched (oomd/kill/forgetting.py)."""
+
+        def carry_out(self) -> int:
+            """0, or the errno."""
+
+        def let_go(self) -> None:
+            """Done with, carried out or not."""
+
+    Question = tuple[ProcessId, Forget | None]
+    Measured = tuple[ProcessId, Rollup | None, int, int, int | None]
+    """Of whom, what, begin and end of the reading; and where the kernel was to forget before it, the errno of that."""
 
 WORTH_BYTES = 16 << 20
 """Below this the difference decides nothing."""
@@ -34,14 +52,21 @@ FRESH_US = 2_000_000
 OVERHEAD = 20
 """Measuring takes at most one part in so many of the time."""
 
+FORGET_US = 30_000_000
+"""How long what a process touches is watched before the kernel is made to forget it again."""
+
 
 class SharingMeter:
     """One thread that measures; requests and results pass through queues, so the loop never waits for it."""
 
     def __init__(self, proc_fd: int) -> None:
         self._proc_fd = proc_fd
-        self._asked: SimpleQueue[ProcessId | None] = SimpleQueue()
-        self._answers: SimpleQueue[tuple[ProcessId, Rollup | None, int, int]] = SimpleQueue()
+        self.forgets: Callable[[Process, int], Forget | None] | None = None
+        """Prepares (from a process and its kept stat), on the caller's thread, what makes the kernel forget its
+        touches; None where nobody may.
+        """
+        self._asked: SimpleQueue[Question | None] = SimpleQueue()
+        self._answers: SimpleQueue[Measured] = SimpleQueue()
         self._pending: set[ProcessId] = set()
         self._condemned: dict[ProcessId, None] = {}
         self._rest_until_us = 0
@@ -55,9 +80,9 @@ class SharingMeter:
         """End the thread after the reading in hand."""
         self._asked.put(None)
 
-    def ask(self, leaders: list[Row], now_us: int) -> None:
+    def ask(self, leaders: list[Row], now_us: int, watched: frozenset[ProcessId] = frozenset()) -> None:
         """Have the foremost leaders measured that were not of late; never more often than the overhead allows, but a
-        first time at once.
+        first time at once. Of those that are to be ``watched`` the kernel forgets now and then what they touched.
         """
         for row in sorted(leaders, key=_longest_unmeasured):
             process_id = row.id
@@ -68,13 +93,16 @@ class SharingMeter:
             if row.measured_us is not None and (now_us - row.measured_us < FRESH_US or now_us < self._rest_until_us):
                 continue
             self._pending.add(process_id)
-            self._asked.put(process_id)
+            forgot_us = row.touches.forgot_us
+            due = process_id in watched and (forgot_us is None or now_us - forgot_us >= FORGET_US)
+            forget = self.forgets(row.value(now_us), row.stat_fd) if due and self.forgets is not None else None
+            self._asked.put((process_id, forget))
 
     def collect(self, rows: dict[int, Row]) -> None:
         """Put what was measured since into the rows."""
         while True:
             try:
-                process_id, rollup, begin_us, end_us = self._answers.get_nowait()
+                process_id, rollup, begin_us, end_us, forgot = self._answers.get_nowait()
             except Empty:
                 return
             self._pending.discard(process_id)
@@ -83,7 +111,7 @@ class SharingMeter:
             if rollup is None:
                 self.condemn(process_id)  # gone, or not ours to look into: never asked again
             elif row is not None and row.start_ticks == process_id.start_ticks:
-                row.measured(rollup, end_us)
+                row.measured(rollup, end_us, forgot=forgot)
 
     def awaits(self, leaders: list[Row]) -> bool:
         """Whether a foremost leader is being measured for the first time whose size may be mostly its relatives'."""
@@ -99,12 +127,16 @@ class SharingMeter:
 
     def _run(self) -> None:
         be_prompt()
-        while (process_id := self._asked.get()) is not None:
+        while (question := self._asked.get()) is not None:
+            process_id, forget = question
             begin_us = time.monotonic_ns() // 1000
-            rollup = None
+            rollup = forgot = None
+            if forget is not None:
+                forgot = errno.ESRCH if process_id in self._condemned else forget.carry_out()
+                forget.let_go()
             if process_id not in self._condemned:
                 rollup = read_rollup(self._proc_fd, process_id.pid)
-            self._answers.put((process_id, rollup, begin_us, time.monotonic_ns() // 1000))
+            self._answers.put((process_id, rollup, begin_us, time.monotonic_ns() // 1000, forgot))
 
 
 def _longest_unmeasured(row: Row) -> tuple[int, int]:

@@ -45,6 +45,8 @@ class FakeProcess:
     private: int | None = None
     """What of anonymous memory and swap nobody shares; the rest is shared with one other. None: all of it.
     """
+    referenced: int | None = None
+    """What of its pages counts as touched. None: all anonymous ones."""
     cmdline: tuple[str, ...] = ()
     rss_file: int = MIB
     rss_shmem: int = 0
@@ -271,13 +273,14 @@ def _smaps_rollup(process: FakeProcess) -> bytes:
         size // 1024 for size in (process.rss_anon, process.swap, process.rss_file, process.rss_shmem)
     )
     private = anon + swap if process.private is None else process.private // 1024
+    referenced = anon if process.referenced is None else process.referenced // 1024
     private_anon = min(private, anon)
     private_swap = min(private - private_anon, swap)
     swap_pss = private_swap + (swap - private_swap) // 2
     pss_anon = private_anon + (anon - private_anon) // 2
     sizes = {"Rss": anon + file + shmem, "Pss": pss_anon + file + shmem, "Pss_Dirty": pss_anon, "Pss_Anon": pss_anon}
     sizes |= {"Pss_File": file, "Pss_Shmem": shmem, "Shared_Clean": file, "Shared_Dirty": anon - private_anon}
-    sizes |= {"Private_Clean": 0, "Private_Dirty": private_anon, "Referenced": anon, "Anonymous": anon, "KSM": 0}
+    sizes |= {"Private_Clean": 0, "Private_Dirty": private_anon, "Referenced": referenced, "Anonymous": anon, "KSM": 0}
     sizes |= {"LazyFree": 0, "AnonHugePages": 0, "Swap": swap, "SwapPss": swap_pss, "Locked": 0}
     heading = "55d0c0a00000-7ffd5a3f9000 ---p 00000000 00:00 0                          [rollup]\n"
     return (heading + "".join(f"{name + ':':<16}{size:>8} kB\n" for name, size in sizes.items())).encode()

@@ -70,6 +70,17 @@ def leak(comm: str, most_mib: str, step_mib: str = "8", pause_s: str = "0.04") -
     idle()
 
 
+def churn(comm: str, mib: str) -> None:
+    """Owns memory and uses all of it, again and again."""
+    name(comm)
+    take(float(mib))
+    say("churning", comm, os.getpid())
+    while True:
+        for offset in range(0, len(BLOCKS[0]), mmap.PAGESIZE):
+            BLOCKS[0][offset] = 2
+        time.sleep(0.1)
+
+
 def stubborn(comm: str, most_mib: str) -> None:
     """Leaks and ignores SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -247,6 +258,7 @@ ROLES = {
     for role in (
         as_nobody,
         hold,
+        churn,
         leak,
         stubborn,
         polite,
