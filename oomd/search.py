@@ -8,6 +8,7 @@ from __future__ import annotations
 from oomd.engine.eligibility import sift
 from oomd.engine.levels import late_members
 from oomd.engine.marks import NORMAL, PREFER
+from oomd.engine.preferences import UNREAD
 from oomd.engine.selection import select, wanted_cgroups, wants_everybody, wants_stat_anew
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision, Detection
 from oomd.model.ruleset import CGROUP
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 PATIENCE_US = {TERM: 1 * SECOND_US, KILL: 300_000}
 """How long a decision waits for the first measurement of a process whose memory may be mostly its relatives', or for
 the first reading of what may protect it."""
+LEADING = 16
+"""Leaders whose command lines are read ahead; and so many of those who come last only because theirs were not."""
 FINALISTS = 4
 """Whose touches are watched where a rule asks for that."""
 
@@ -62,7 +65,7 @@ class Search:
         if self._facts is not None:
             self._facts.collect(self._table.rows)
             if ask:
-                self._facts.ask(self._table.leaders)
+                self._facts.ask(self._table.leaders[:LEADING])
                 self._facts.note_marks(self._table.leaders, now_us)
 
     def want(self, *, touches: bool) -> bool:
@@ -162,18 +165,32 @@ class Search:
         return row.stat_fd if row is not None and row.start_ticks == victim.start_ticks else -1
 
     def must_wait(self, decision: Decision) -> bool:
-        """Wait a little for the first measurement of leaders that may share their memory, or be protected by what was
-        not read yet; shorter than a wrong kill lasts.
+        """Wait a little for the first measurement of leaders that may share their memory, or for what may protect
+        somebody and was not read yet; shorter than a wrong kill lasts.
         """
         now = decision.status.time_us
         leaders = self._table.leaders
         self._sharing.ask(leaders, now)
-        if not self._sharing.awaits(leaders) and (self._facts is None or not self._facts.awaits(leaders)):
+        awaited = self._awaits_facts(decision)
+        if not awaited and not self._sharing.awaits(leaders):
             self._waiting_since_us = None
             return False
         if self._waiting_since_us is None:
             self._waiting_since_us = now
         return now - self._waiting_since_us < PATIENCE_US[decision.action]
+
+    def _awaits_facts(self, decision: Decision) -> bool:
+        """Whether that is being read of the leaders, of anybody who would die, or of those who come last only because
+        it is not known: they may be in their place, and may as well be the next.
+        """
+        if self._facts is None:
+            return False
+        last = [each for each in decision.ranking if each.because == UNREAD.because][:LEADING]
+        chosen = (*(() if decision.target is None else (decision.target,)), *last)
+        rows = [self._table.rows.get(process.id.pid) for each in chosen for process in each.processes]
+        concerned = [*self._table.leaders[:LEADING], *(row for row in rows if row is not None)]
+        self._facts.ask(concerned)
+        return self._facts.awaits(concerned)
 
     def _everybody(self, status: MemoryStatus) -> Snapshot:
         everybody = self._table.snapshot(status, self._clock_us(), everybody=True)

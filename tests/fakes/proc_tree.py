@@ -42,6 +42,9 @@ class FakeProcess:
     cgroup: str = "/x"
     nice: int = 0
     policy: int = 0
+    pgrp: int = 0
+    """Of its process group; 0: its own. Likewise ``session``."""
+    session: int = 0
     private: int | None = None
     """What of anonymous memory and swap nobody shares; the rest is shared with one other. None: all of it.
     """
@@ -220,7 +223,8 @@ def _stat(process: FakeProcess, tid: int) -> bytes:
     resident = process.rss_anon + process.rss_file + process.rss_shmem if process.owns_memory else 0
     fields = [0] * 49
     fields[0] = process.ppid
-    fields[1] = fields[2] = process.pid
+    fields[1] = process.pgrp or process.pid
+    fields[2] = process.session or process.pid
     fields[4] = -1
     # A thread that has ended keeps PF_EXITING and PF_POSTCOREDUMP, also a leader whose threads go on.
     fields[5] = process.flags | (0xC if process.state in "ZX" else 0)
