@@ -7,7 +7,7 @@ import time
 from oomd.engine.aftermath import acted, refused
 from oomd.engine.detection import initial_state
 from oomd.engine.levels import parts_of
-from oomd.engine.selection import where_memory_is
+from oomd.engine.selection import most_of, where_memory_is
 from oomd.kill.targets import begin_all, shares_with, sweep, with_sharers
 from oomd.kill.warrant import Refused
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Times
@@ -103,7 +103,7 @@ class Act:
                 self._search.condemn(part.process.id)
         try:
             if len(parts) == 1:
-                decision = with_sharers(decision, self._search.sharers(victim.process))
+                decision = with_sharers(decision, self._search.sharers(victim.process), most_of(self.rules, decision))
                 parts = parts_of(decision.target or victim)
             if len(parts) == 1:
                 stat_fd = self._search.stat_fd(victim.process.id)

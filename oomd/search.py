@@ -9,7 +9,7 @@ from oomd.engine.eligibility import sift
 from oomd.engine.levels import late_members
 from oomd.engine.marks import NORMAL, PREFER
 from oomd.engine.preferences import UNREAD
-from oomd.engine.selection import select, wanted_cgroups, wants_everybody, wants_stat_anew
+from oomd.engine.selection import most_of, select, wanted_cgroups, wants_everybody, wants_stat_anew
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision, Detection
 from oomd.model.ruleset import CGROUP
 from oomd.model.units import SECOND_US
@@ -144,14 +144,21 @@ class Search:
         return choose(self._everybody(status)) if decision.target is None else decision
 
     def late(self, rules: Rules, decision: Decision, state: EngineState) -> tuple[Candidate, ...]:
-        """Who joined the set that was taken since it was."""
+        """Who joined the set that was taken since it was, as far as the rule lets one action take so many; who is left
+        is a matter of the next alarm.
+        """
         self._table.look(decision.status, self._clock_us)
         everybody = self._table.snapshot(decision.status, self._clock_us(), everybody=True)
         candidates, rejected = sift(everybody, rules.preferences, state)
         under_way = {credit.process.id for credit in state.credits}
-        assert decision.target is not None
-        late = late_members(decision.target, candidates, rejected)
-        return tuple(each for each in late if each.process.id not in under_way)
+        target = decision.target
+        assert target is not None
+        late = late_members(target, candidates, rejected)
+        members = {process.id for process in target.processes}
+        part_of = f"{target.kind} {target.name}"
+        joined = sum(each.part_of == part_of and each.process.id not in members for each in state.credits)
+        room = max(0, most_of(rules, decision) - len(members) - joined)
+        return tuple(each for each in late if each.process.id not in under_way)[:room]
 
     def condemn(self, process_id: ProcessId) -> None:
         """From now on no background thread looks at this process."""

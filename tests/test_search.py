@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -137,3 +138,21 @@ def test_who_comes_last_only_because_nobody_read_him_is_read(proc: ProcTree, wat
     proc.add_process(1101, comm="younger", rss_anon=MIB, start_ticks=950, cmdline=("younger", "--vital"))
     loop, told = watching(f"{RULES % 'policy: youngest'}protect: [{{cmdline: '*--vital*'}}]\n")
     assert decided(loop, told)["pids"] == [1100]
+
+
+def test_newcomers_count_against_the_cap(proc: ProcTree, watching: Watching) -> None:
+    """Of those who join a set while it dies no more are taken than the rule lets one action take in all."""
+    for pid in (1000, 1001):
+        proc.add_process(pid, comm="hog", rss_anon=200 * MIB, session=1000)
+    loop, told = watching(RULES % "level: session, most: 4")
+    assert decided(loop, told)["pids"] == [1000, 1001]
+    (under_way,) = {credit.part_of for credit in loop.state.credits}
+    assert under_way == "session 1000"
+    decision = next(iter(loop.act._sets.values()))
+    for pid in (1100, 1101, 1102):
+        proc.add_process(pid, comm="late", rss_anon=MIB, session=1000)
+    late = loop._search.late(loop.rules, decision, loop.state)
+    assert [each.process.id.pid for each in late] == [1100, 1101]
+    joined = replace(loop.state.credits[0], process=late[0].process)
+    state = replace(loop.state, credits=(*loop.state.credits, joined))
+    assert [each.process.id.pid for each in loop._search.late(loop.rules, decision, state)] == [1101]

@@ -7,7 +7,7 @@ from oomd.engine.detection import among_of
 from oomd.engine.eligibility import freeable_bytes, sift
 from oomd.engine.levels import rank
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, Rejection
-from oomd.model.ruleset import GROUP, NEVER, NOTHING, PROCESS, SESSION, EngineState, Rules, Ruleset, Wants
+from oomd.model.ruleset import GROUP, NEVER, NOTHING, PROCESS, SESSION, Choice, EngineState, Rules, Ruleset, Wants
 from oomd.model.snapshot import Cgroup, MemoryStatus, Snapshot
 from oomd.model.units import MIB, format_duration, format_size
 from oomd.model.values import replace
@@ -52,6 +52,12 @@ def wants_everybody(rules: Rules, detections: tuple[Detection, ...]) -> bool:
     """Whether the choice must see every process: where several die as one, or the order is not by size."""
     ruleset = _ruleset_of(rules, fired(detections))
     return ruleset.choice.level != PROCESS or (ruleset.policy is not None and not ruleset.policy.by_size)
+
+
+def most_of(rules: Rules, decision: Decision) -> int:
+    """How many processes this decision may take, those that join it later included."""
+    ruleset = next((each for each in rules.rulesets if each.name == decision.ruleset), None)
+    return Choice().most if ruleset is None else ruleset.choice.most
 
 
 def wants_stat_anew(rules: Rules, detections: tuple[Detection, ...]) -> bool:

@@ -98,6 +98,25 @@ def polite(comm: str, most_mib: str, step_mib: str = "8") -> None:
     leak(comm, most_mib, step_mib)
 
 
+def brood(comm: str, most_mib: str) -> None:
+    """Leaks in a process group of its own, and answers SIGTERM by children, each with a little memory."""
+    os.setpgid(0, 0)
+
+    def multiply(number: int, frame: object) -> None:
+        for _ in range(5):
+            if os.fork() == 0:
+                LIBC.prctl(PR_SET_PDEATHSIG, 0)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                signal.alarm(LONGEST_S)
+                name("chick")
+                take(2)
+                idle()
+                os._exit(0)
+
+    signal.signal(signal.SIGTERM, multiply)
+    leak(comm, most_mib)
+
+
 def beside(*scripts: str) -> None:
     """Several actors side by side, each argument one with its words joined by commas; ends when the first has died."""
     cast = [start(*script.split(",")) for script in scripts]
@@ -262,6 +281,7 @@ ROLES = {
         leak,
         stubborn,
         polite,
+        brood,
         beside,
         troop,
         crowd,
