@@ -77,7 +77,7 @@ class Search:
     def measure(self, rules: Rules, state: EngineState, status: MemoryStatus) -> None:
         """Have the leaders measured, ahead of need."""
         watched = self._finalists(rules, state, status) if self._watching else frozenset()
-        self._sharing.ask(self._table.leaders, status.time_us, watched)
+        self._sharing.ask(self._table.leaders, status.time_us, watched, self._table.rows.values())
 
     def _finalists(self, rules: Rules, state: EngineState, status: MemoryStatus) -> frozenset[ProcessId]:
         """The largest leaders that may well be taken: whoever owns more can be the colder one."""
@@ -177,7 +177,7 @@ class Search:
         """
         now = decision.status.time_us
         leaders = self._table.leaders
-        self._sharing.ask(leaders, now)
+        self._sharing.ask(leaders, now, rows=self._table.rows.values())
         awaited = self._awaits_facts(decision)
         if not awaited and not self._sharing.awaits(leaders):
             self._waiting_since_us = None

@@ -83,6 +83,7 @@ def plain_candidate(candidate: Candidate) -> Plain:
         "measured_age_us": process.private_age_us if candidate.measured == "private" else None,
         "rss_anon_bytes": process.rss_anon_bytes,
         "swap_bytes": process.swap_bytes,
+        "own_shmem_bytes": process.own_shmem_bytes,
         "untouched_bytes": process.untouched_bytes,
         "untouched_over_us": process.untouched_over_us or None,
         "oom_score_adj": process.oom_score_adj,

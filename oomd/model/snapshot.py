@@ -213,6 +213,10 @@ class Process:
     """What smaps_rollup said only this process holds of its anonymous memory and swap, carried forward by what it grew
     since.
     """
+    own_shmem_bytes: int = 0
+    """What nobody else holds of the shared memory that it maps, and no file system: it goes with the process. Known
+    with ``private_bytes``.
+    """
     private_age_us: int = 0
     """How long ago smaps_rollup was read; only with ``private_bytes``."""
     untouched_bytes: int | None = None
@@ -240,8 +244,8 @@ class Process:
 
     @property
     def size_bytes(self) -> int:
-        """Anonymous memory and swap, shared by copy-on-write or not."""
-        return self.rss_anon_bytes + self.swap_bytes
+        """Anonymous memory and swap, shared by copy-on-write or not; and shared memory that is its own."""
+        return self.rss_anon_bytes + self.swap_bytes + self.own_shmem_bytes
 
     @property
     def is_kernel_thread(self) -> bool:

@@ -14,11 +14,13 @@ import time
 from queue import Empty, SimpleQueue
 
 from oomd.kernel.sched import be_prompt
+from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
+from oomd.monitor.own_shmem import kin_of, read_own_shmem
 from oomd.monitor.rows import Row, read_rollup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Protocol
 
     from oomd.kernel.process import Rollup
@@ -33,9 +35,14 @@ if TYPE_CHECKING:
         def let_go(self) -> None:
             """Done with, carried out or not."""
 
-    Question = tuple[ProcessId, Forget | None]
-    Measured = tuple[ProcessId, Rollup | None, int, int, int | None]
-    """Of whom, what, begin and end of the reading; and where the kernel was to forget before it, the errno of that."""
+    Question = tuple[ProcessId, Forget | None, tuple[int, ...] | None]
+    """Of whom, whether the kernel is to forget before, and the relatives who may map the same shared memory (None:
+    there is little of it).
+    """
+    Measured = tuple[ProcessId, Rollup | None, int, int, int | None, int]
+    """Of whom, what, begin and end of the reading; where the kernel was to forget before it, the errno of that; and the
+    shared memory that is its own.
+    """
 
 WORTH_BYTES = 16 << 20
 """Below this the difference decides nothing."""
@@ -80,15 +87,22 @@ class SharingMeter:
         """End the thread after the reading in hand."""
         self._asked.put(None)
 
-    def ask(self, leaders: list[Row], now_us: int, watched: frozenset[ProcessId] = frozenset()) -> None:
+    def ask(
+        self,
+        leaders: list[Row],
+        now_us: int,
+        watched: frozenset[ProcessId] = frozenset(),
+        rows: Iterable[Row] = (),
+    ) -> None:
         """Have the foremost leaders measured that were not of late; never more often than the overhead allows, but a
         first time at once. Of those that are to be ``watched`` the kernel forgets now and then what they touched.
+        ``rows``: everybody, relatives among them.
         """
         for row in sorted(leaders, key=_longest_unmeasured):
             process_id = row.id
             if len(self._pending) >= MOST:
                 return
-            if row.size_bytes < WORTH_BYTES or process_id in self._pending or process_id in self._condemned:
+            if not _is_worth_it(row) or process_id in self._pending or process_id in self._condemned:
                 continue
             if row.measured_us is not None and (now_us - row.measured_us < FRESH_US or now_us < self._rest_until_us):
                 continue
@@ -96,13 +110,14 @@ class SharingMeter:
             forgot_us = row.touches.forgot_us
             due = process_id in watched and (forgot_us is None or now_us - forgot_us >= FORGET_US)
             forget = self.forgets(row.value(now_us), row.stat_fd) if due and self.forgets is not None else None
-            self._asked.put((process_id, forget))
+            kin = kin_of(row, rows) if row.shmem_bytes >= SHMEM_BYTES else None
+            self._asked.put((process_id, forget, kin))
 
     def collect(self, rows: dict[int, Row]) -> None:
         """Put what was measured since into the rows."""
         while True:
             try:
-                process_id, rollup, begin_us, end_us, forgot = self._answers.get_nowait()
+                process_id, rollup, begin_us, end_us, forgot, own_shmem = self._answers.get_nowait()
             except Empty:
                 return
             self._pending.discard(process_id)
@@ -111,12 +126,18 @@ class SharingMeter:
             if rollup is None:
                 self.condemn(process_id)  # gone, or not ours to look into: never asked again
             elif row is not None and row.start_ticks == process_id.start_ticks:
-                row.measured(rollup, end_us, forgot=forgot)
+                row.measured(rollup, end_us, forgot=forgot, own_shmem_bytes=own_shmem)
 
     def awaits(self, leaders: list[Row]) -> bool:
-        """Whether a foremost leader is being measured for the first time whose size may be mostly its relatives'."""
-        return any(
-            row.id in self._pending and row.measured_us is None and has_twin(row, leaders) for row in leaders[:3]
+        """Whether a foremost leader is being measured for the first time whose size may be mostly its relatives', or
+        somebody whose shared memory may be his own and as much as that.
+        """
+        fresh = [row for row in leaders if row.id in self._pending and row.measured_us is None]
+        if not fresh:
+            return False
+        foremost = leaders[0].size_bytes
+        return any(row.shmem_bytes >= max(SHMEM_BYTES, foremost // 2) for row in fresh) or any(
+            has_twin(row, leaders) for row in leaders[:3] if row in fresh
         )
 
     def condemn(self, process_id: ProcessId) -> None:
@@ -128,19 +149,25 @@ class SharingMeter:
     def _run(self) -> None:
         be_prompt()
         while (question := self._asked.get()) is not None:
-            process_id, forget = question
+            process_id, forget, kin = question
             begin_us = time.monotonic_ns() // 1000
-            rollup = forgot = None
+            rollup, forgot, own_shmem = None, None, 0
             if forget is not None:
                 forgot = errno.ESRCH if process_id in self._condemned else forget.carry_out()
                 forget.let_go()
             if process_id not in self._condemned:
                 rollup = read_rollup(self._proc_fd, process_id.pid)
-            self._answers.put((process_id, rollup, begin_us, time.monotonic_ns() // 1000, forgot))
+            if rollup is not None and kin is not None:
+                own_shmem = read_own_shmem(self._proc_fd, process_id.pid, kin, rollup)
+            self._answers.put((process_id, rollup, begin_us, time.monotonic_ns() // 1000, forgot, own_shmem))
 
 
 def _longest_unmeasured(row: Row) -> tuple[int, int]:
-    return (-1 if row.measured_us is None else row.measured_us, -row.size_bytes)
+    return (-1 if row.measured_us is None else row.measured_us, -row.size_bytes - row.shmem_bytes)
+
+
+def _is_worth_it(row: Row) -> bool:
+    return row.size_bytes >= WORTH_BYTES or row.shmem_bytes >= SHMEM_BYTES
 
 
 def has_twin(row: Row, leaders: list[Row]) -> bool:

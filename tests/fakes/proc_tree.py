@@ -53,6 +53,8 @@ class FakeProcess:
     cmdline: tuple[str, ...] = ()
     rss_file: int = MIB
     rss_shmem: int = 0
+    maps: tuple[tuple[str, int, int], ...] = ()
+    """Shared mappings: path (with `` (deleted)`` where it is), inode, bytes."""
     kill_pending: bool = False
 
     @property
@@ -201,6 +203,7 @@ class ProcTree:
         self._write(f"{pid}/cmdline", "".join(f"{word}\0" for word in process.cmdline).encode())
         self._write(f"{pid}/oom_score_adj", b"%d\n" % process.oom_score_adj)
         self._write(f"{pid}/cgroup", f"0::{process.cgroup}\n".encode())
+        self._write(f"{pid}/maps", _maps(process))
         rollup = self.root / str(pid) / "smaps_rollup"
         if process.owns_memory:
             self._write(f"{pid}/smaps_rollup", _smaps_rollup(process))
@@ -269,6 +272,16 @@ def _status(process: FakeProcess, tid: int, *, with_memory: bool) -> bytes:
     lines += [f"Threads:\t{process.threads}", "SigQ:\t0/96365", "SigPnd:\t0000000000000000", f"ShdPnd:\t{pending:016x}"]
     lines += ["SigBlk:\t0000000000000000", "CapEff:\t0000000000000000", "nonvoluntary_ctxt_switches:\t0"]
     return b"Name:\t" + name + b"\n" + "".join(f"{line}\n" for line in lines).encode()
+
+
+def _maps(process: FakeProcess) -> bytes:
+    """A private mapping, and the shared ones that were asked for."""
+    lines = ["55d0c0a00000-55d0c0a21000 rw-p 00000000 00:00 0                          [heap]"]
+    begin = 0x7F0000000000
+    for path, inode, size in process.maps:
+        lines.append(f"{begin:x}-{begin + size:x} rw-s 00000000 00:01 {inode:<26} {path}")
+        begin += size
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _smaps_rollup(process: FakeProcess) -> bytes:

@@ -70,6 +70,32 @@ def leak(comm: str, most_mib: str, step_mib: str = "8", pause_s: str = "0.04") -
     idle()
 
 
+def share(comm: str, mib: str, kind: str = "memfd", children: str = "0") -> None:
+    """Owns hardly anything but shared memory: a memfd, an anonymous mapping, or a file with a name; and has idle
+    children that have it mapped and never touched it.
+    """
+    name(comm)
+    size = int(mib) * MIB
+    fd = -1
+    if kind == "memfd":
+        fd = os.memfd_create("heap")
+    elif kind == "named":
+        fd = os.open(f"/dev/shm/oomd-test-{os.getpid()}", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    if fd >= 0:
+        os.ftruncate(fd, size)
+    block = mmap.mmap(fd, size)
+    for offset in range(0, size, mmap.PAGESIZE):
+        block[offset] = 1
+    BLOCKS.append(block)
+    for _ in range(int(children)):
+        if os.fork() == 0:
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            idle()
+            os._exit(0)
+    say("sharing", comm, os.getpid())
+    idle()
+
+
 def churn(comm: str, mib: str) -> None:
     """Owns memory and uses all of it, again and again."""
     name(comm)
@@ -278,6 +304,7 @@ ROLES = {
         as_nobody,
         hold,
         churn,
+        share,
         leak,
         stubborn,
         polite,
