@@ -4,10 +4,10 @@ A candidate's weight is
 
     FLOOR + (1 - FLOOR) * (its growth / the growth of whoever grew most)
 
-and its score is what it gives back (less what a negative oom_score_adj protects) times that weight. Whoever grew most weighs 1, whoever did not grow at all FLOOR: the culprit is chosen as long as its death gives back at
-least an eighth of what the largest innocent's would. So a database with half of the memory outlives the leaker beside
-it, and a browser tab of 20 MiB that happens to grow does not die in the place of a process of 6 GiB that filled the
-memory an hour ago.
+and its score is what it gives back (less what a negative oom_score_adj protects) times that weight. Whoever grew most
+weighs 1, whoever did not grow at all FLOOR: the culprit is chosen as long as its death gives back at least an eighth of
+what the largest innocent's would. So a database with half of the memory outlives the leaker beside it, and a browser
+tab of 20 MiB that happens to grow does not die in the place of a process of 6 GiB that filled the memory an hour ago.
 
 Several that grow together (a build) are each small beside what stands still, and are the cause all the same: where
 those that grew about as fast as the fastest own a sixteenth of the memory together, FLOOR is CREW_FLOOR.
