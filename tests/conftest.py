@@ -1,9 +1,9 @@
-"""What all tests share."""
+"""For all tests."""
 
 from __future__ import annotations
 
 from hypothesis import settings
 
-# How long one example takes is the machine's affair: others use it as well.
+# How long one example takes says something of the machine that it ran on, and of what else ran there.
 settings.register_profile("oomd", deadline=None)
 settings.load_profile("oomd")

@@ -151,8 +151,8 @@ def test_newcomers_count_against_the_cap(proc: ProcTree, watching: Watching) -> 
     decision = next(iter(loop.act._sets.values()))
     for pid in (1100, 1101, 1102):
         proc.add_process(pid, comm="late", rss_anon=MIB, session=1000)
-    late = loop._search.late(loop.rules, decision, loop.state)
+    late = loop.search.late(loop.rules, decision, loop.state)
     assert [each.process.id.pid for each in late] == [1100, 1101]
     joined = replace(loop.state.credits[0], process=late[0].process)
     state = replace(loop.state, credits=(*loop.state.credits, joined))
-    assert [each.process.id.pid for each in loop._search.late(loop.rules, decision, state)] == [1101]
+    assert [each.process.id.pid for each in loop.search.late(loop.rules, decision, state)] == [1101]

@@ -15,7 +15,7 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
-from oomd.engine.detection import initial_state, longest_window_us, observe, wants_of
+from oomd.engine.detection import as_though_fired, initial_state, longest_window_us, observe, wants_of
 from oomd.engine.preferences import wanted_of
 from oomd.engine.selection import name_of, select, wanted_cgroups
 from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     import argparse
 
     from oomd.model.ruleset import EngineState
+
+
+ASSUMED = Evidence("assumed", holds=True, text="memory is assumed to be low (--assume-low)")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -109,7 +112,7 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
     status = _with_budget(status, config, scope, table, arguments.cgroup or CGROUP_ROOT)
     detections, state = observe(config.rules, status, state, watch.look(clock_us))
     if arguments.assume_low:
-        detections = _assumed(detections)
+        detections = as_though_fired(detections, ASSUMED)
     snapshot = table.snapshot(status, clock_us(), everybody=True)
     snapshot = replace(snapshot, cgroups=watch.choice(wanted_cgroups(config.rules, detections), clock_us()))
     return select(config.rules, snapshot, detections, state)
@@ -191,9 +194,3 @@ def _measure_sharing(table: ProcessTable, proc_fd: int) -> None:
         if rollup is not None:
             own = read_own_shmem(proc_fd, row.pid, kin_of(row, rows), rollup)
             row.measured(rollup, clock_us(), own_shmem_bytes=own)
-
-
-def _assumed(detections: tuple[Detection, ...]) -> tuple[Detection, ...]:
-    assumed = Evidence("assumed", holds=True, text="memory is assumed to be low (--assume-low)")
-    first = detections[0]
-    return (replace(first, fired=True, evidence=(assumed, *first.evidence)), *detections[1:])
