@@ -132,8 +132,8 @@ def test_youngest_first() -> None:
         unique_by=lambda each: each.process.id,
     ),
 )
-def test_every_policy_orders_everybody_and_puts_the_avoided_last(declared: Any, candidates: list[Candidate]) -> None:
-    """A permutation of the eligible, the same whoever was read first; avoided ones after all others."""
+def test_the_ranking_is_a_permutation_of_the_eligible(declared: Any, candidates: list[Candidate]) -> None:
+    """By every policy, the same whoever was read first; avoided ones after all others."""
     ranked = declared().rank(tuple(candidates), snapshot())
     assert sorted(each.process.id.pid for each in ranked) == sorted(each.process.id.pid for each in candidates)
     again = declared().rank(tuple(reversed(candidates)), snapshot())
