@@ -132,12 +132,17 @@ class Act:
             tape.note_decision(decision, self._search.seen, self.state)
             self.worth_writing = True
 
-    def hand_out(self) -> None:
-        """Have what was seen so far written, if anybody records."""
-        self.worth_writing = False
-        parts = [] if self.parts.tape is None else self.parts.tape.drain()
-        for number, ticks in enumerate(parts, 1):
-            self.tell("seen", ticks=ticks, last=number == len(parts))
+    def hand_out(self, *, everything: bool = False) -> None:
+        """Have what was seen so far written, if anybody records: as much as takes a moment, unless it is the end; the
+        rest follows at the next ticks.
+        """
+        self.worth_writing = self.parts.tape is not None
+        while self.parts.tape is not None and self.worth_writing:
+            parts, self.worth_writing = self.parts.tape.drain()
+            for number, ticks in enumerate(parts, 1):
+                self.tell("seen", packed=ticks, last=number == len(parts) and not self.worth_writing)
+            if not everything:
+                return
 
     def _note_refusal(self, identity: str, victim: Candidate, parts: tuple[Candidate, ...], verdict: Refused) -> None:
         """Leave out who may not be touched; for one that merely shares the victim's memory, the victim."""

@@ -125,7 +125,7 @@ class Daemon:
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
         self._notifier.send("STOPPING=1")
-        self.loop.act.hand_out()
+        self.loop.act.hand_out(everything=True)
         self._tell(
             "stop",
             text="stopping",

@@ -84,7 +84,7 @@ class Loop:
 
     def replace_rules(self, rules: Rules, *, carry: bool = False) -> None:
         """A reload: kills under way go on. ``carry``: rulesets that did not change remember what they did."""
-        self.act.hand_out()
+        self.act.hand_out(everything=True)
         before = self.rules
         self.act.rules = rules
         prepare(rules.preferences)

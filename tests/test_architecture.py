@@ -38,6 +38,7 @@ KILLER_MODULES = [
     "oomd.companion",
     "oomd.config",
     "oomd.config.compiled",
+    "oomd.config.packed",
     "oomd.daemon",
     "oomd.detectors",
     "oomd.detectors.direct_reclaim",
