@@ -41,6 +41,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--managed", choices=SOURCES, help="honour units' own settings (ManagedOOMSwap= and its kin), heard from where"
     )
+    parser.add_argument(
+        "--metrics-listen", metavar="ADDRESS", help="serve figures for Prometheus there, as 127.0.0.1:9779"
+    )
+    parser.add_argument("--metrics-textfile", metavar="FILE", help="write them to this file (….prom) for node_exporter")
     parser.add_argument("--record", metavar="FILE", help="at every action write what was seen there, for replay")
     parser.set_defaults(run=run)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 
 from oomd import detectors, policies
-from oomd.model.config import Config, LmkdOptions, LogOptions
+from oomd.model.config import Config, LmkdOptions, LogOptions, MetricsOptions
 from oomd.model.managed import ManagedOptions
 from oomd.model.matching import Match, Term
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
@@ -26,6 +26,7 @@ _TYPES: dict[str, Callable[..., object]] = {
         LogOptions,
         ManagedOptions,
         Match,
+        MetricsOptions,
         Names,
         Preferences,
         ReapOptions,
