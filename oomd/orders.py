@@ -61,7 +61,8 @@ class Orders:
     def on_tick(self) -> None:
         """The machine was looked at just now: answer who asked how things stand."""
         for message in self._waiting:
-            self._outside.tell("answer", number=message.get("number"), ok=True, status=plain_loop(self._loop))
+            status = {**plain_loop(self._loop), "reports_dropped": self._outside.dropped}
+            self._outside.tell("answer", number=message.get("number"), ok=True, status=status)
         self._waiting = []
 
     def tell_rules(self) -> None:

@@ -112,6 +112,7 @@ KILLER_MODULES = [
     "oomd.monitor.cgroups",
     "oomd.monitor.details",
     "oomd.monitor.facts",
+    "oomd.monitor.lag",
     "oomd.monitor.notify",
     "oomd.monitor.process_table",
     "oomd.monitor.rows",

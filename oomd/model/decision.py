@@ -220,3 +220,7 @@ class KillOutcome:
     hindrances: tuple[str, ...] = ()
     lifted: tuple[str, ...] = ()
     """What of them, and what else was found in its way, was lifted."""
+    ruleset: str = ""
+    """Which asked for it; empty where somebody else had killed the process."""
+    signal: str = ""
+    """The last that it got: ``SIGTERM`` or ``SIGKILL``; empty where nobody was signalled by us."""
