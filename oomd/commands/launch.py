@@ -89,6 +89,7 @@ def _outside_options(config: Config, managed_fd: int, trace: Trace) -> dict[str,
         "instances_fd": trace.instances_fd,
         "trace_instance": trace.name,
         "format": config.log.format,
+        "metrics": {"listen": config.metrics.listen, "textfile": config.metrics.textfile},
         "lmkd_log": os.path.abspath(config.lmkd.log) if config.lmkd is not None and config.lmkd.log else "",
     }
 

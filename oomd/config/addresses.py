@@ -44,6 +44,11 @@ class Address:
             raise UnitError(f"{text!r}: {port!r} is no port between 1 and 65535")
         return cls(_host_of(text, host), int(port))
 
+    def __str__(self) -> str:
+        if self.path:
+            return f"{UNIX}{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it; a name other than localhost is not looked up."""

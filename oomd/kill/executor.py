@@ -276,6 +276,7 @@ class Executor:
             lifted=self._reaper.take_lifted(credit.process.id.pid) if self._reaper is not None else (),
             ruleset=credit.ruleset,
             signal=_last_signal(credit) if warrant is not None else "",
+            signalled_us=(result.signal_us or None) if result is not None and result.signal else None,
         )
 
     def _unwatch(self, process_id: ProcessId) -> None:

@@ -141,6 +141,7 @@ def plain_outcome(outcome: KillOutcome) -> Plain:
         "status": outcome.status,
         "ruleset": outcome.ruleset or None,
         "signal": outcome.signal or None,
+        "signalled_us": outcome.signalled_us,
         "detail": outcome.detail,
         "signal_to_death_us": outcome.signal_to_death_us,
         "signal_to_memory_us": outcome.signal_to_memory_us,

@@ -18,9 +18,11 @@ from oomd.config.loader import load_config
 from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
 from oomd.outside.killer import Killer
+from oomd.outside.ledger import Ledger
 from oomd.outside.link import MOST_BYTES
 from oomd.outside.logcat import divert_logcat
 from oomd.outside.managed import start_listener
+from oomd.outside.metrics.opening import start_metrics
 from oomd.outside.recorder import Recorder
 from oomd.outside.reporter import Reporter, note
 from oomd.outside.sinks import choose_sink
@@ -64,7 +66,10 @@ def main() -> None:
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
         killer.listen(_tape(recorder))
     start_listener(options, killer.send, lambda text: reporter.put(note(text)))
+    metrics = start_metrics(options, killer, Ledger(options.get("ledger_fd", -1)), reporter)
     killer.serve()
+    if metrics is not None:
+        metrics.stop()
     if recorder is not None:
         recorder.finish()
     if options["trace_instance"]:
