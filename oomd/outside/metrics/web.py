@@ -70,6 +70,8 @@ class Web:
         self._stopping = True
         os.eventfd_write(self._waker, 1)
         self._thread.join(STOP_S)
+        if not self._thread.is_alive():
+            os.close(self._waker)
 
     def _run(self) -> None:
         while not self._stopping:

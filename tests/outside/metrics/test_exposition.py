@@ -27,7 +27,7 @@ def filled() -> Figures:
 def test_text_is_read_back() -> None:
     """Every number as it was, buckets summed up, names with any character."""
     text = Exposition(filled().take).text().decode()
-    families = {each.name: each for each in read_text(text)}  # type: ignore[no-untyped-call]
+    families = {each.name: each for each in read_text(text)}
     kills = {tuple(each.labels.values()): each.value for each in families["oomd_kills"].samples}
     assert kills["killed", "level", "SIGKILL"] == 1
     deaths = families["oomd_signal_to_death_seconds"].samples
@@ -42,7 +42,8 @@ def test_openmetrics_is_read_back() -> None:
     """What a current Prometheus asks for first; its parser is strict."""
     body, content_type, compressed = Exposition(filled().take).render("application/openmetrics-text; version=1.0.0")
     assert (content_type.startswith("application/openmetrics-text"), compressed) == (True, False)
-    families = {each.name for each in openmetrics.text_string_to_metric_families(body.decode())}
+    read = openmetrics.text_string_to_metric_families(body.decode())  # type: ignore[no-untyped-call]
+    families = {each.name for each in read}
     assert {"oomd_kills", "oomd_killer_up", "oomd_loop_lag_seconds"} <= families
 
 
