@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from oomd.engine.aftermath import acted, refused
 from oomd.engine.detection import initial_state
@@ -14,6 +13,7 @@ from oomd.kill.warrant import Refused
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Times
 from oomd.model.report import plain_decision, plain_outcome, plain_times
 from oomd.model.units import SECOND_US
+from oomd.model.values import replace
 from oomd.parts import clock_us
 
 TYPE_CHECKING = False

@@ -8,7 +8,6 @@ import errno
 import os
 import resource
 import sys
-from dataclasses import dataclass, replace
 
 from oomd.engine.credit import is_stripped
 from oomd.kernel.psi import open_trigger
@@ -24,6 +23,7 @@ from oomd.lmkd.service import Service
 from oomd.lmkd.watchdog import BEAT_US, Leash, command_of
 from oomd.model.decision import KILL, Candidate, Decision
 from oomd.model.units import MILLISECOND_US, SECOND_US
+from oomd.model.values import dataclass, replace
 from oomd.monitor.waiter import PRESSURE
 from oomd.outside.spawn import spawn_outside
 from oomd.parts import clock_us

@@ -5,8 +5,8 @@ again when memory is calm.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
+from oomd.model.values import dataclass, field
 from oomd.outside.link import Link
 from oomd.outside.spawn import spawn_outside
 

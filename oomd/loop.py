@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oomd.act import Act
 from oomd.engine.detection import among_of, carried_state, observe, reloaded_state, wants_of
 from oomd.engine.pacing import Pace, pace
@@ -12,6 +10,7 @@ from oomd.engine.selection import fired, may_add
 from oomd.model.decision import Times
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US
+from oomd.model.values import replace
 from oomd.monitor.lag import Lags
 from oomd.parts import clock_us
 from oomd.search import Search

@@ -6,12 +6,11 @@ process may know more than we do.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oomd.config.compiled import from_plain, to_plain
 from oomd.engine.managed import with_managed, words_of
 from oomd.model.config import changes_that_need_a_restart
 from oomd.model.managed import read_units
+from oomd.model.values import replace
 from oomd.status import plain_loop
 
 TYPE_CHECKING = False

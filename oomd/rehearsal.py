@@ -4,8 +4,6 @@ nothing is read from disk in an OOM.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oomd.engine.credit import DEAD, died, open_credit, progressed
 from oomd.engine.detection import initial_state, observe
 from oomd.engine.preferences import prepare
@@ -13,6 +11,7 @@ from oomd.engine.selection import select, wanted_cgroups, where_memory_is
 from oomd.model.decision import KILL, NO_ACTION, Decision, Detection, KillOutcome
 from oomd.model.globs import lies_in_any
 from oomd.model.report import plain_decision, plain_outcome
+from oomd.model.values import replace
 from oomd.parts import clock_us
 
 TYPE_CHECKING = False

@@ -5,13 +5,13 @@ The half of the loop that looks at processes; it signals nobody.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oomd.engine.eligibility import sift
 from oomd.engine.levels import late_members
-from oomd.engine.selection import select, wanted_cgroups, wants_everybody
+from oomd.engine.selection import select, wanted_cgroups, wants_everybody, wants_stat_anew
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision, Detection
+from oomd.model.ruleset import CGROUP
 from oomd.model.units import SECOND_US
+from oomd.model.values import replace
 from oomd.monitor.sharers import find_sharers
 
 TYPE_CHECKING = False
@@ -101,10 +101,14 @@ class Search:
         def choose(snapshot: Snapshot) -> Decision:
             return self._choose(rules, snapshot, detections, state)
 
-        table.look(status, self._clock_us)
+        if wants_stat_anew(rules, detections):
+            table.scan(status, self._clock_us)
+        else:
+            table.look(status, self._clock_us)
         self.collect(status.time_us, ask=True)
         if wants_everybody(rules, detections):
-            return choose(self._everybody(status))
+            decision = choose(self._everybody(status))
+            return choose(self._everybody(status)) if self._moved(decision) else decision
         decision = choose(table.snapshot(status, self._clock_us()))
         if decision.action == NO_ACTION:
             return decision
@@ -155,6 +159,17 @@ class Search:
             return everybody
         self._facts.note_marks(self._table.rows.values(), status.time_us)  # now that everybody's cgroup was read
         return self._table.snapshot(status, self._clock_us(), everybody=True)
+
+    def _moved(self, decision: Decision) -> bool:
+        """Whether somebody was moved into the cgroup that would die, or out of it, since its path was read: service
+        managers fork first and move then.
+        """
+        target = decision.target
+        if target is None or target.kind != CGROUP or self._cgroups is None or self._cgroups.reader is None:
+            return False
+        members = self._cgroups.reader.members(target.name)
+        known = {process.id.pid for process in target.processes}
+        return members is not None and self._table.note_cgroups((members ^ known) - self._table.own_pids)
 
     def _choose(
         self, rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], state: EngineState

@@ -103,6 +103,7 @@ class Rig:
         self.android.close()
         self.loop.parts.executor.close()
         self.reaper.stop()
+        self.waiter.close()
 
     def _on_event(self, key: Any, lost: bool) -> None:
         self.android.on_event(key, lost=lost)

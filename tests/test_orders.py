@@ -74,6 +74,7 @@ class Site:
     def close(self) -> None:
         """Let go of everything."""
         self.loop.parts.table.close()
+        self.loop.parts.waiter.close()
         self.outside.close()
         self._companion._link.close()
         os.close(self._fd)

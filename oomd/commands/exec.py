@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
 
 from oomd.commands.launch import become_killer
 from oomd.commands.options import MISTAKE, complain, load_or_complain, overrides_of
@@ -14,6 +13,7 @@ from oomd.kernel.process import parse_cgroup
 from oomd.kernel.scope import ScopeGuard
 from oomd.kernel.syscalls import prctl_set_child_subreaper
 from oomd.model.scope import ScopeError
+from oomd.model.values import replace
 from oomd.monitor.selfcheck import narrowed_by_environment
 from oomd.ward import PASSED_ON
 

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import replace
 
 from oomd.commands.options import (
     add_config_options,
@@ -28,6 +27,7 @@ from oomd.model.report import plain_decision
 from oomd.model.scope import CGROUP, Scope, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus
 from oomd.model.units import format_size
+from oomd.model.values import replace
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup

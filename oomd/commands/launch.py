@@ -7,11 +7,11 @@ import json
 import marshal
 import os
 import sys
-from dataclasses import dataclass
 
 from oomd.config.compiled import to_plain
 from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
 from oomd.model.ruleset import OFF
+from oomd.model.values import dataclass
 from oomd.outside.spawn import spawn_outside
 
 TYPE_CHECKING = False

@@ -7,9 +7,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from dataclasses import dataclass
 
 from oomd.model.units import UnitError
+from oomd.model.values import dataclass
 
 OFF_WORD = "off"
 UNIX = "unix:"

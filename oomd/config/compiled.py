@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
-
 from oomd import detectors, policies
 from oomd.model.config import Config, LmkdOptions, LogOptions, MetricsOptions
 from oomd.model.managed import ManagedOptions
@@ -11,6 +9,7 @@ from oomd.model.matching import Match, Term
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
 from oomd.model.threshold import Threshold
+from oomd.model.values import fields, is_dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import yaml
@@ -12,6 +11,7 @@ from oomd.config.schema import option_keys, option_text
 from oomd.model.config import Config, LmkdOptions
 from oomd.model.ruleset import Ruleset
 from oomd.model.units import format_exact_duration, format_exact_size, format_share
+from oomd.model.values import fields
 
 
 def effective(config: Config) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.detectors.pressure import PressureShare
 from oomd.detectors.thresholds import MemoryAvailable, SwapFree
 from oomd.model.ruleset import Ruleset
 from oomd.model.threshold import Threshold
 from oomd.model.units import GIB, SECOND_US
+from oomd.model.values import dataclass
 from oomd.policies.culprit import Culprit
 
 

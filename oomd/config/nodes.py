@@ -4,7 +4,6 @@ its place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -29,6 +28,7 @@ from oomd.model.units import (
     parse_subject,
     parse_threshold,
 )
+from oomd.model.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from oomd import detectors, policies
@@ -10,6 +9,7 @@ from oomd.config.problems import did_you_mean
 from oomd.config.schema import ACTIONS, CHOOSE_KEYS, GRACE, RULESET_KEYS, Key, is_needed, option_keys
 from oomd.model.ruleset import CGROUP, PROCESS_IN, Choice, Ruleset
 from oomd.model.units import SECOND_US
+from oomd.model.values import fields
 
 if TYPE_CHECKING:
     import yaml

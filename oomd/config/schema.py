@@ -4,12 +4,11 @@ example derive from it.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
-
 from oomd.model.managed import SOURCES
 from oomd.model.ruleset import LEVELS
 from oomd.model.threshold import Threshold
 from oomd.model.units import format_exact_duration, format_exact_size, format_share, format_threshold
+from oomd.model.values import MISSING, dataclass, fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.model.decision import Evidence
 from oomd.model.globs import matches_any, split_patterns
 from oomd.model.ruleset import Wants
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

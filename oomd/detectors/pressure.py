@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.detectors.subjects import Series, collect, present, unknown, verdict, words_of
 from oomd.model.decision import Evidence
 from oomd.model.globs import MACHINE, split_patterns
 from oomd.model.ruleset import Wants
 from oomd.model.units import SECOND_US, format_duration, format_share
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.detectors.subjects import collect, verdict, words_of
 from oomd.model.globs import MACHINE, split_patterns
 from oomd.model.ruleset import Wants
 from oomd.model.units import SECOND_US, format_duration
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

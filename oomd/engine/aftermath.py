@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oomd.engine.credit import KILL, TERM, is_settled, is_stripped
 from oomd.model.decision import Credit, Detection
 from oomd.model.ruleset import EngineState, Refusal
 from oomd.model.snapshot import MemoryStatus, ProcessId
 from oomd.model.units import SECOND_US
+from oomd.model.values import replace
 
 STILL_FALLING = 0.75
 """Grace ends early when less than this share of what was available at SIGTERM is left."""

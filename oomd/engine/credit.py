@@ -10,11 +10,10 @@ grows with its size.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oomd.model.decision import Candidate, Credit
 from oomd.model.snapshot import MemoryStatus
 from oomd.model.units import GIB, MILLISECOND_US, SECOND_US
+from oomd.model.values import replace
 
 DEADLINE_US = 1 * SECOND_US
 DEADLINE_PER_GIB_US = 1 * SECOND_US

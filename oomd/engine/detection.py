@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oomd.engine.blame import blame, followed
 from oomd.engine.credit import outstanding, progressed
 from oomd.model.decision import Detection, Evidence
 from oomd.model.history import thin
 from oomd.model.ruleset import CGROUP, PROCESS_IN, EngineState, Rules, Ruleset, RulesetState, Sample, View, Wants
 from oomd.model.snapshot import Cgroup, MemoryStatus
+from oomd.model.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,14 +7,13 @@ children, and so on where the rule says ``recursive``; the next best follows in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from oomd.engine.eligibility import NOTHING_OWNED
 from oomd.engine.marks import AVOID, NORMAL, OMIT, PREFER, honoured_mark, is_mark
 from oomd.model.decision import Candidate, Rejection
 from oomd.model.globs import lies_in_any, matches_any
 from oomd.model.ruleset import CGROUP, CGROUP_ONLY, GROUP, PROCESS, PROCESS_IN, SESSION, Choice
 from oomd.model.snapshot import Cgroup
+from oomd.model.values import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

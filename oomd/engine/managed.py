@@ -7,14 +7,13 @@ kill under way will give back is counted in before the next one.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oomd.detectors.pressure import PressureShare
 from oomd.detectors.reclaim import Reclaim
 from oomd.detectors.thresholds import MemoryAbove, SwapFree, SwapUtilisation
 from oomd.model.ruleset import CGROUP, Choice, Ruleset
 from oomd.model.threshold import Threshold
 from oomd.model.units import SECOND_US, format_duration, format_share
+from oomd.model.values import replace
 from oomd.policies.metrics import PgscanRate, Swap
 
 TYPE_CHECKING = False

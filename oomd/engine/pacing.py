@@ -4,11 +4,10 @@ vanish.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.model.decision import Detection
 from oomd.model.ruleset import EngineState
 from oomd.model.units import MIB, MILLISECOND_US, SECOND_US
+from oomd.model.values import dataclass
 
 FASTEST_FILL_BYTES_PER_SECOND = 6000 * MIB
 """The fastest fill rate that earlyoom's author measured (stress -m 4)."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.engine.marks import AVOID, NORMAL, OMIT, PREFER, honoured_mark
 from oomd.engine.names import matches, matches_pattern
 from oomd.engine.patterns import glob_matches, regex_found
 from oomd.model.matching import CGROUP, CMDLINE, CONTAINER, EXE, NAME, POD, UNIT, USER, Match, Term
 from oomd.model.placement import BEST_EFFORT, BURSTABLE, GUARANTEED, Placement, placement_of
 from oomd.model.ruleset import Names, Preferences
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

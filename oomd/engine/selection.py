@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oomd.engine.blame import taken_by_files
 from oomd.engine.detection import among_of
 from oomd.engine.eligibility import freeable_bytes, sift
 from oomd.engine.levels import rank
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, Rejection
-from oomd.model.ruleset import NEVER, NOTHING, PROCESS, EngineState, Rules, Ruleset, Wants
+from oomd.model.ruleset import GROUP, NEVER, NOTHING, PROCESS, SESSION, EngineState, Rules, Ruleset, Wants
 from oomd.model.snapshot import Cgroup, MemoryStatus, Snapshot
 from oomd.model.units import MIB, format_duration, format_size
+from oomd.model.values import replace
 
 WORTH_WAITING_BYTES = 64 * MIB
 """A process that somebody else killed and that still owns this much is waited for before another one dies."""
@@ -53,6 +52,13 @@ def wants_everybody(rules: Rules, detections: tuple[Detection, ...]) -> bool:
     """Whether the choice must see every process: where several die as one, or the order is not by size."""
     ruleset = _ruleset_of(rules, fired(detections))
     return ruleset.choice.level != PROCESS or (ruleset.policy is not None and not ruleset.policy.by_size)
+
+
+def wants_stat_anew(rules: Rules, detections: tuple[Detection, ...]) -> bool:
+    """Whether the choice hangs on what every process may have changed since it was looked at last: its process group or
+    session (setpgid(2), setsid(2)).
+    """
+    return _ruleset_of(rules, fired(detections)).choice.level in (GROUP, SESSION)
 
 
 def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], state: EngineState) -> Decision:

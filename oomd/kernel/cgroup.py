@@ -5,9 +5,9 @@ cgroup-v1/memory.rst.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from oomd.kernel.files import KernelFile, find_number, parse_number, unescape_octal
+from oomd.model.values import dataclass
 
 CGROUP_ROOT = "/sys/fs/cgroup"
 

@@ -6,9 +6,9 @@ scheduler/sched-bwc.rst.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from oomd.kernel.files import unescape_octal
+from oomd.model.values import dataclass
 
 CONTROLLERS = ("freezer", "cpu", "cpuset")
 """The controllers that can keep a dying process from running."""

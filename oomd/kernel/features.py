@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 
 from oomd.kernel.files import find_number
 from oomd.kernel.syscalls import pidfd_send_signal, process_mrelease
+from oomd.model.values import dataclass
 
 _CAPABILITIES = (
     *(

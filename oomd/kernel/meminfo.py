@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.kernel.files import KernelFormatError, find_kib
+from oomd.model.values import dataclass
 
 __all__ = ["KernelFormatError", "Meminfo", "parse_meminfo"]
 

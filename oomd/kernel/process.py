@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 
 from oomd.kernel.files import KernelFormatError, find_kib, find_number, parse_number
+from oomd.model.values import dataclass
 
 _KILL_BIT = 1 << 8
 """SIGKILL, signal 9, in the masks of proc_pid_status(5), where signal 1 is bit 0."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.kernel.files import KernelFormatError, parse_number, unescape_octal
 from oomd.kernel.process import decode_name
+from oomd.model.values import dataclass
 
 _FILE = "/proc/swaps"
 

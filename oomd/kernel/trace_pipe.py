@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from oomd.model.values import dataclass
 
 TRACE_SIGNAL_DELIVERED = 0
 TRACE_SIGNAL_IGNORED = 1

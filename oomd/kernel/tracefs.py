@@ -13,11 +13,11 @@ import errno
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from oomd.kernel.files import KernelFormatError, unescape_octal
 from oomd.kernel.process import parse_stat, read_pid_file
 from oomd.kernel.syscalls import mount_detached
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

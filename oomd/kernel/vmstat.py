@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from oomd.kernel.files import PAGE_BYTES, find_number, parse_number
+from oomd.model.values import dataclass
 
 _FILE = "/proc/vmstat"
 TRANSPARENT_HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage"

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import time
-from dataclasses import dataclass, replace
 
 from oomd.engine import credit as credits
 from oomd.engine.aftermath import learned, refused, settled, why_kill_now, with_credit
@@ -19,6 +18,7 @@ from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.kill.warrant import GONE, NOT_PERMITTED
 from oomd.model.decision import KILL, TERM, Decision, KillOutcome
 from oomd.model.snapshot import ProcessId
+from oomd.model.values import dataclass, replace
 from oomd.reap.pool import DYING
 
 TYPE_CHECKING = False

@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
 from queue import SimpleQueue
 
 from oomd.kernel.files import KernelFormatError
@@ -27,6 +26,7 @@ from oomd.kernel.trace_pipe import TRACE_SIGNAL_IGNORED, parse_trace_pipe
 from oomd.kill.warrant import GONE, Refused
 from oomd.model.ruleset import ALWAYS
 from oomd.model.snapshot import Process, ProcessId
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

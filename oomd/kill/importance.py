@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 
 from oomd.kernel.pidfd import open_pidfd
 from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.kill.warrant import GONE, Refused
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import replace
 
 from oomd.engine.aftermath import with_credit
 from oomd.engine.credit import DRY_RUN_US, open_credit
 from oomd.engine.eligibility import NOTHING_OWNED
 from oomd.kill.warrant import GONE, Refused
 from oomd.model.decision import KILL
+from oomd.model.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

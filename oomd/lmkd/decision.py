@@ -4,9 +4,8 @@ next state out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from oomd.model.units import MILLISECOND_US, SECOND_US
+from oomd.model.values import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,12 +4,11 @@ in a minute.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.kernel.files import KernelFile, KernelFormatError, open_optional
 from oomd.kernel.psi import parse_pressure
 from oomd.kernel.zoneinfo import parse_pcp_pages, parse_zones
 from oomd.model.units import SECOND_US
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

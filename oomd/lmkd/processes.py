@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from oomd.kernel.files import KernelFormatError, find_number
 from oomd.kernel.process import Stat, Status, decode_name, parse_stat, parse_status, read_pid_file
 from oomd.lmkd.wire import Usage
 from oomd.model.snapshot import Process, ProcessId
+from oomd.model.values import dataclass
 
 NS_PER_SECOND = 1_000_000_000
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from oomd.model.values import dataclass, fields, replace
 
 PREFIXES = ("ro.lmk.", "persist.device_config.lmkd_native.")
 """The later wins."""

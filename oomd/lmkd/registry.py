@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 
 from oomd.kernel.pidfd import is_readable
 from oomd.lmkd.processes import read_cmdline, read_identity, read_leader, read_uid
 from oomd.lmkd.wire import HIGHEST_ADJ, LOWEST_ADJ
 from oomd.model.snapshot import ProcessId
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

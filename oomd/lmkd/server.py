@@ -5,10 +5,10 @@ from __future__ import annotations
 import _socket  # the C module alone: `socket` costs the killer 0.65 MiB
 import select
 import struct
-from dataclasses import dataclass, field
 
 from oomd.lmkd.registry import ERROR, Sender
 from oomd.model.units import SECOND_US
+from oomd.model.values import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ import os
 import signal
 import struct
 import time
-from dataclasses import dataclass
 
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError
 from oomd.kernel.sched import be_realtime
 from oomd.kernel.syscalls import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, mlockall, pidfd_send_signal, prctl_set_name
 from oomd.lmkd.facts import FactsFiles
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

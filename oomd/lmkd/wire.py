@@ -8,7 +8,8 @@ Android 11, 15 and 17, as far as they can be seen from outside.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from oomd.model.values import dataclass
 
 TARGET = 0
 PROCPRIO = 1

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from oomd.model.managed import ManagedOptions
 from oomd.model.ruleset import ReapOptions, Rules
 from oomd.model.scope import Scope
+from oomd.model.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.model.snapshot import Cgroup, MemoryStatus, Process, ProcessId
+from oomd.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.model.units import SECOND_US
+from oomd.model.values import dataclass
 
 OFF, AUTO, TAKEOVER, POLL = "off", "auto", "takeover", "poll"
 SOURCES = (AUTO, TAKEOVER, POLL, OFF)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from oomd.model.values import dataclass
 
 NAME = "name"
 CMDLINE = "cmdline"

@@ -6,7 +6,7 @@ cgroups of any name, and what is inside of a service or a container is that one'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from oomd.model.values import dataclass
 
 GUARANTEED = "guaranteed"
 BURSTABLE = "burstable"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from oomd.model.decision import Candidate, Credit, Evidence
 from oomd.model.matching import Match
 from oomd.model.snapshot import Cgroup, MemoryStatus, ProcessId, Snapshot
 from oomd.model.units import SECOND_US
+from oomd.model.values import dataclass, field
 
 TYPE_CHECKING = False  # spelled so instead of imported: `typing` costs the killer 0.7 MiB
 if TYPE_CHECKING:

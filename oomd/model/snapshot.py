@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from oomd.model.values import dataclass
 
 PF_KTHREAD = 0x00200000
 """Flag of kernel threads in field 9 of proc_pid_stat(5); include/linux/sched.h. The same in every PID namespace, unlike

@@ -20,7 +20,7 @@ from oomd.monitor.usage import note_fork, sum_usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from oomd.kernel.files import KernelFile
     from oomd.kernel.scope import ScopeGuard
@@ -208,6 +208,17 @@ class ProcessTable:
             tree_roots=self.last_pids,
             complete=everybody,
         )
+
+    def note_cgroups(self, pids: Iterable[int]) -> bool:
+        """Read again in which cgroup these are. Whether one of them was moved."""
+        moved = False
+        for pid in pids:
+            row = self._rows.get(pid)
+            if row is not None:
+                before = row.cgroup
+                row.read_details(self._proc_fd)
+                moved = moved or row.cgroup != before
+        return moved
 
     def forget(self, pid: int) -> None:
         """Drop what is kept of a process that is condemned or gone."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
-from dataclasses import dataclass
 
 from oomd.kernel.features import Features, probe_features, read_capabilities
 from oomd.kernel.process import parse_stat, read_pid_file
 from oomd.kernel.swaps import parse_swaps
 from oomd.kernel.syscalls import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, mlockall
 from oomd.model.scope import Scope, ScopeError, parse_scope
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ sent. The killer writes no file: the outside process does.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 
 from oomd.config.compiled import to_plain
 from oomd.engine.eligibility import NOTHING_OWNED
+from oomd.model.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

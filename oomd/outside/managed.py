@@ -14,10 +14,10 @@ import struct
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from oomd.model.managed import AUTO, POLL, TAKEOVER
+from oomd.model.values import dataclass
 from oomd.outside import varlink
 from oomd.outside.settings import SHOWN, SYSTEM, Settings, parse_show, plain_units
 

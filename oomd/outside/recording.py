@@ -7,11 +7,11 @@ when values gain fields. Readers refuse a version that they do not know.
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from oomd.config.compiled import to_plain
 from oomd.model import decision, ruleset, snapshot
+from oomd.model.values import MISSING, fields, is_dataclass
 
 if TYPE_CHECKING:
     from oomd.model.report import Plain

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from oomd.model.managed import MOST_UNITS, ManagedUnit, is_duration, is_unit_path
+from oomd.model.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

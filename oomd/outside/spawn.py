@@ -5,7 +5,8 @@ from __future__ import annotations
 import _socket  # the C module alone: `socket` costs the killer 0.65 MiB
 import os
 import signal
-from dataclasses import dataclass
+
+from oomd.model.values import dataclass
 
 SEND_BUFFER_BYTES = 1 << 20
 

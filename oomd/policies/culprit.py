@@ -21,10 +21,9 @@ No score is above the candidate's size, so that the growth bound of the process 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from oomd.model.ruleset import NOTHING
 from oomd.model.snapshot import HORIZONS_US
+from oomd.model.values import dataclass, replace
 from oomd.policies.freeable import near_ties_by_adj
 from oomd.policies.ranking import protected_score, tiered, total_bytes
 

@@ -7,9 +7,8 @@ had grown fourfold, and the ratio keeps its decimals.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from oomd.model.ruleset import Wants
+from oomd.model.values import dataclass, replace
 from oomd.policies.protection import protection_bytes
 from oomd.policies.ranking import earlier_of, tiered
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from oomd.model.ruleset import NOTHING
+from oomd.model.values import dataclass, replace
 from oomd.policies.ranking import tiered
 
 TYPE_CHECKING = False

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from oomd.model.ruleset import NOTHING, Wants
+from oomd.model.values import dataclass
 from oomd.policies.ranking import earlier_of, rank_by, total_bytes
 
 TYPE_CHECKING = False

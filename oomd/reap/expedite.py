@@ -18,11 +18,11 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 
 from oomd.kernel.features import read_capabilities
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.syscalls import pidfd_send_signal, process_mrelease
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 
 from oomd.kernel.cgroup_levers import Lever, find_levers, parse_lever_mounts, read_members, read_value, write_value
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.process import read_pid_file
 from oomd.kernel.sched import NICEST, be_realtime
 from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread, sched_getcpu
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

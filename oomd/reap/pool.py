@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from oomd.kernel.pidfd import is_readable
@@ -25,6 +24,7 @@ from oomd.kernel.process import read_pid_file
 from oomd.kernel.sched import be_prompt, be_realtime, run_on
 from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.model.decision import ReapResult, Warrant
+from oomd.model.values import dataclass, field
 from oomd.reap.crowd import Crowd
 from oomd.reap.dying import NO_LIMIT
 from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, replace
 
 from oomd.act import NOBODY_US
 from oomd.engine import credit as credits
@@ -14,6 +13,7 @@ from oomd.kill.executor import SIGTERM
 from oomd.kill.warrant import NOT_PERMITTED
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision
 from oomd.model.snapshot import Snapshot
+from oomd.model.values import dataclass, replace
 from oomd.reap.pool import DYING
 from oomd.replay.incident import Answer, nearest_snapshots
 from oomd.replay.player import Player, escalation

@@ -8,7 +8,6 @@ with the snapshot that was taken last before it, or else first after it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from oomd.config.loader import load_config
@@ -16,6 +15,7 @@ from oomd.model.config import Config
 from oomd.model.decision import Credit
 from oomd.model.ruleset import EngineState
 from oomd.model.snapshot import Cgroup, MemoryStatus, ProcessId, Snapshot
+from oomd.model.values import dataclass, replace
 from oomd.outside.recording import KEY, VERSION, RecordingError, value_of
 from oomd.replay.trace import ReplayError
 

@@ -10,12 +10,12 @@ woke lmkd at this step, ``medium`` or ``critical``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import yaml
 
 from oomd.config.nodes import Walker
+from oomd.model.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

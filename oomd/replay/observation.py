@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 
 from oomd.engine.detection import wants_of
 from oomd.engine.preferences import wanted_of
@@ -12,6 +11,7 @@ from oomd.kernel.files import PAGE_BYTES, KernelFormatError
 from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus, Process, Snapshot
+from oomd.model.values import dataclass, replace
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup

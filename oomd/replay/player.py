@@ -8,8 +8,6 @@ again (in a replay nobody is really killed, so nobody is stuck).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from oomd.engine import credit as credits
 from oomd.engine.aftermath import acted, learned, settled, why_kill_now, with_credit
 from oomd.engine.detection import initial_state, observe
@@ -17,6 +15,7 @@ from oomd.engine.levels import parts_of
 from oomd.engine.selection import select, wanted_cgroups
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Credit, Decision
 from oomd.model.snapshot import ProcessId
+from oomd.model.values import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

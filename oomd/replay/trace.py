@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from oomd.model.units import SECOND_US
+from oomd.model.values import dataclass, replace
 from oomd.replay.meta import Meta, read_meta
 
 if TYPE_CHECKING:

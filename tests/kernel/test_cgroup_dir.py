@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oomd.kernel.cgroup_dir import CgroupDirectory
+from tests.descriptors import open_descriptors, opened_since
 from tests.fakes.cgroup_tree import CgroupTree
 from tests.reap.levers import control_group, find_mount
 
@@ -47,14 +48,14 @@ def test_another_of_the_same_name(tmp_path: Path) -> None:
     """A path that means another cgroup now is refused; one that is open goes on meaning the first."""
     tree = CgroupTree(tmp_path)
     tree.add_group("/a", pids=(5,))
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with CgroupDirectory(str(tmp_path / "a")) as cgroup:
         (tmp_path / "a").rename(tmp_path / "moved")
         tree.add_group("/a", pids=(6,))
         assert cgroup.read_members() == [5]
         with pytest.raises(FileNotFoundError, match="another one"):
             CgroupDirectory(str(tmp_path / "a"), cgroup.inode)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened_since(before) == []
 
 
 def test_no_cgroup(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from oomd.monitor.rows import read_row
 from oomd.monitor.waiter import Waiter
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.pool import ReaperPool
+from tests.descriptors import open_descriptors, opened_since
 from tests.fakes.builders import alarm, status
 from tests.integration.harness import ACTORS
 
@@ -78,6 +79,7 @@ class Stage:
         """Leave nothing behind."""
         self.executor.close()
         self.reaper.stop()
+        self.waiter.close()
         os.close(self.proc_fd)
         for child in self.children:
             child.kill()
@@ -101,7 +103,7 @@ def decision(victim: Candidate, action: str) -> Decision:
 
 def test_kill_reap_outcome(stage: Stage) -> None:
     """SIGKILL at once; death, the reaper's word and the memory back make one outcome; every descriptor is closed."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     victim = stage.start("hold", "victim", "64")
     state = stage.executor.begin("1", decision(victim, KILL), FRESH)
     assert [(credit.decision_id, credit.phase) for credit in state.credits] == [("1", "kill")]
@@ -116,7 +118,7 @@ def test_kill_reap_outcome(stage: Stage) -> None:
     assert outcomes[0].returned_bytes == 64 * MIB or outcomes[0].returned_bytes == outcomes[0].expected_bytes
     assert state.credits == ()
     assert stage.children[0].wait() == -signal.SIGKILL
-    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert len(opened_since(before)) <= 2
 
 
 def test_term_grace_kill(stage: Stage) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from oomd.kill.tally import KILLS, MOST_MEMBERS, OOMS, Tally, count_up
 from oomd.model.decision import KILL
 from oomd.model.scope import parse_scope
 from oomd.model.units import SECOND_US
+from tests.descriptors import open_descriptors
 from tests.fakes.builders import process
 from tests.fakes.proc_tree import ProcTree
 from tests.kill.test_executor import FRESH, Stage, decision
@@ -204,15 +204,6 @@ class Watching(Tally):
         return counted
 
 
-def open_paths() -> set[str]:
-    """Where our descriptors point; other threads open and close theirs meanwhile."""
-    found = set()
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.add(os.readlink(f"/proc/self/fd/{fd}"))
-    return found
-
-
 def test_around_the_signal(tmp_path: Path) -> None:
     """The executor counts under warrant: before the signal the one, after it the other, and every descriptor is let
     go of.
@@ -227,7 +218,7 @@ def test_around_the_signal(tmp_path: Path) -> None:
         tally = stage.executor.tally = Watching(str(tmp_path), guard, stage.proc_fd)
         tally.watched = (stage.children[0], directory)
         state = stage.executor.begin("1", decision(victim, KILL), FRESH)
-        assert str(directory) not in open_paths()
+        assert str(directory) not in open_descriptors().values()
         assert tally.seen == [(True, [OOMS])]
         assert os.getxattr(directory, KILLS) == b"1"
         assert len(state.credits) == 1

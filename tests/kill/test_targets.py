@@ -19,6 +19,7 @@ from oomd.model.snapshot import ProcessId
 from oomd.model.units import SECOND_US
 from oomd.monitor.waiter import Waiter
 from oomd.parts import clock_us
+from tests.descriptors import open_descriptors, opened_since
 from tests.fakes.builders import alarm
 from tests.integration.way_to_a_kill import build
 from tests.kill.test_executor import FRESH, LOW, Stage
@@ -68,7 +69,7 @@ def test_all_die_with_a_credit_each(stage: Stage) -> None:
         state = stage.wait(state, LOW.time_us + 1, "reaper")
     later = replace(LOW, time_us=LOW.time_us + 60 * SECOND_US)
     outcomes, state = stage.executor.settle(later, state)
-    assert {outcome.status for outcome in outcomes} == {"killed"}
+    assert {outcome.status for outcome in outcomes} == {"killed"}, outcomes
     assert stage.executor.signalled == set()
 
 
@@ -103,12 +104,12 @@ def test_one_that_may_not_be_touched_saves_all(stage: Stage) -> None:
     """A member that gets no warrant: nobody is signalled, every pidfd is closed, and it is told who it was."""
     one, two = stage.start("hold", "one", "8"), stage.start("hold", "two", "4")
     outside = replace(two, process=replace(two.process, id=ProcessId(1, 0)))
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     target = group_of(one, outside)
     with pytest.raises(Refused, match="pid 1") as caught:
         begin(stage, target, KILL)
     assert caught.value.who == ProcessId(1, 0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened_since(before) == []
     assert [child.poll() for child in stage.children] == [None, None]
 
 

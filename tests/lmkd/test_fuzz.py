@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oomd.lmkd.registry import Sender
-from tests.lmkd.served import Served, open_descriptors, sleepers
+from tests.descriptors import open_descriptors, opened_since
+from tests.lmkd.served import Served, sleepers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,5 +84,5 @@ def test_any_packets_without_a_leak(tmp_path: Path) -> None:
         gc.collect()
         now, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert open_descriptors() == before
+        assert opened_since(before) == []
         assert now - held < LEAK_BYTES

@@ -12,8 +12,9 @@ import pytest
 
 from oomd.lmkd.server import MOST_PACKETS, Throttle
 from oomd.lmkd.wire import LEVELS, encode_notice
+from tests.descriptors import open_descriptors, opened_since
 from tests.lmkd.client import Client, words_of
-from tests.lmkd.served import Served, Stranger, open_descriptors, read_adj, sleepers
+from tests.lmkd.served import Served, Stranger, read_adj, sleepers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -352,7 +353,7 @@ def test_enclosed_descriptors_are_not_kept(served: Served) -> None:
                 socket.send_fds(client.socket, [struct.pack(">3i", 4, 1, 0)], [file.fileno()] * 5)
                 served.pump()
                 assert words_of(client.receive()) == (4, 0)
-        assert open_descriptors() == before
+        assert opened_since(before) == []
 
 
 def test_flood_leaves_the_loop_its_turn(served: Served) -> None:

@@ -12,8 +12,8 @@ import pytest
 from oomd.lmkd.registry import Record
 from oomd.lmkd.watchdog import BEAT_US, Leash, Watchdog
 from oomd.model.snapshot import ProcessId
+from tests.descriptors import open_descriptors, opened_since
 from tests.lmkd.machine import Machine
-from tests.lmkd.served import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ def test_dead_and_forgotten_are_passed_over(pair: Pair, children: list[subproces
     pair.machine.set_meminfo(MemFree=4)
     pair.watchdog.act()
     assert pair.leash.take_killed() == [(children[2].pid, 900)]
-    assert open_descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_what_did_not_fit_is_told_anew(pair: Pair, children: list[subprocess.Popen[bytes]]) -> None:
