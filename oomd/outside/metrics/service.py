@@ -65,6 +65,8 @@ class Service:
 
     def stop(self) -> None:
         """The killer has ended: serve no more, write a last file that says so."""
+        if self._stopping:
+            return
         self._stopping = True
         self._news.set()
         self._web.stop()

@@ -78,6 +78,15 @@ def connect(address: Address) -> socket.socket:
     return socket.create_connection((address.host or "127.0.0.1", address.port), PATIENCE_S)
 
 
+def can_connect(address: Address) -> bool:
+    """Whether somebody listens."""
+    try:
+        connect(address).close()
+    except OSError:
+        return False
+    return True
+
+
 def read_all(connection: socket.socket) -> bytes:
     """Until the other end has said everything; what came before where it broke off."""
     data = b""
