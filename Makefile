@@ -27,6 +27,8 @@ export OOMD_SCOPE ?= tree:$(MAKE_PID)
 
 PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
 TEST_PACKAGES := systemd strace
+# Unpacked for the tests, never installed.
+UNPACKED := prometheus
 VM_PACKAGES := mmdebstrap e2fsprogs debian-archive-keyring
 PIP := pip install --quiet --disable-pip-version-check
 
@@ -53,6 +55,7 @@ run: setup
 
 test: setup
 	@.ci/packages $(TEST_PACKAGES) $(VM_PACKAGES)
+	@.ci/unpack $(UNPACKED)
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m "vm and not vm_long" tests/vm
 
