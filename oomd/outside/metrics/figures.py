@@ -82,7 +82,8 @@ class Figures:
             samples.update(self._zeros())
             for name, series in self._counts.samples.numbers.items():
                 samples.numbers.setdefault(name, {}).update(series)
-            samples.buckets.update({name: {**each} for name, each in self._counts.samples.buckets.items()})
+            for name, counts in self._counts.samples.buckets.items():
+                samples.buckets.setdefault(name, {}).update({labels: [*each] for labels, each in counts.items()})
             if self._counts.containers:
                 samples.numbers["oomd_pod_kills_total"] = dict(self._counts.containers)
             _facts(samples, self._counts.facts)
@@ -120,6 +121,14 @@ class Figures:
             zeros.put("oomd_candidates_total", 0, verdict)
         for result in ("taken", "refused"):
             zeros.put("oomd_config_reloads_total", 0, result)
+        for why in ("too_slow", "too_many"):
+            zeros.put("oomd_metrics_connections_dropped_total", 0, why)
+        zeros.begin("oomd_detection_to_signal_seconds")
+        for signal in ("SIGTERM", "SIGKILL"):
+            zeros.begin("oomd_signal_to_death_seconds", signal)
+            zeros.begin("oomd_signal_to_memory_seconds", signal)
+        if self._counts.facts:
+            zeros.begin("oomd_reap_duration_seconds", _reaper(self._counts.facts), "reaped")
         return zeros
 
 
@@ -129,13 +138,18 @@ def _absent() -> Samples:
     return samples
 
 
+def _reaper(facts: Plain) -> str:
+    """The backend's name; in a dry run the killer tells ``none (dry run)``."""
+    return str(facts["reaper"]).partition(" ")[0]
+
+
 def _facts(samples: Samples, facts: Plain) -> None:
     """What the killer told at its start."""
     samples.put("oomd_build_info", 1, __version__, platform.python_version(), facts.get("kernel", ""))
     if not facts:
         return
     samples.put("oomd_pressure_supported", facts["psi"])
-    reaper = facts["reaper"].partition(" ")[0]
+    reaper = _reaper(facts)
     samples.put("oomd_reaping_supported", facts["mrelease"] and (facts["dry_run"] or reaper != "none"))
     samples.put("oomd_reaper_info", 1, reaper)
     for kind, there in facts["shield"].items():

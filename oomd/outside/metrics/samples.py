@@ -42,6 +42,10 @@ class Samples:
         counts[next((place for place, bound in enumerate(bounds) if value <= bound), len(bounds))] += 1
         counts[-1] += value
 
+    def begin(self, name: str, *labels: str) -> None:
+        """A histogram that has seen nothing yet."""
+        self.buckets.setdefault(name, {})[labels] = [0] * (len(BY_NAME[name].bounds) + 1) + [0.0]
+
     def update(self, other: Samples) -> None:
         """Take all of another's series in the place of ours under the same names."""
         for name, series in other.numbers.items():
