@@ -16,6 +16,8 @@ from oomd.outside.spawn import spawn_outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oomd.model.config import Config
 
 
@@ -45,6 +47,7 @@ def become_killer(
     record: str = "",
     keep_fds: tuple[int, ...] = (),
     managed_fd: int = -1,
+    metrics_fds: Sequence[int] = (),
     **options: object,
 ) -> None:
     """Replace this process by the killer; does not return.
@@ -53,7 +56,7 @@ def become_killer(
     """
     trace = trace_exits(config)
     outside = {
-        **_outside_options(config, managed_fd, trace),
+        **_outside_options(config, managed_fd, metrics_fds, trace),
         "config_path": None if config_path is None else os.path.abspath(config_path),
         "overrides": overrides,
         "quiet": quiet,
@@ -75,12 +78,13 @@ def become_killer(
     _replace_image(everything, (started.link_fd, trace.pipe_fd, *keep_fds))
 
 
-def _outside_options(config: Config, managed_fd: int, trace: Trace) -> dict[str, object]:
+def _outside_options(config: Config, managed_fd: int, metrics_fds: Sequence[int], trace: Trace) -> dict[str, object]:
     """What the outside process is told of the configuration, and the descriptors that every one of them inherits; the
     killer, which starts the next, keeps them and never looks into them.
     """
-    if managed_fd >= 0:
-        os.set_inheritable(managed_fd, True)
+    for fd in (managed_fd, *metrics_fds):
+        if fd >= 0:
+            os.set_inheritable(fd, True)
     return {
         "link_fd": LINK_TOKEN,
         "ledger_fd": os.memfd_create("oomd-ledger", 0),
@@ -89,7 +93,11 @@ def _outside_options(config: Config, managed_fd: int, trace: Trace) -> dict[str,
         "instances_fd": trace.instances_fd,
         "trace_instance": trace.name,
         "format": config.log.format,
-        "metrics": {"listen": config.metrics.listen, "textfile": config.metrics.textfile},
+        "metrics": {
+            "listen": config.metrics.listen,
+            "textfile": config.metrics.textfile,
+            "fds": list(metrics_fds),
+        },
         "lmkd_log": os.path.abspath(config.lmkd.log) if config.lmkd is not None and config.lmkd.log else "",
     }
 

@@ -16,6 +16,7 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
+from oomd.commands.passed import METRICS, metrics_fds, passed_fds
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
 from oomd.kernel.scope import ScopeGuard
@@ -68,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     become_killer(
         config,
         managed_fd=_managed_fd(config),
+        metrics_fds=metrics_fds(),
         config_path=arguments.config,
         overrides=overrides,
         record=arguments.record or "",
@@ -80,10 +82,6 @@ def run(arguments: argparse.Namespace) -> int:
         usage_cgroup=_usage_cgroup(config),
     )
     return 1
-
-
-FIRST_PASSED = 3
-"""SD_LISTEN_FDS_START; sd_listen_fds(3)."""
 
 
 def default_runtime_dir() -> str:
@@ -144,11 +142,13 @@ def _listen(config: Config) -> tuple[int, str] | str:
 
 def _managed_fd(config: Config) -> int:
     """The socket for users' managers that systemd-oomd.socket passed, or -1; sd_listen_fds(3)."""
-    if config.managed.systemd not in (AUTO, TAKEOVER) or os.environ.get("LISTEN_PID") != str(os.getpid()):
+    if config.managed.systemd not in (AUTO, TAKEOVER):
         return -1
     import socket
 
-    for number in range(FIRST_PASSED, FIRST_PASSED + int(os.environ.get("LISTEN_FDS") or 0)):
+    for number, name in passed_fds().items():
+        if name == METRICS:
+            continue
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as copy:
             if copy.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM:
                 return number

@@ -32,6 +32,15 @@ def open_listener(address: Address) -> socket.socket:
     return _open(family, place, v6_only=True)
 
 
+def inherited_listener(fd: int) -> socket.socket:
+    """A socket that systemd listens on; it goes on to when we have ended, and whoever connects then waits for the
+    next of us.
+    """
+    listener = socket.socket(fileno=fd)
+    listener.setblocking(False)
+    return listener
+
+
 def remove_path(address: Address) -> None:
     """Leave no socket behind in the file system."""
     if address.path:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def start_metrics(options: dict[str, Any], killer: Killer, ledger: Ledger, reporter: Reporter) -> Service | None:
     """What the configuration asks for; None where it asks for nothing."""
     asked = options.get("metrics") or {}
-    if not asked.get("listen") and not asked.get("textfile"):
+    if not any(asked.get(name) for name in ("listen", "textfile", "fds")):
         return None
     from oomd.outside.metrics.service import Service
 

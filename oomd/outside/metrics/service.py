@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from oomd.config.addresses import Address
 from oomd.outside.metrics.exposition import Exposition
 from oomd.outside.metrics.figures import ANSWER_S, Figures
+from oomd.outside.metrics.listening import inherited_listener
 from oomd.outside.metrics.respond import refuse, respond
 from oomd.outside.metrics.textfile import write_textfile
 from oomd.outside.metrics.web import RETRY_S, Web
@@ -28,13 +30,18 @@ WRITE_S = 15.0
 KEEP_S = 0.1
 """The shortest time between two writes, however many reports come."""
 STOP_S = 1.0
+_HINTS = {
+    errno.EAFNOSUPPORT: "; oomd.service has no network: enable oomd-metrics.socket instead",
+    errno.EROFS: "; oomd.service may not write there: its drop-in oomd-textfile.conf permits it",
+}
+"""What its own unit keeps it from, and what to do about it."""
 
 
 class Service:
     """Everything about metrics in this process."""
 
     def __init__(self, options: dict[str, Any], killer: Killer, ledger: Ledger, reporter: Reporter) -> None:
-        """``options``: ``listen`` (addresses) and ``textfile`` (a path, or empty)."""
+        """``options``: ``listen`` (addresses), ``textfile`` (a path, or empty), ``fds`` (sockets of systemd's)."""
         self._ledger = ledger
         self._reporter = reporter
         self._figures = Figures(
@@ -54,6 +61,7 @@ class Service:
             on_ready=lambda address: self._mend(address, f"metrics are served on {address}"),
             on_failure=lambda address, error: self._fail(address, f"metrics cannot be served on {address}", error),
             on_end=self._count_client,
+            inherited=tuple(inherited_listener(fd) for fd in options.get("fds", ())),
         )
         killer.listen(self.listen)
 
@@ -118,7 +126,7 @@ class Service:
             self._figures.add("oomd_metrics_requests_total", 1, str(client.status))
 
     def _fail(self, what: object, text: str, error: OSError, again_s: float = RETRY_S) -> None:
-        why = error.strerror or str(error)
+        why = (error.strerror or str(error)) + _HINTS.get(error.errno or 0, "")
         if self._failures.get(what) != why:
             self._failures[what] = why
             text = f"{text} ({why}); trying again every {again_s:.0f} s"
