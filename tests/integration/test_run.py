@@ -297,11 +297,12 @@ def test_process_group_dies_as_one(tmp_path: Path) -> None:
         while not {"leaker", "worker", "helper"} <= outcomes:
             outcomes.add(run.wait_event("outcome", lambda event: event["comm"] not in outcomes)["comm"])
         assert {event["status"] for event in run.of("outcome")} <= {"killed", "exited"}
-        assert not any(psutil.pid_exists(pid) and _lives(pid) for pid in decision["pids"])
+        assert not any(psutil.pid_exists(pid) and lives(pid) for pid in decision["pids"])
         assert any(child.name() == "bystander" for child in psutil.Process(root.pid).children(recursive=True))
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether it is there, and no zombie."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
