@@ -28,7 +28,7 @@ def test_summary() -> None:
 @pytest.mark.bench
 @pytest.mark.timeout(900)
 def test_attacks_cost_a_kill_nothing() -> None:
-    """The signal leaves as soon as ever, and memory comes back as soon, but for the CPU that attackers take themselves."""
+    """The signal leaves as soon as ever, memory is back as soon, but for the CPU that attackers take themselves."""
     found = summary(play(11))
     print("\n".join(describe(found)))
     quiet = found[QUIET]
