@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.bench.attacked_metrics import FLOOD, LORIS, QUIET, SCRAPED, STOPPED, WAYS, describe, play, summary
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.integration
@@ -23,6 +30,25 @@ def test_summary() -> None:
     found = summary(results)
     assert found[QUIET] == {"to_signal_ms": [2.0, 1.0, 9.0], "to_memory_ms": [4.0, 2.0, 18.0]}
     assert f"| {STOPPED} | 2.00 ms [1.00–9.00] | 4.00 ms [2.00–18.00] | – |" in describe(found)
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(900)
+def test_two_hundred_thousand_requests() -> None:
+    """Torn, doubled and random: no leak of descriptors or memory."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-o",
+        "timeout=800",
+        "tests/outside/metrics/test_web.py",
+        "-k",
+        "fuzz",
+    ]
+    environment = {**os.environ, "OOMD_FUZZ_REQUESTS": "200000"}
+    assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
 
 
 @pytest.mark.bench

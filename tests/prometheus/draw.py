@@ -104,7 +104,7 @@ def _series(axes: Any, panel: dict[str, Any], prometheus: Prometheus, queries: l
         times = {"start": str(span[0]), "end": str(span[1]), "step": str(STEP_S)}
         for series in prometheus.ask("query_range", query=query.expression, **times)["result"]:
             points = [(float(at), float(value)) for at, value in series["values"]]
-            points = [(at, value) for at, value in points if math.isfinite(value)]
+            points = [(at, value if math.isfinite(value) else math.nan) for at, value in points]  # a gap
             label = legend_of(query, series["metric"]).replace(series["metric"].get("instance", "\0"), "").strip()
             colour = COLOURS[drawn % len(COLOURS)]
             drawn += 1
