@@ -75,6 +75,13 @@ FAMILIES = (
     ),
     # Decisions and what came of them.
     Family("oomd_decisions_total", COUNTER, "Decisions that were told.", ("ruleset", "action")),
+    Family(
+        "oomd_steps_total",
+        COUNTER,
+        "What came of gentle steps before anybody is signalled.",
+        ("ruleset", "action", "result"),
+    ),
+    Family("oomd_step_taken_bytes_total", COUNTER, "What they reclaimed or swapped out.", ("ruleset", "action")),
     Family("oomd_candidates_total", COUNTER, "Candidates looked at in decisions: ranked, rejected.", ("verdict",)),
     Family("oomd_refusals_total", COUNTER, "Victims that might not be touched, or were gone, when it came to it."),
     Family("oomd_escalations_total", COUNTER, "Victims that were asked to go and then killed."),

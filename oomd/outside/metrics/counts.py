@@ -50,6 +50,7 @@ class Counts:
             "decision": self._decision,
             "escalation": self._escalation,
             "refused": lambda _: self.samples.add("oomd_refusals_total", 1),
+            "step": self._step,
             "outcome": self._outcome,
             "hastened": self._hastened,
             "reload": self._reload,
@@ -119,6 +120,11 @@ class Counts:
 
     def _signalled(self, woke_us: int, signalled_us: int) -> None:
         self.samples.observe("oomd_detection_to_signal_seconds", max(0, signalled_us - woke_us) * _MICRO)
+
+    def _step(self, event: Plain) -> None:
+        ruleset, action = ruleset_label(event["ruleset"]), event["action"]
+        self.samples.add("oomd_steps_total", 1, ruleset, action, "dry_run" if event["dry_run"] else event["status"])
+        self.samples.add("oomd_step_taken_bytes_total", event["taken_bytes"], ruleset, action)
 
     def _outcome(self, event: Plain) -> None:
         woke_us = self._woke.pop(event["id"], None)

@@ -22,6 +22,8 @@ SELDOM = {
     "oomd_metrics_requests_total",
     "oomd_ruleset_firing_since_timestamp_seconds",
     "oomd_pod_kills_total",
+    "oomd_step_taken_bytes_total",
+    "oomd_steps_total",
 }
 """Those of which there are series only sometimes."""
 

@@ -106,6 +106,17 @@ def test_units_of_systemd_count_as_one_ruleset() -> None:
     assert counted(*events).samples.numbers["oomd_kills_total"] == {(UNITS, "killed", "SIGKILL"): 2}
 
 
+def test_gentle_steps() -> None:
+    """By what came of them, and what they took."""
+    step = {"event": "step", "ruleset": "level", "action": "reclaim", "dry_run": False, "taken_bytes": 5}
+    counts = counted(
+        {**step, "status": "enough"}, {**step, "status": "enough"}, {**step, "status": "", "dry_run": True}
+    )
+    series = counts.samples.numbers["oomd_steps_total"]
+    assert series == {("level", "reclaim", "enough"): 2, ("level", "reclaim", "dry_run"): 1}
+    assert counts.samples.numbers["oomd_step_taken_bytes_total"] == {("level", "reclaim"): 15}
+
+
 def test_other_reports() -> None:
     """Reloads, hastened exits with those untold, refusals, what was lost."""
     reap = {"backend": "mrelease", "errno": 0, "duration_us": 9}
