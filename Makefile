@@ -28,7 +28,7 @@ export OOMD_SCOPE ?= tree:$(MAKE_PID)
 PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
 TEST_PACKAGES := systemd strace
 # Unpacked for the tests, never installed.
-UNPACKED := prometheus
+UNPACKED := prometheus prometheus-node-exporter
 VM_PACKAGES := mmdebstrap e2fsprogs debian-archive-keyring
 PIP := pip install --quiet --disable-pip-version-check
 

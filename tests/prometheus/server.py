@@ -25,12 +25,12 @@ CONFIGS = ROOT / "configs"
 PATIENCE_S = 45.0
 
 
-def program(name: str) -> str:
-    """The path of a program of the package; the test is skipped where it is missing, which in CI is a failure."""
+def program(name: str, package: str = "prometheus") -> str:
+    """The path of a program of a package; the test is skipped where it is missing, which in CI is a failure."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = cache / "oomd-packages" / "prometheus" / "usr" / "bin" / name
+    path = cache / "oomd-packages" / package / "usr" / "bin" / name
     if not path.exists():
-        words = f"{name} is not there: `.ci/unpack prometheus` (make test) brings it"
+        words = f"{name} is not there: `.ci/unpack {package}` (make test) brings it"
         if os.environ.get("CI"):
             pytest.fail(words)
         pytest.skip(words)
