@@ -20,8 +20,8 @@ pytestmark = pytest.mark.integration
 
 
 def test_node_exporter_passes_it_on(tmp_path: Path) -> None:
-    """Every figure under its own name, the kill among them; the collector finds no fault, and tells the file's age, which
-    is what the alert looks at.
+    """Every figure under its own name, the kill among them; the collector finds no fault, and tells the file's age, as
+    the alert wants it.
     """
     exporter, port = program("prometheus-node-exporter", "prometheus-node-exporter"), free_port()
     folder = tmp_path / "textfiles"
