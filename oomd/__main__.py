@@ -12,7 +12,21 @@ from oomd import __version__
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from oomd.commands import bench, check, demo, explain, lmkd, replay, rules, run
+    from oomd.commands import (
+        bench,
+        check,
+        demo,
+        explain,
+        kill_now,
+        kills,
+        lmkd,
+        pause,
+        reload,
+        replay,
+        rules,
+        run,
+        status,
+    )
     from oomd.commands import exec as exec_command
 
     parser = argparse.ArgumentParser(
@@ -20,7 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"oomd {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (run, exec_command, lmkd, explain, replay, check, rules, demo, bench):
+    control = (status, kills, pause, reload, kill_now)
+    for command in (run, exec_command, lmkd, *control, explain, replay, check, rules, demo, bench):
         command.add_parser(subparsers)
     return parser
 

@@ -70,25 +70,27 @@ class Act:
         """The daemon ends: what is under way is told as it stands."""
         self.tell_outcomes(self.parts.executor.conclude(self.state))
 
-    def carry_out(self, decision: Decision) -> None:
+    def carry_out(self, decision: Decision) -> Decision | None:
+        """What was decided in the end, where somebody may not be touched; None while it waits for a measurement."""
         if decision.action == NO_ACTION:
             if decision.target is not None:
                 identity = self._next_id()
                 self.state = self.parts.executor.await_death(identity, decision.target, decision.status, self.state)
                 self._record(decision)
-            return
+            return decision
         if decision.action == NOTIFY:
             self.nobody_until_us = decision.status.time_us + NOBODY_US
             self._tell_seldom(decision)
-            return
+            return decision
         if self._search.must_wait(decision):
             if self.parts.tape is not None:
                 self.parts.tape.note_held()
-            return
+            return None
         for _ in range(MOST_TRIES):
             if decision.target is None or decision.action not in (TERM, KILL) or self.attempt(decision):
-                return
+                return decision
             decision = self._search.select(self.rules, self.state, decision.detections, decision.status)
+        return replace(decision, action=NO_ACTION, target=None, reason=f"{MOST_TRIES} victims in turn could not be had")
 
     def attempt(self, decision: Decision) -> bool:
         """Carry it out. False when the victim may not be touched or is gone: it is left out, and another is chosen."""

@@ -105,7 +105,8 @@ class Companion:
 
     def note_answer(self, message: Plain) -> None:
         """An answer came; one that is too late is no answer."""
-        request = self._asked.pop(message.get("number", 0), None)
+        number = message.get("number")
+        request = self._asked.pop(number, None) if isinstance(number, int) else None
         if request is not None:
             content = {key: value for key, value in message.items() if key not in _OF_THE_LINK}
             request.done(Answer(message.get("ok") is True, str(message.get("text", "")), content))

@@ -76,7 +76,9 @@ class Daemon:
         )
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # `exec` blocked them until somebody could listen
         self._capabilities = own_capabilities(self._proc_fd)
-        self._own_pids = own_and_ancestors(self._proc_fd) | {options.outside_pid}
+        self._started = {options.outside_pid}
+        """Processes of ours that may end and be started again."""
+        self._own_pids = own_and_ancestors(self._proc_fd) | self._started
         self._guard = ScopeGuard(self._scope, self._proc_fd)
         self._table = self._build_table()
         self._sharing = SharingMeter(self._proc_fd)
@@ -87,7 +89,7 @@ class Daemon:
         self._shield = raise_shield(self._capabilities)
         self._tally = self._build_tally()
         self.loop = self._build_loop()
-        self._orders = Orders(self.config, self.loop, self._outside, lambda: self._notifier.send("READY=1"))
+        self._orders = Orders(self.config, self.loop, self._outside, self._notifier.send, self._tell_status)
         self._orders.recorded = options.record
         self._hastening = self._build_hastening()
         self._android = self._orders.android = self._build_android()
@@ -101,9 +103,8 @@ class Daemon:
         self._watch_everything()
         self._hastening.start()
         if self._android is not None:
-            self._android.start()
-            self._own_pids |= {self._android.watchdog_pid}
-            self._know_outside(0)
+            self._android.start(self.options.lmkd_properties)
+            self._know_ours()
         rehearse(self.loop)
         gc.collect()
         gc.freeze()
@@ -190,7 +191,16 @@ class Daemon:
         from oomd.android import Android, Site
 
         any_window = "CAP_SYS_RESOURCE" in self._capabilities
-        site = Site(self.loop, self._gate, self._guard, self._proc_fd, self._tell, self.options.proc_dir, any_window)
+        site = Site(
+            self.loop,
+            self._gate,
+            self._guard,
+            self._proc_fd,
+            self._tell,
+            self._outside.ask,
+            self.options.proc_dir,
+            any_window,
+        )
         return Android(self.config.lmkd, self.options.lmkd_fd, self.options.lmkd_path, site)
 
     def _build_loop(self) -> Loop:
@@ -226,9 +236,9 @@ class Daemon:
 
     def _longest_us(self) -> int:
         """How long the loop may wait from now on."""
-        due_us = self._outside.due_us()
-        wait_us = UNLIMITED_US if due_us is None else max(0, due_us - clock_us())
-        return min(wait_us, self._notifier.feed_us or UNLIMITED_US)
+        due_us, now_us = self._outside.due_us(), clock_us()
+        wait_us = UNLIMITED_US if due_us is None else max(0, due_us - now_us)
+        return min(wait_us, self._orders.pausing.longest_us(now_us), self._notifier.feed_us or UNLIMITED_US)
 
     def _open_triggers(self) -> bool:
         """Pressure triggers on the epoll; whether there are any."""
@@ -285,9 +295,7 @@ class Daemon:
         if number == signal.SIGCHLD:
             self._reap_children()
         elif number == signal.SIGHUP and not self.options.child_pid:
-            self._notifier.send("RELOADING=1")
-            if not self._tell("reload_request"):
-                self._notifier.send("READY=1")
+            self._orders.reload.begin()
         elif self.options.child_pid:
             if not self.loop.stopping:
                 pass_on(self.options.child_pid, number)
@@ -303,13 +311,17 @@ class Daemon:
     def _status(self) -> str:
         """What ``systemctl status`` shows."""
         mode = ", dry run" if self.config.dry_run else ""
-        decisions, dropped = self.loop.act.decisions, self._outside.dropped
-        return f"watching {self._scope}{mode}; decisions: {decisions}; reports dropped: {dropped}"
+        decisions, dropped, paused = self.loop.act.decisions, self._outside.dropped, self._orders.pausing.words()
+        pause = f"{paused}; " if paused else ""
+        return f"{pause}watching {self._scope}{mode}; decisions: {decisions}; reports dropped: {dropped}"
+
+    def _tell_status(self) -> None:
+        self._notifier.send(f"STATUS={self._status()}")
 
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
         self._outside.expire(now_us)
-        self._orders.on_tick()
+        self._orders.on_tick(now_us)
         self._hastening.on_tick()
         if self._tally is not None and self.loop.pace.warm:
             self._tally.keep((row.cgroup for row in self._table.leaders[:LEADING]), now_us)
@@ -317,16 +329,19 @@ class Daemon:
             self._android.on_tick(now_us)
         if self.loop.act.decisions != self._told_decisions:
             self._told_decisions = self.loop.act.decisions
-            self._notifier.send(f"STATUS={self._status()}")
-        before, dropped = self._outside.pid, self._outside.dropped
+            self._tell_status()
+        dropped = self._outside.dropped
         if self._outside.restart(now_us, self._waiter, calm=not self.loop.pace.warm):
-            self._know_outside(before)
             self._orders.tell_rules()
             self._tell("note", text=f"the outside process was started again; {dropped} reports were lost")
+        self._know_ours()
 
-    def _know_outside(self, before: int) -> None:
-        """Another process is ours now, and is spared like the one before."""
-        self._own_pids = (self._own_pids - {before}) | {self._outside.pid}
+    def _know_ours(self) -> None:
+        """Processes of ours that were started again are spared like those before."""
+        started = {self._outside.pid} | ({self._android.watchdog_pid} if self._android is not None else set())
+        if started == self._started:
+            return
+        self._own_pids, self._started = (self._own_pids - self._started) | started, started
         self._table.own_pids = frozenset(self._own_pids)
         if self._gate is not None:
             self._gate.own_pids = frozenset(self._own_pids)

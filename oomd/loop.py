@@ -6,7 +6,7 @@ from oomd.act import Act
 from oomd.engine.detection import among_of, carried_state, observe, reloaded_state, wants_of
 from oomd.engine.pacing import Pace, pace
 from oomd.engine.preferences import prepare, wanted_of
-from oomd.engine.selection import fired, may_add
+from oomd.engine.selection import may_choose
 from oomd.model.decision import Times
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US
@@ -41,8 +41,8 @@ class Loop:
         self.detections: tuple[Detection, ...] = ()
         self.lags = Lags()
         self._alerted_until_us = 0
-        self._search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
-        self.act = Act(parts, rules, self._search)
+        self.search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
+        self.act = Act(parts, rules, self.search)
         self._want()
 
     def run(self) -> None:
@@ -136,7 +136,7 @@ class Loop:
         if self.parts.read_cgroup_usage is not None:
             usage, source = self._read_cgroup(self.parts.read_cgroup_usage), self.parts.cgroup
         else:
-            self._search.look(status)
+            self.search.look(status)
             usage, source = self.parts.table.usage_bytes(), "processes"
         return replace(status, budget=Budget(self.parts.limit_bytes, usage, source))
 
@@ -150,11 +150,8 @@ class Loop:
             return 0
 
     def _may_act(self, detections: tuple[Detection, ...], status: MemoryStatus) -> bool:
-        """Whether an alarm asks for a victim now: the rules of select() in short, to spare it the look at processes."""
-        alarm = fired(detections)
-        if alarm is None or status.time_us < max(self.state.resting_until_us, self.act.nobody_until_us):
-            return False
-        return may_add(alarm, self.state)
+        now_us = status.time_us
+        return now_us >= self.act.nobody_until_us and may_choose(detections, self.state, now_us)
 
     def _prepare(self, detections: tuple[Detection, ...], status: MemoryStatus) -> None:
         """Decide how soon to look again; look at processes as soon as it begins to matter."""
@@ -169,7 +166,7 @@ class Loop:
         limit = self.parts.limit_bytes
         if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
             self.parts.sharing.ask(self.parts.table.leaders, status.time_us)
-        self._search.collect(status.time_us, ask=self.pace.warm)
+        self.search.collect(status.time_us, ask=self.pace.warm)
 
     def _select(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Decision:
-        return self._search.select(self.rules, self.state, detections, status)
+        return self.search.select(self.rules, self.state, detections, status)

@@ -35,5 +35,7 @@ class Options:
     """lmkd's control socket, bound; -1 where nobody asked for it."""
     lmkd_path: str = ""
     """Where it was made, to be removed at the end; empty where it was inherited."""
+    lmkd_properties: str = ""
+    """The text of lmkd's file of properties, as it was at the start."""
     trace_lost: str = ""
     """Why it does not."""

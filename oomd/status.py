@@ -8,6 +8,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.loop import Loop
     from oomd.model.report import Plain
+    from oomd.model.ruleset import Pause
+
+
+def plain_pause(pause: Pause) -> Plain:
+    """A pause; its times as in :func:`plain_loop`."""
+    return {"since_us": pause.since_us, "until_us": pause.until_us, "why": pause.why, "by": pause.by}
 
 
 def plain_loop(loop: Loop) -> Plain:
@@ -34,6 +40,7 @@ def plain_loop(loop: Loop) -> Plain:
         "refusals": len(state.refusals),
         "futile_kills": state.futile_kills,
         "resting_until_us": state.resting_until_us,
+        "pause": None if state.pause is None else plain_pause(state.pause),
         "headroom_bytes": loop.pace.headroom_bytes,
         "warm": loop.pace.warm,
         "interval_us": loop.pace.interval_us,

@@ -63,6 +63,7 @@ KILLER_MODULES = [
     "oomd.engine.names",
     "oomd.engine.pacing",
     "oomd.engine.patterns",
+    "oomd.engine.pause",
     "oomd.engine.preferences",
     "oomd.engine.selection",
     "oomd.hastening",
@@ -129,8 +130,10 @@ KILLER_MODULES = [
     "oomd.orders",
     "oomd.outside",
     "oomd.outside.link",
+    "oomd.outside.plain",
     "oomd.outside.spawn",
     "oomd.parts",
+    "oomd.pausing",
     "oomd.policies",
     "oomd.policies.culprit",
     "oomd.policies.freeable",
@@ -149,6 +152,8 @@ KILLER_MODULES = [
     "oomd.reap.none",
     "oomd.reap.pool",
     "oomd.rehearsal",
+    "oomd.reload",
+    "oomd.rounds",
     "oomd.search",
     "oomd.status",
     "oomd.ward",
@@ -239,6 +244,11 @@ def test_modules_of_the_killer_as_lmkd() -> None:
     )
     loaded = set(done.stdout.split())
     ours = {name for name in loaded if name.split(".")[0] == "oomd"} - set(KILLER_MODULES)
-    assert {name for name in ours if not name.startswith("oomd.lmkd")} == {"oomd.android", "oomd.kill.importance"}
+    assert {name for name in ours if not name.startswith("oomd.lmkd")} == {
+        "oomd.android",
+        "oomd.kill.importance",
+        "oomd.model.lmkd_properties",
+        "oomd.standin",
+    }
     assert "oomd.lmkd.listening" not in ours
     assert loaded & NEVER_IN_THE_KILLER == set()

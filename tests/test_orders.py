@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import select
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ class Site:
         ours.setblocking(False)
         self.outside.settimeout(20)
         companion = Companion(ours.detach(), 0, [], "")
-        self.ready: list[int] = []
+        self.notified: list[str] = []
+        self.last: Any = None
         waiter = Waiter()
         parts = Parts(
             waiter=waiter,
@@ -61,22 +63,43 @@ class Site:
             executor=Executor(None, None, waiter),
             on_event=lambda key, lost: None,
             report=companion.send,
-            on_tick=lambda now: self.orders.on_tick(),
+            on_tick=lambda now: self.orders.on_tick(now),  # noqa: PLW0108 - orders are made after the loop
         )
         self.loop = Loop(parts, configuration().rules)
-        self.orders = Orders(configuration(), self.loop, companion, lambda: self.ready.append(1))
-        self._companion = companion
+        self.orders = Orders(
+            configuration(), self.loop, companion, self.notified.append, lambda: self.notified.append("STATUS")
+        )
+        self.companion = companion
+
+    def reload(self, **answer: Any) -> None:
+        """A reload, with what the outside process answers."""
+        self.orders.reload.begin()
+        request = self.hear()
+        assert (request["event"], request["request"]) == ("request", "reload")
+        self.orders.take({"command": "answer", "number": request["number"], **answer})
 
     def hear(self) -> Any:
         """The next event."""
-        return marshal.loads(self.outside.recv(1 << 20))
+        self.last = marshal.loads(self.outside.recv(1 << 20))
+        return self.last
+
+    def heard(self) -> list[Any]:
+        """All that was told since."""
+        events = []
+        while select.select([self.outside], [], [], 0)[0]:
+            events.append(self.hear())
+        return events
+
+    def silent(self) -> None:
+        """Nothing was told since."""
+        assert self.heard() == []
 
     def close(self) -> None:
         """Let go of everything."""
         self.loop.parts.table.close()
         self.loop.parts.waiter.close()
         self.outside.close()
-        self._companion._link.close()
+        self.companion._link.close()
         os.close(self._fd)
 
 
@@ -134,17 +157,53 @@ def test_questions_are_bounded(site: Site) -> None:
 
 def test_another_configuration_is_taken_or_refused_as_a_whole(site: Site) -> None:
     """Rules change at once; what needs a restart keeps everything as it was, and says so."""
-    site.orders.take({"command": "config", "plain": to_plain(configuration("level: {term: 2GiB}\nstall: off\n"))})
+    site.reload(ok=True, plain=to_plain(configuration("level: {term: 2GiB}\nstall: off\n")))
     assert site.hear()["text"] == "reloaded"
     assert [ruleset.name for ruleset in site.loop.rules.rulesets] == ["level"]
-    site.orders.take({"command": "config", "plain": to_plain(configuration("budget: 1GiB\n"))})
+    site.reload(ok=True, plain=to_plain(configuration("budget: 1GiB\n")))
     refused = site.hear()
     assert (refused["ok"], refused["text"]) == (False, "kept the old configuration")
     assert "budget" in refused["problems"][0]
     assert [ruleset.name for ruleset in site.loop.rules.rulesets] == ["level"]
-    site.orders.take({"command": "reload_failed", "problems": ["oomd.yaml:1:1: …"]})
+    site.reload(ok=False, problems=["oomd.yaml:1:1: …"])
     assert site.hear()["problems"] == ["oomd.yaml:1:1: …"]
-    assert len(site.ready) == 3
+    site.reload(ok=True, plain=("Config", {"nonsense": 1}))
+    assert "not a configuration" in site.hear()["problems"][0]
+    site.reload(ok=False, text="reload failed: KeyError()")
+    assert site.hear()["problems"] == ["reload failed: KeyError()"]
+    assert site.notified == ["RELOADING=1", "READY=1"] * 5
+
+
+def test_reloads_come_one_after_the_other(site: Site) -> None:
+    """Whoever asks while one is under way gets the next, because the file may have changed; each is answered once."""
+    site.orders.take({"command": "reload", "number": 5})
+    first = site.hear()
+    assert (first["request"], first["number"]) == ("reload", 1)
+    site.orders.reload.begin()  # SIGHUP
+    site.orders.take({"command": "reload", "number": 6})
+    plain = to_plain(configuration("level: {term: 2GiB}\n"))
+    site.orders.take({"command": "answer", "number": 1, "ok": True, "plain": plain})
+    assert [site.hear()["event"], site.hear()["number"]] == ["reload", 5]
+    second = site.hear()
+    assert (second["event"], second["number"]) == ("request", 2)
+    site.orders.take({"command": "answer", "number": 2, "ok": False, "problems": ["oomd.yaml:1:1: …"]})
+    site.hear()
+    answer = site.hear()
+    assert (answer["number"], answer["ok"], answer["problems"]) == (6, False, ["oomd.yaml:1:1: …"])
+    assert site.notified == ["RELOADING=1", "READY=1"] * 2
+
+
+def test_a_reload_that_nobody_does_ends(site: Site) -> None:
+    """The outside process hangs, or is gone: the service manager hears that we are ready all the same."""
+    site.orders.take({"command": "reload", "number": 5})
+    site.companion.expire(1 << 62)
+    site.hear()
+    assert site.hear()["problems"] == ["no answer in time"]
+    answer = site.hear()
+    assert (answer["number"], answer["ok"]) == (5, False)
+    site.outside.close()
+    site.orders.reload.begin()
+    assert site.notified == ["RELOADING=1", "READY=1"] * 2
 
 
 def test_what_is_not_understood_is_left_alone(site: Site) -> None:

@@ -15,7 +15,7 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
-from oomd.engine.detection import initial_state, longest_window_us, observe, wants_of
+from oomd.engine.detection import as_though_fired, initial_state, longest_window_us, observe, wants_of
 from oomd.engine.preferences import wanted_of
 from oomd.engine.selection import name_of, select, wanted_cgroups
 from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     import argparse
 
     from oomd.model.ruleset import EngineState
+
+
+ASSUMED = Evidence("assumed", holds=True, text="memory is assumed to be low (--assume-low)")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -107,7 +110,7 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
     status = _with_budget(status, config, scope, table, arguments.cgroup or CGROUP_ROOT)
     detections, state = observe(config.rules, status, state, watch.look(clock_us))
     if arguments.assume_low:
-        detections = _assumed(detections)
+        detections = as_though_fired(detections, ASSUMED)
     snapshot = table.snapshot(status, clock_us(), everybody=True)
     snapshot = replace(snapshot, cgroups=watch.choice(wanted_cgroups(config.rules, detections), clock_us()))
     return select(config.rules, snapshot, detections, state)
@@ -186,9 +189,3 @@ def _measure_sharing(table: ProcessTable, proc_fd: int) -> None:
         rollup = read_rollup(proc_fd, row.pid) if row.size_bytes >= WORTH_BYTES else None
         if rollup is not None:
             row.measured(rollup, clock_us())
-
-
-def _assumed(detections: tuple[Detection, ...]) -> tuple[Detection, ...]:
-    assumed = Evidence("assumed", holds=True, text="memory is assumed to be low (--assume-low)")
-    first = detections[0]
-    return (replace(first, fired=True, evidence=(assumed, *first.evidence)), *detections[1:])

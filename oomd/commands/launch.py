@@ -48,15 +48,18 @@ def become_killer(
     keep_fds: tuple[int, ...] = (),
     managed_fd: int = -1,
     metrics_fds: Sequence[int] = (),
+    control_dir: str = "",
     **options: object,
 ) -> None:
-    """Replace this process by the killer; does not return.
+    """Replace this process by the killer; does not return. ``control_dir``: where the control socket is made; empty for
+    none.
 
     The killer gets plain values over a memfd: it never parses YAML, and none of our libraries stays in its memory.
     """
     trace = trace_exits(config)
     outside = {
         **_outside_options(config, managed_fd, metrics_fds, trace),
+        "control": control_dir if config.control.enabled else "",
         "config_path": None if config_path is None else os.path.abspath(config_path),
         "overrides": overrides,
         "quiet": quiet,
@@ -88,6 +91,7 @@ def _outside_options(config: Config, managed_fd: int, metrics_fds: Sequence[int]
     return {
         "link_fd": LINK_TOKEN,
         "ledger_fd": os.memfd_create("oomd-ledger", 0),
+        "control_group": config.control.group,
         "managed": config.managed.systemd,
         "managed_fd": managed_fd,
         "instances_fd": trace.instances_fd,
@@ -98,8 +102,14 @@ def _outside_options(config: Config, managed_fd: int, metrics_fds: Sequence[int]
             "textfile": config.metrics.textfile,
             "fds": list(metrics_fds),
         },
-        "lmkd_log": os.path.abspath(config.lmkd.log) if config.lmkd is not None and config.lmkd.log else "",
+        "lmkd_log": "" if config.lmkd is None else _absolute(config.lmkd.log),
+        "lmkd_properties": "" if config.lmkd is None else _absolute(config.lmkd.properties),
     }
+
+
+def _absolute(path: str) -> str:
+    """Where it is, whatever becomes our folder; empty for none."""
+    return path and os.path.abspath(path)
 
 
 def _replace_image(everything: dict[str, object], fds: tuple[int, ...]) -> None:

@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_config_options(parser)
     add_tree_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="decide and report, but never signal anybody")
-    parser.add_argument("--runtime-dir", metavar="DIR", help="where the lock lives; one instance per directory")
+    parser.add_argument("--runtime-dir", metavar="DIR", help="where lock and control socket live; one per directory")
     parser.add_argument("--log-format", choices=("text", "json", "journal"), help="how to report (default: text)")
     parser.add_argument(
         "--managed", choices=SOURCES, help="honour units' own settings (ManagedOOMSwap= and its kin), heard from where"
@@ -59,9 +59,15 @@ def run(arguments: argparse.Namespace) -> int:
     mistake = _mistake(arguments, config)
     if mistake:
         return complain(mistake)
-    lock_fd = _lock(config.runtime_dir or default_runtime_dir())
+    runtime_dir = os.path.abspath(config.runtime_dir or default_runtime_dir())
+    lock_fd = _lock(runtime_dir)
     if isinstance(lock_fd, str):
         return complain(lock_fd)
+    properties, problems = _properties(config)
+    for problem in problems:
+        complain(problem)
+    if problems:
+        return 2
     listening = _listen(config)
     if isinstance(listening, str):
         return complain(listening)
@@ -70,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         config,
         managed_fd=_managed_fd(config),
         metrics_fds=metrics_fds(),
+        control_dir=runtime_dir,
         config_path=arguments.config,
         overrides=overrides,
         record=arguments.record or "",
@@ -77,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         lock_fd=lock_fd,
         lmkd_fd=lmkd_fd,
         lmkd_path=lmkd_path,
+        lmkd_properties=properties,
         proc_dir=arguments.proc or "/proc",
         cgroup_root=arguments.cgroup or CGROUP_ROOT,
         usage_cgroup=_usage_cgroup(config),
@@ -138,6 +146,22 @@ def _listen(config: Config) -> tuple[int, str] | str:
         return open_listener(config.lmkd.socket), os.path.abspath(config.lmkd.socket)
     except ListenError as error:
         return str(error)
+
+
+def _properties(config: Config) -> tuple[str, list[str]]:
+    """The text of lmkd's file of properties, and everything that is wrong with it."""
+    if config.lmkd is None or not config.lmkd.properties:
+        return "", []
+    from oomd.model.lmkd_properties import parse_properties
+    from oomd.outside.lmkd_properties import PropertiesError, read_properties
+
+    path = config.lmkd.properties
+    try:
+        text = read_properties(path)
+    except PropertiesError as error:
+        return "", [str(error)]
+    found = parse_properties(text)
+    return text, [f"{path}: {problem}" for problem in found] if isinstance(found, list) else []
 
 
 def _managed_fd(config: Config) -> int:

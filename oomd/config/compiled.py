@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oomd import detectors, policies
-from oomd.model.config import Config, LmkdOptions, LogOptions, MetricsOptions
+from oomd.model.config import Config, ControlOptions, LmkdOptions, LogOptions, MetricsOptions
 from oomd.model.managed import ManagedOptions
 from oomd.model.matching import Match, Term
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
@@ -21,6 +21,7 @@ _TYPES: dict[str, Callable[..., object]] = {
     for each in (
         Choice,
         Config,
+        ControlOptions,
         LmkdOptions,
         LogOptions,
         ManagedOptions,

@@ -16,16 +16,12 @@ from oomd.model.values import fields
 
 def effective(config: Config) -> dict[str, Any]:
     """The configuration as YAML would hold it: mappings, lists and texts."""
-    preferences = config.rules.preferences
     return {
         "scope": ",".join(str(part) for part in config.scope.parts),
         "budget": "none" if config.budget_bytes is None else format_exact_size(config.budget_bytes),
         "dry_run": config.dry_run,
         **({"rulesets": [_ruleset(ruleset) for ruleset in config.rules.rulesets]} if config.rules.rulesets else {}),
-        "protect": plain_list(preferences.protect),
-        "prefer": plain_list(preferences.prefer),
-        "avoid": plain_list(preferences.avoid),
-        "omit": preferences.omit,
+        **_preferences(config),
         "reap": {
             "backend": config.reap.backend,
             "workers": config.reap.workers,
@@ -43,6 +39,7 @@ def effective(config: Config) -> dict[str, Any]:
             "listen": ", ".join(config.metrics.listen) or "off",
             "textfile": config.metrics.textfile or "off",
         },
+        "control": {"enabled": config.control.enabled, "group": config.control.group},
         **_lmkd(config.lmkd),
         "runtime_dir": config.runtime_dir,
     }
@@ -52,6 +49,19 @@ def to_yaml(config: Config) -> str:
     """The same as YAML text."""
     content = effective(config)
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None))
+
+
+def _preferences(config: Config) -> dict[str, Any]:
+    """Nothing where they have no say."""
+    if config.lmkd is not None and config.lmkd.only:
+        return {}
+    preferences = config.rules.preferences
+    return {
+        "protect": plain_list(preferences.protect),
+        "prefer": plain_list(preferences.prefer),
+        "avoid": plain_list(preferences.avoid),
+        "omit": preferences.omit,
+    }
 
 
 def _lmkd(lmkd: LmkdOptions | None) -> dict[str, Any]:

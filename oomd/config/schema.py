@@ -186,10 +186,20 @@ KEYS = (
     ),
     Key("lmkd", "lmkd", "", "take the place of Android's lmkd; `{}`: with the defaults", keys=LMKD_KEYS),
     Key(
+        "control",
+        "mapping",
+        "",
+        "the socket that `oomd status` and its kin talk to, control.sock in the runtime directory",
+        keys=(
+            Key("enabled", "bool", "true", "whether there is one"),
+            Key("group", "group", "", "a group whose members may read (root and oomd's own user may change things)"),
+        ),
+    ),
+    Key(
         "runtime_dir",
         "text",
         "",
-        "where the lock lives, one oomd per directory; default /run/oomd, or the user's runtime directory",
+        "where lock and control socket live, one oomd per directory; default /run/oomd, or the user's own",
     ),
 )
 RULESET_KEYS = (

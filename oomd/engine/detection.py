@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oomd.engine.blame import blame, followed
 from oomd.engine.credit import outstanding, progressed
-from oomd.model.decision import Detection, Evidence
+from oomd.model.decision import ASKED, Detection, Evidence
 from oomd.model.history import thin
 from oomd.model.ruleset import CGROUP, PROCESS_IN, EngineState, Rules, Ruleset, RulesetState, Sample, View, Wants
 from oomd.model.snapshot import Cgroup, MemoryStatus
@@ -179,6 +179,20 @@ def _any_group(
             return True, evidence
         seen.extend(evidence)
     return False, tuple(seen)
+
+
+def as_though_fired(detections: tuple[Detection, ...], evidence: Evidence) -> tuple[Detection, ...]:
+    """The detections in which the first ruleset fires on this evidence too: somebody asks whom it would take."""
+    first, *others = detections
+    return (replace(first, fired=True, evidence=(evidence, *first.evidence)), *others)
+
+
+def asked_for(detections: tuple[Detection, ...], text: str) -> tuple[Detection, ...]:
+    """The same for a kill on request, which is never critical and stands alone: what fires by itself is the loop's
+    affair, and beside a kill under way nobody is taken by hand.
+    """
+    alone = tuple(replace(each, fired=False, critical=False) for each in detections)
+    return as_though_fired(alone, Evidence(ASKED, holds=True, text=text))
 
 
 def _view(status: MemoryStatus, state: EngineState, cgroups: tuple[Cgroup, ...], *, killed_only: bool) -> View:

@@ -6,7 +6,8 @@ from oomd.engine.blame import taken_by_files
 from oomd.engine.detection import among_of
 from oomd.engine.eligibility import freeable_bytes, sift
 from oomd.engine.levels import rank
-from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, Rejection
+from oomd.engine.pause import pause_of, pause_words
+from oomd.model.decision import ASKED, KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, Rejection
 from oomd.model.ruleset import GROUP, NEVER, NOTHING, PROCESS, SESSION, EngineState, Rules, Ruleset, Wants
 from oomd.model.snapshot import Cgroup, MemoryStatus, Snapshot
 from oomd.model.units import MIB, format_duration, format_size
@@ -37,6 +38,16 @@ def may_add(alarm: Detection, state: EngineState) -> bool:
     held = [piece for piece in alarm.evidence if piece.holds]
     killed = any(credit.phase == KILL for credit in state.credits)
     return not killed or not held or any(piece.after_credit for piece in held)
+
+
+def may_choose(detections: tuple[Detection, ...], state: EngineState, now_us: int) -> bool:
+    """Whether an alarm asks for a victim now: the rules of :func:`select` in short, to spare it the look at
+    processes.
+    """
+    alarm = fired(detections)
+    if alarm is None or now_us < state.resting_until_us or pause_of(state, now_us) is not None:
+        return False
+    return may_add(alarm, state)
 
 
 def wanted_cgroups(rules: Rules, detections: tuple[Detection, ...]) -> Wants:
@@ -84,6 +95,9 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
     )
     if alarm is None:
         return decision
+    pause = pause_of(state, snapshot.status.time_us)
+    if pause is not None:
+        return replace(decision, reason=pause_words(pause, snapshot.status.time_us))
     if snapshot.status.time_us < state.resting_until_us:
         rest = format_duration(state.resting_until_us - snapshot.status.time_us)
         return replace(decision, reason=f"killing did not bring memory back; resting for {rest} more")
@@ -163,7 +177,9 @@ def _verdict(decision: Decision, alarm: Detection, ruleset: Ruleset, victim: Can
 
 
 def _evidence(alarm: Detection) -> str:
-    return " and ".join(piece.text for piece in alarm.evidence if piece.holds)
+    held = [piece for piece in alarm.evidence if piece.holds]
+    asked = [piece for piece in held if piece.detector == ASKED]  # what holds besides is not why
+    return " and ".join(piece.text for piece in asked or held)
 
 
 def _ruleset_of(rules: Rules, alarm: Detection | None) -> Ruleset:

@@ -47,6 +47,8 @@ class Leash:
         self._socket.setblocking(False)
         self._complete = True
         self._beat_us = 0
+        self.holds_back = False
+        """Nobody is to be chosen for a while: the watchdog knows nobody then."""
         self.lost = False
         """Whether the watchdog has ended."""
 
@@ -57,7 +59,7 @@ class Leash:
     def note(self, record: Record) -> None:
         """A process was registered, or brought up to date."""
         message = _MESSAGE.pack(REGISTER, record.id.pid, record.adj, record.order)
-        self._complete &= self._send(message, record.pidfd)
+        self._complete &= not self.holds_back and self._send(message, record.pidfd)
 
     def drop(self, pid: int) -> None:
         """It is registered no more."""
@@ -69,7 +71,10 @@ class Leash:
             return
         self._beat_us = now_us
         self._send(_MESSAGE.pack(ALIVE, 0, 0, 0))
-        if not self._complete:
+        if self.holds_back:
+            self._complete = False
+            self._send(_MESSAGE.pack(CLEAR, 0, 0, 0))
+        elif not self._complete:
             self._complete = self._send(_MESSAGE.pack(CLEAR, 0, 0, 0))
             for record in records:
                 self.note(record)

@@ -49,6 +49,15 @@ class LmkdOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlOptions:
+    """``control:`` of the configuration: the socket that ``oomd status`` and its kin talk to."""
+
+    enabled: bool = True
+    group: str = ""
+    """Whose members may read, by name or number; empty: root and oomd's own user only."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that a user can set, resolved: the short form already expanded into rulesets."""
 
@@ -63,11 +72,12 @@ class Config:
     """None: nobody listens."""
     managed: ManagedOptions = field(default_factory=ManagedOptions)
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
+    control: ControlOptions = field(default_factory=ControlOptions)
 
 
 def changes_that_need_a_restart(old: Config, new: Config) -> list[str]:
     """What a reload cannot change, in words."""
-    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log", "lmkd", "metrics")
+    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log", "lmkd", "metrics", "control")
     changed = [field.removesuffix("_bytes") for field in fields if getattr(old, field) != getattr(new, field)]
     changed += ["managed.systemd"] if old.managed.systemd != new.managed.systemd else []
     return [f"{name}: changed; that needs a restart" for name in changed]

@@ -25,6 +25,10 @@ class Evidence:
     """
 
 
+ASKED = "asked"
+"""In the place of a detector's name: somebody asked for a victim (``oomd kill-now``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Detection:
     """One ruleset's answer at one tick."""

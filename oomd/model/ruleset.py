@@ -233,6 +233,18 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Until then nobody new is chosen (``oomd pause``)."""
+
+    since_us: int
+    until_us: int
+    why: str = ""
+    """The reason that was given; may be empty."""
+    by: str = ""
+    """Who asked, in words."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineState:
     """All that the engine remembers between ticks; bounded."""
 
@@ -247,6 +259,8 @@ class EngineState:
     """Kills in a row that returned almost nothing."""
     resting_until_us: int = 0
     """Backing off after futile kills: nothing is done before."""
+    pause: Pause | None = None
+    """Somebody asked for it; one that is over says nothing."""
 
 
 OFF, PRESSURE, ALWAYS = "off", "pressure", "always"

@@ -105,6 +105,11 @@ class ProcessTable:
         """Every process of the last scan and those found since, by pid."""
         return self._rows
 
+    @property
+    def scan_cost_us(self) -> int:
+        """How long the last scan took."""
+        return self._scan_cost_us
+
     def scan(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
         """Read every process; what vanishes meanwhile is skipped."""
         begin_us = clock_us()

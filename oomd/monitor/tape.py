@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.model.decision import Credit, Decision, ReapResult
     from oomd.model.report import Plain
-    from oomd.model.ruleset import EngineState
+    from oomd.model.ruleset import EngineState, Pause
     from oomd.model.snapshot import Cgroup, MemoryStatus, Process, ProcessId, Snapshot
 
 MOST_TICKS = 512
@@ -34,12 +34,14 @@ class Tick:
 
     __slots__ = (
         "after",
+        "asked",
         "cgroups",
         "decision",
         "escalated",
         "facts",
         "held",
         "number",
+        "pause",
         "refused",
         "snapshot",
         "state",
@@ -57,6 +59,10 @@ class Tick:
         """The engine's memory after those facts, before this status."""
         self.cgroups = cgroups
         """What detectors saw of cgroups."""
+        self.pause: Plain | None = None
+        """The pause that began or ended since the tick before."""
+        self.asked = ""
+        """Somebody asked for a victim, as though the first ruleset had fired: who, in words."""
         self.after: EngineState | None = None
         """The engine's memory after somebody was signalled."""
         self.held = False
@@ -74,13 +80,15 @@ class Tape:
     def __init__(self) -> None:
         self._ticks: deque[Tick] = deque(maxlen=MOST_TICKS)
         self._facts: list[Plain] = []
+        self._pause: Plain | None = None
         self._count = 0
 
     def begin(self, status: MemoryStatus, state: EngineState, cgroups: tuple[Cgroup, ...] = ()) -> None:
         """A tick has seen this status, and these cgroups."""
         self._ticks.append(Tick(self._count, self._facts, status, state, cgroups))
+        self._ticks[-1].pause = self._pause
         self._count += 1
-        self._facts = []
+        self._facts, self._pause = [], None
 
     def note_death(self, process_id: ProcessId, now_us: int) -> None:
         """A victim is dead."""
@@ -96,6 +104,14 @@ class Tape:
             "reap_errno": result.reap_errno,
         }
         self._facts.append({"fact": "reaped", **_plain_id(result.id), "time_us": end_us, **told})
+
+    def note_pause(self, pause: Pause | None) -> None:
+        """A pause began, or ended before its time (None)."""
+        self._pause = {} if pause is None else {"until_us": pause.until_us, "why": pause.why, "by": pause.by}
+
+    def note_asked(self, text: str) -> None:
+        """In this tick somebody asked for a victim."""
+        self._ticks[-1].asked = text
 
     def note_held(self) -> None:
         """This tick's alarm waits for a measurement."""
@@ -253,7 +269,9 @@ def _plain_tick(tick: Tick, *, with_state: bool) -> Plain:
         # Its status is the tick's.
         kind, content = to_plain(tick.snapshot)
         plain["snapshot"] = (kind, {key: value for key, value in content.items() if key != "status"})
-    for key in ("facts", "held", "refused", "escalated", "decision"):
+    for key in ("facts", "held", "asked", "refused", "escalated", "decision"):
         if getattr(tick, key):
             plain[key] = getattr(tick, key)
+    if tick.pause is not None:
+        plain["pause"] = tick.pause
     return plain

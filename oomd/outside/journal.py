@@ -7,6 +7,8 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
+from oomd.outside.logcat import KIND as LOGCAT
+from oomd.outside.logcat import render_logcat
 from oomd.outside.text import describe_event
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ MESSAGE_IDS = {
 """What ``journalctl MESSAGE_ID=…`` asks for."""
 _PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4}
 _INFO = 6
+_LETTERS = {"E": 3, "W": 4}
+"""Of logcat."""
 
 
 class JournalMissing(Exception):  # noqa: N818 - a state, not a fault
@@ -43,7 +47,7 @@ def open_journal() -> Callable[[Plain], None]:
 
     def send(event: Plain) -> None:
         wait_for_room(SOCKET)
-        journal.send("\n".join(describe_event(event)), **fields_of(event))
+        journal.send(message_of(event), **fields_of(event))
 
     return send
 
@@ -63,11 +67,18 @@ def wait_for_room(path: str, timeout_ms: int | None = None) -> bool:
         return bool(poll.poll(timeout_ms))
 
 
+def message_of(event: Plain) -> str:
+    """What people read; of lmkd, what readers of its log parse."""
+    return render_logcat(event).rstrip("\n") if event["event"] == LOGCAT else "\n".join(describe_event(event))
+
+
 def fields_of(event: Plain) -> dict[str, str]:
     """The journal fields of an event, as text."""
+    logcat = event["event"] == LOGCAT
+    priority = _LETTERS.get(event["letter"], _INFO) if logcat else _PRIORITIES.get(event["event"], _INFO)
     fields = {
-        "PRIORITY": str(_PRIORITIES.get(event["event"], _INFO)),
-        "SYSLOG_IDENTIFIER": "oomd",
+        "PRIORITY": str(priority),
+        "SYSLOG_IDENTIFIER": event["tag"] if logcat else "oomd",
         "OOMD_EVENT": event["event"],
     }
     if event["event"] in MESSAGE_IDS:

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from oomd.outside.link import MOST_BYTES
+from oomd.outside.plain import loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,8 @@ HANDLERS = 4
 """Requests that are handled side by side."""
 MOST_WAITING = 64
 """Requests that wait for a thread."""
+BUGS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
+"""What is raised where an event is not as somebody expected."""
 ANSWER_S = 2.0
 """How long a question waits for the killer, which may be busy killing."""
 
@@ -43,7 +46,8 @@ class Killer:
         self._handlers: dict[str, Handler] = {}
         self._requests: queue.Queue[tuple[Plain, float]] = queue.Queue(MOST_WAITING)
         self._lock = threading.Lock()
-        self._asked: dict[int, queue.SimpleQueue[Plain]] = {}
+        self._asked: dict[int, tuple[float, Callable[[Plain], object]]] = {}
+        """Until when, and who takes the answer."""
         self._last_question = 0
 
     def listen(self, listener: Callable[[Plain], object]) -> None:
@@ -66,19 +70,30 @@ class Killer:
     def ask(self, command: str, timeout_s: float = ANSWER_S, **content: object) -> Plain | None:
         """Ask and wait for the answer; None when none came in time. Any thread but the one that reads the link."""
         box: queue.SimpleQueue[Plain] = queue.SimpleQueue()
+        if not self.pose(command, box.put, timeout_s, **content):
+            return None
+        with contextlib.suppress(queue.Empty):
+            return box.get(timeout=timeout_s)
+        return None
+
+    def pose(
+        self, command: str, take: Callable[[Plain], object], timeout_s: float = ANSWER_S, **content: object
+    ) -> bool:
+        """Ask without waiting: ``take`` is called with the answer, at most once and hardly after ``timeout_s``, by the
+        thread that reads the link, so it must neither block nor raise. False when the question could not be sent.
+        """
+        now_s = time.monotonic()
         with self._lock:
+            for late in [number for number, (until_s, _) in self._asked.items() if until_s < now_s]:
+                del self._asked[late]
             self._last_question += 1
             number = self._last_question
-            self._asked[number] = box
-        try:
-            if not self.send({"command": command, "number": number, **content}):
-                return None
-            return box.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
-        finally:
-            with self._lock:
-                self._asked.pop(number, None)
+            self._asked[number] = (now_s + timeout_s, take)
+        if self.send({"command": command, "number": number, **content}):
+            return True
+        with self._lock:
+            self._asked.pop(number, None)
+        return False
 
     def serve(self) -> None:
         """Take events until the killer is gone."""
@@ -91,14 +106,23 @@ class Killer:
                 return
             if not data:
                 return
-            self._take(marshal.loads(data))  # noqa: S302 - from the killer, over a socket pair that nobody else has
+            self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """One datagram; what is no event is left alone."""
+        try:
+            event = loads(data)
+        except ValueError:
+            return
+        if isinstance(event, dict) and isinstance(event.get("event"), str):
+            self._take(event)
 
     def _take(self, event: Plain) -> None:
         if event["event"] == "answer":
             with self._lock:
-                box = self._asked.get(event.get("number", 0))
-            if box is not None:
-                box.put(event)
+                asked = self._asked.pop(_number_of(event), None)
+            if asked is not None:
+                asked[1](event)
         elif event["event"] == "request":
             try:
                 self._requests.put_nowait((event, time.monotonic()))
@@ -106,15 +130,24 @@ class Killer:
                 self._answer(event, {"ok": False, "text": "too many requests"})
         else:
             for listener in self._listeners:
-                listener(event)
+                try:
+                    listener(event)
+                except BUGS as error:
+                    # A bug of one who listens must neither be hidden nor end the process.
+                    self._tell_bug(f"an event {event['event']!r} that cannot be taken: {error!r}")
+
+    def _tell_bug(self, text: str) -> None:
+        for listener in self._listeners:
+            with contextlib.suppress(*BUGS):
+                listener({"event": "note", "time": time.time(), "text": text})
 
     def _work(self) -> None:
         while True:
             event, came_s = self._requests.get()
-            handler = self._handlers.get(event["request"])
-            left_us = event["patience_us"] - int((time.monotonic() - came_s) * 1e6)
+            handler = self._handlers.get(str(event.get("request")))
+            left_us = _number_of(event, "patience_us") - int((time.monotonic() - came_s) * 1e6)
             if handler is None:
-                answer: Plain = {"ok": False, "text": f"nobody here knows {event['request']}"}
+                answer: Plain = {"ok": False, "text": f"nobody here knows {event.get('request')}"}
             elif left_us <= 0:
                 answer = {"ok": False, "text": "it waited too long for its turn"}
             else:
@@ -122,7 +155,12 @@ class Killer:
             self._answer(event, answer)
 
     def _answer(self, event: Plain, answer: Plain) -> None:
-        self.send({"command": "answer", "number": event["number"], **answer})
+        self.send({"command": "answer", "number": _number_of(event), **answer})
+
+
+def _number_of(event: Plain, key: str = "number") -> int:
+    number = event.get(key)
+    return number if isinstance(number, int) else 0
 
 
 def _handled(handler: Handler, event: Plain) -> Plain:

@@ -20,9 +20,12 @@ from oomd.model.config import Config
 from oomd.outside.killer import Killer
 from oomd.outside.ledger import Ledger
 from oomd.outside.link import MOST_BYTES
+from oomd.outside.lmkd_properties import REQUEST as PROPERTIES
+from oomd.outside.lmkd_properties import answer_properties
 from oomd.outside.logcat import divert_logcat
 from oomd.outside.managed import start_listener
 from oomd.outside.metrics.opening import start_metrics
+from oomd.outside.opening import start_control
 from oomd.outside.recorder import Recorder
 from oomd.outside.reporter import Reporter, note
 from oomd.outside.sinks import choose_sink
@@ -34,22 +37,20 @@ if TYPE_CHECKING:
 
 QUIET_KINDS = frozenset({"start", "stop"})
 TAPE_KINDS = frozenset({"seen", "rules"})
-"""What only a recording is made of."""
-SILENT_KINDS = TAPE_KINDS | {"reload_request"}
-"""What is no news for people."""
+"""What only a recording is made of: no news for people."""
 
 
 def reload_answer(options: dict[str, Any]) -> Plain:
     """What the killer is told when it asks for the configuration anew."""
     loaded = load_config(options["config_path"], overrides=options["overrides"])
     if not isinstance(loaded, Config):
-        return {"command": "reload_failed", "problems": [str(problem) for problem in sorted(loaded)]}
-    answer = {"command": "config", "plain": to_plain(loaded)}
-    size = len(marshal.dumps(answer))
+        return {"ok": False, "problems": [str(problem) for problem in sorted(loaded)]}
+    plain = to_plain(loaded)
+    size = len(marshal.dumps(plain))
     if size > MOST_BYTES // 2:
         problem = f"the configuration is too large for a reload ({size} bytes); restart instead"
-        return {"command": "reload_failed", "problems": [problem]}
-    return answer
+        return {"ok": False, "problems": [problem]}
+    return {"ok": True, "plain": plain}
 
 
 def main() -> None:
@@ -60,14 +61,20 @@ def main() -> None:
     killer = Killer(options["link_fd"])
     reporter = _start_reporter(options)
     killer.listen(_reports(reporter, quiet=options["quiet"]))
-    killer.listen(_reloads(killer, options))
+    killer.handle("reload", lambda _: reload_answer(options))
+    if options.get("lmkd_properties"):
+        killer.handle(PROPERTIES, lambda _: answer_properties(options["lmkd_properties"]))
     recorder = None
     if options.get("record"):
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
         killer.listen(_tape(recorder))
     start_listener(options, killer.send, lambda text: reporter.put(note(text)))
-    metrics = start_metrics(options, killer, Ledger(options.get("ledger_fd", -1)), reporter)
+    ledger = Ledger(options.get("ledger_fd", -1))
+    control = start_control(options, killer, ledger, reporter)
+    metrics = start_metrics(options, killer, ledger, reporter)
     killer.serve()
+    if control is not None:
+        control.stop()
     if metrics is not None:
         metrics.stop()
     if recorder is not None:
@@ -89,19 +96,11 @@ def _start_reporter(options: dict[str, Any]) -> Reporter:
 
 
 def _reports(reporter: Reporter, *, quiet: bool) -> Callable[[Plain], object]:
-    silent = SILENT_KINDS | QUIET_KINDS if quiet else SILENT_KINDS
+    silent = TAPE_KINDS | QUIET_KINDS if quiet else TAPE_KINDS
 
     def listen(event: Plain) -> None:
         if event["event"] not in silent:
             reporter.put(event)
-
-    return listen
-
-
-def _reloads(killer: Killer, options: dict[str, Any]) -> Callable[[Plain], object]:
-    def listen(event: Plain) -> None:
-        if event["event"] == "reload_request":
-            killer.send(reload_answer(options))
 
     return listen
 

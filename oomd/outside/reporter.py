@@ -68,7 +68,7 @@ class Reporter:
         try:
             try:
                 self._sink(event)
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
                 # A bug in how this event is told must neither be hidden nor silence the events after it.
                 self._sink(note(f"a report that cannot be told ({error!r}): {event!r}"))
         except OSError:

@@ -7,8 +7,8 @@ import errno
 from oomd.act import NOBODY_US
 from oomd.engine import credit as credits
 from oomd.engine.aftermath import refused, with_credit
-from oomd.engine.detection import reloaded_state
-from oomd.engine.selection import fired, may_add, select
+from oomd.engine.detection import asked_for, reloaded_state
+from oomd.engine.selection import may_choose, select
 from oomd.kill.executor import SIGTERM
 from oomd.kill.warrant import NOT_PERMITTED
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision
@@ -70,15 +70,7 @@ class _Asking:
     def ask(self, tick: Tick, snapshot: Snapshot | None, taken_us: int | None) -> Asked:
         """One tick in the loop's order: facts, observe, advance, select."""
         player = self._player
-        if tick.config is not None and self._own_rules:
-            player.rules = tick.config.rules
-            player.state = reloaded_state(player.state, player.rules)
-        if tick.state is not None and tick.number != self._next_number:
-            self._resume(tick)
-        else:
-            for fact in tick.facts:
-                self._take(fact)
-        self._next_number = tick.number + 1
+        self._begin(tick)
         detections = player.detect(tick.status, tick.cgroups)
         escalated = player.advance(detections, tick.status, frozenset(self._reaping))
         for fact in tick.refused:
@@ -90,7 +82,10 @@ class _Asking:
                 self._join(tick)  # whoever was forked meanwhile
             quiet = Decision(NO_ACTION, "", tick.status, detections=detections)
             return Asked(tick, escalation(quiet, escalated), recorded, None)
-        if tick.held or not self._may_act(tick, detections):
+        may_act = self._may_act(tick, detections)
+        if tick.asked and detections and not may_act:
+            detections, may_act = asked_for(detections, tick.asked), True
+        if (tick.held and not tick.asked) or not may_act:
             return Asked(tick, self._waiting(tick, detections), recorded, None)
         shown = self._living(snapshot or Snapshot(tick.status, ()))
         decision = select(player.rules, shown, detections, player.state)
@@ -98,6 +93,21 @@ class _Asking:
         if decision.action == NOTIFY:
             self._nobody_until_us = tick.status.time_us + NOBODY_US
         return Asked(tick, decision, recorded, taken_us)
+
+    def _begin(self, tick: Tick) -> None:
+        """What happened since the tick before."""
+        player = self._player
+        if tick.config is not None and self._own_rules:
+            player.rules = tick.config.rules
+            player.state = reloaded_state(player.state, player.rules)
+        if tick.state is not None and tick.number != self._next_number:
+            self._resume(tick)
+        else:
+            for fact in tick.facts:
+                self._take(fact)
+        if tick.pause is not None:
+            player.state = replace(player.state, pause=tick.pause)
+        self._next_number = tick.number + 1
 
     def _living(self, snapshot: Snapshot) -> Snapshot:
         if not self._buried:
@@ -164,10 +174,8 @@ class _Asking:
             self._reaping |= opened
 
     def _may_act(self, tick: Tick, detections: tuple[Detection, ...]) -> bool:
-        alarm, state = fired(detections), self._player.state
-        if alarm is None or tick.status.time_us < max(state.resting_until_us, self._nobody_until_us):
-            return False
-        return may_add(alarm, state)
+        now_us = tick.status.time_us
+        return now_us >= self._nobody_until_us and may_choose(detections, self._player.state, now_us)
 
     def _waiting(self, tick: Tick, detections: tuple[Detection, ...]) -> Decision:
         """Nobody was looked for: the reason, as far as it needs no processes."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from oomd.config.loader import load_config
 from oomd.model.config import Config
 from oomd.model.decision import Credit
-from oomd.model.ruleset import EngineState
+from oomd.model.ruleset import EngineState, Pause
 from oomd.model.snapshot import Cgroup, MemoryStatus, ProcessId, Snapshot
 from oomd.model.values import dataclass, replace
 from oomd.outside.recording import KEY, VERSION, RecordingError, value_of
@@ -65,6 +65,10 @@ class Tick:
     status: MemoryStatus
     state: EngineState | None = None
     facts: tuple[Fact, ...] = ()
+    pause: Pause | None = None
+    """The pause that held from here on; one that ends at 0 for none. None where nothing changed."""
+    asked: str = ""
+    """Who asked for a victim, in words; empty where nobody did."""
     held: bool = False
     refused: tuple[Fact, ...] = ()
     escalated: tuple[Fact, ...] = ()
@@ -152,6 +156,8 @@ def _tick_of(content: dict[str, Any], line: int, config: Config | None) -> Tick:
         status=status,
         state=None if state is None else _expect(value_of(state), EngineState),
         facts=tuple(_fact_of(fact, fact["fact"]) for fact in content.get("facts", ())),
+        pause=_pause_of(content.get("pause"), status.time_us),
+        asked=str(content.get("asked", "")),
         held=bool(content.get("held")),
         refused=tuple(_fact_of(fact, "refused") for fact in content.get("refused", ())),
         escalated=tuple(_fact_of(fact, "escalated") for fact in content.get("escalated", ())),
@@ -162,6 +168,13 @@ def _tick_of(content: dict[str, Any], line: int, config: Config | None) -> Tick:
         snapshot=None if snapshot is None else _expect(value_of(snapshot), Snapshot),
         config=config,
     )
+
+
+def _pause_of(content: dict[str, Any] | None, time_us: int) -> Pause | None:
+    if content is None:
+        return None
+    why, by = str(content.get("why", "")), str(content.get("by", ""))
+    return Pause(time_us, int(content.get("until_us", 0)), why, by)
 
 
 def _expect(value: Any, kind: type[Any]) -> Any:

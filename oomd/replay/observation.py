@@ -7,7 +7,7 @@ import os
 from oomd.engine.detection import wants_of
 from oomd.engine.preferences import wanted_of
 from oomd.kernel.cgroup import CgroupError, open_cgroup_memory
-from oomd.kernel.files import PAGE_BYTES, KernelFormatError
+from oomd.kernel.files import KernelFormatError
 from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus, Process, Snapshot
@@ -17,6 +17,7 @@ from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.watch import CgroupWatch
+from oomd.replay.pages import page_bytes_of
 from oomd.replay.trace import ReplayError, Step
 
 TYPE_CHECKING = False
@@ -68,16 +69,17 @@ class Observer:
 
     def _observe(self, step: Step, proc_fd: int) -> Observation:
         config, wants = self._config, wants_of(self._config.rules)
+        page_bytes = page_bytes_of(step.proc_dir)
         table = ProcessTable(
             proc_fd,
             ScopeGuard(config.scope, proc_fd),
             frozenset(),
             vmstat=None,
             loadavg=None,
-            page_bytes=PAGE_BYTES,
+            page_bytes=page_bytes,
             account_all=True,
         )
-        sampler = Sampler(step.proc_dir, PAGE_BYTES, wants.details)
+        sampler = Sampler(step.proc_dir, page_bytes, wants.details)
         try:
             status = sampler.read_status(step.time_us, per_cpu_lists=True)
             table.scan(status, lambda: step.time_us)

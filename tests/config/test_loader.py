@@ -170,6 +170,15 @@ def test_compiled_configuration_is_the_same(tmp_path: Path) -> None:
         ("lmkd: {protocol: A12}", "1:18: lmkd.protocol: 'A12' is not one of A11, A15, A17 (did you mean 'A17'?)"),
         ("lmkd: {override: x}", "1:18: lmkd.override: should be a list, is 'x'"),
         ("lmkd: {override: [x]}", "1:19: lmkd.override[0]: 'x' is not name=value"),
+        ("lmkd: {override: [ro.lmk.debug=perhaps]}", "1:19: lmkd.override[0]: 'perhaps' is no truth value"),
+        (
+            "lmkd: {override: [ro.lmk.thrashin_limit=9]}",
+            "1:19: lmkd.override[0]: 'ro.lmk.thrashin_limit' is no property of lmkd (did you mean 'ro.lmk.thrashing_limit'?)",
+        ),
+        (
+            "lmkd: {only: true}\nprotect: [x]",
+            "2:10: protect: has no effect beside lmkd: {only: true}; remove one of them",
+        ),
         ("lmkd: {only: true}\nlevel: off", "2:8: level: has no effect beside lmkd: {only: true}; remove one of them"),
         ("lmkd: {sockets: x}", "1:8: lmkd.sockets: unknown key (did you mean 'socket'?)"),
     ],

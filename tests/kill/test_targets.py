@@ -157,7 +157,7 @@ def test_sharers_of_one_memory_map_go_together(tmp_path: Path) -> None:
         chosen = loop._select((alarm(critical=True),), status)
         assert chosen.target is not None
         victim = chosen.target.process
-        others = loop._search.sharers(victim)
+        others = loop.search.sharers(victim)
         assert {victim.id.pid, *(each.id.pid for each in others)} == {parent.pid, child}
         spared = replace(chosen, rejected=(Rejection(others[0], "is protected by its name"),))
         with pytest.raises(Refused, match=r"shares its memory with .* which is protected by its name"):

@@ -75,7 +75,7 @@ POLICIES = [Culprit(), Freeable(), Youngest(), Resident(), Swap(), LmkdOrder()]
     st.booleans(),
     st.integers(0, 1 << 30),
 )
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 def test_what_is_cut_changes_no_decision(policy: Any, level: str, recursive: bool, seed: int) -> None:
     """Asked again with what is left of a crowd, the engine chooses the same victim with the same members: also where it
     is small, lies in a small cgroup, or only a small protected process spared somebody larger. (Not ``youngest`` for

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 import oomd.kill.executor
 import oomd.kill.targets
 import oomd.loop
+import oomd.pausing
+import oomd.rounds
 from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
 from oomd.kill.executor import Executor
@@ -24,8 +26,10 @@ from oomd.model.units import GIB, MIB
 from oomd.monitor.tape import Tape
 from oomd.outside.recorder import Recorder
 from oomd.parts import Parts
+from oomd.pausing import Pausing
 from oomd.replay.asking import Asked, ask
 from oomd.replay.incident import read_recording
+from oomd.rounds import Rounds
 from tests.fakes.builders import process, snapshot, status
 
 if TYPE_CHECKING:
@@ -65,6 +69,10 @@ class Script:
     reap_answer: int = 22
     """EINVAL: it is not dying, as after a SIGTERM that it catches."""
     held: bool = False
+    pause_s: int = 0
+    """Somebody asks for a pause before this tick; -1: for its end."""
+    by_hand: bool = False
+    """Somebody asks for a kill."""
 
 
 class Machine:
@@ -72,7 +80,8 @@ class Machine:
 
     def __init__(self, config: Config, recorder: Recorder, patch: pytest.MonkeyPatch) -> None:
         self.now_us = 5_000_000
-        patch.setattr(oomd.loop, "clock_us", lambda: self.now_us)
+        for module in (oomd.loop, oomd.pausing, oomd.rounds):
+            patch.setattr(module, "clock_us", lambda: self.now_us)
         self.script = Script(0, 4096)
         self.alive = dict(SIZES)
         self.watched: dict[int, Any] = {}
@@ -86,8 +95,10 @@ class Machine:
         executor = Executor(gate, None if config.dry_run else self, self)  # type: ignore[arg-type] # plays all parts
         executor.on_result = self.tape.note_reaped
         me: Any = self
-        parts = Parts(me, me, me, me, executor, lambda key, lost: None, self.report, lambda now: None, tape=self.tape)
+        parts = Parts(me, me, me, me, executor, lambda key, lost: None, self.report, self.on_tick, tape=self.tape)
         self.loop = Loop(parts, config.rules)
+        self.pausing = Pausing(self.loop, lambda event, **content: None, lambda: None)
+        self.rounds = Rounds(self.loop, lambda event, **content: None)
         self.report({"event": "rules", "plain": to_plain(config)})
 
     def run(self, script: list[Script]) -> None:
@@ -96,9 +107,18 @@ class Machine:
             self.now_us += 1000 * self.script.pause_ms
             if self.script.dies:
                 self.alive.pop(self.script.dies, None)
+            if self.script.pause_s:
+                asked = {"duration_us": 1_000_000 * self.script.pause_s, "why": "", "by": "x"}
+                self.pausing.begin(asked) if self.script.pause_s > 0 else self.pausing.end(asked)
+            if self.script.by_hand:
+                self.rounds.ask({"command": "kill_now", "by": "x", "dry_run": False})
             self.loop.tick()
         self.loop.act.hand_out()
         self.loop.parts.executor.close()
+
+    def on_tick(self, now_us: int) -> None:
+        self.pausing.on_tick(now_us)
+        self.rounds.on_tick(now_us)
 
     def report(self, event: dict[str, Any]) -> None:
         (self.recorder.put if event["event"] in ("seen", "rules") else self.events.append)(event)
@@ -256,6 +276,29 @@ def test_the_dead_are_not_asked_for(tmp_path: Path) -> None:
     assert [each.tick.number for each in answers(path) if each.differs] == []
 
 
+def test_a_pause_is_known(tmp_path: Path) -> None:
+    """What was not decided because of a pause is not decided again, by other rules neither; its end is known too."""
+    script = [Script(100, 4000), Script(100, 60, pause_s=2), Script(100, 60), Script(1000, 60, pause_s=-1)]
+    path, events = recorded(tmp_path, script)
+    assert [event["event"] for event in events] == ["decision"]
+    asked = answers(path)
+    assert [each.decision.action for each in asked] == ["none", "none", "none", "kill"]
+    assert [each.decision.reason for each in asked[1:3]] == ["paused by x for 2s more", "paused by x for 1s more"]
+    assert not any(each.differs for each in asked)
+    other = answers(path, "level: {term: 1GiB, grace: 1s}\nstall: off")
+    assert [each.decision.action for each in other] == ["none", "none", "none", "kill"]
+
+
+def test_a_kill_by_hand_is_known(tmp_path: Path) -> None:
+    """It is repeated at the tick at which somebody asked for it, with the same reason."""
+    path, events = recorded(tmp_path, [Script(100, 4000), Script(100, 4000, by_hand=True), Script(100, 4000)])
+    asked = answers(path)
+    assert [each.decision.action for each in asked] == ["none", "term", "none"]
+    assert asked[1].decision.reason == events[0]["decision"]["reason"]
+    assert asked[1].decision.reason.startswith("level: asked by x; p10 (10)")
+    assert not any(each.differs for each in asked)
+
+
 STEP = st.builds(
     Script,
     pause_ms=st.sampled_from([10, 100, 500, 1500]),
@@ -267,6 +310,8 @@ STEP = st.builds(
     reap_errno=st.sampled_from([0, 0, 1, 3]),
     reap_answer=st.sampled_from([0, 3, 11, 22]),
     held=st.sampled_from([False, False, True]),
+    pause_s=st.sampled_from([0, 0, 0, 0, 0, 1, 5, -1]),
+    by_hand=st.sampled_from([False, False, False, True]),
 )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.config.compiled import to_plain
@@ -138,7 +138,6 @@ def test_nearest_snapshot(tmp_path: Path) -> None:
     assert [shown for _, shown, _ in nearest_snapshots(ticks[:1])] == [None]
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 3))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes, after: int) -> None:
     """Whatever follows the lines of a recording, it is read as far as it goes, or said to be none."""
@@ -160,7 +159,6 @@ json_values: Any = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     content=st.dictionaries(
         st.sampled_from(["tick", "status", "state", "facts", "decision", "held", "config"]), json_values

@@ -96,12 +96,12 @@ def check_groups(image: Image, cases: tuple[Case, ...]) -> qemu.GuestRun:
     return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
 
 
-def check_lmkd(image: Image, eleven: list[dict[str, Any]], large: list[dict[str, Any]]) -> qemu.GuestRun:
+def check_lmkd(image: Image, **casts: list[dict[str, Any]]) -> qemu.GuestRun:
     """One boot with oomd in the place of lmkd, by its real units, on the kernel's default swap of a phone (zram); the
     facts are in lmkd.json.
     """
     job: dict[str, Any] = {"kind": "lmkd", "killer": {**killers.LMKD.plan(), "site": wheel.guest_site(image)}}
-    job |= {"swap": "zram", "swap_mib": 128, "eleven": eleven, "large": large}
+    job |= {"swap": "zram", "swap_mib": 128, **casts}
     disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
     return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
 
