@@ -12,8 +12,8 @@ from oomd.outside.metrics.exposition import Exposition
 from oomd.outside.metrics.figures import ANSWER_S, Figures
 from oomd.outside.metrics.listening import inherited_listener
 from oomd.outside.metrics.respond import refuse, respond
-from oomd.outside.metrics.textfile import write_textfile
 from oomd.outside.metrics.web import RETRY_S, Web
+from oomd.outside.replacement import PUBLIC, replace_file
 from oomd.outside.reporter import note
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Service:
         if not self._textfile:
             return
         try:
-            write_textfile(self._textfile, self._exposition.text())
+            replace_file(self._textfile, self._exposition.text(), PUBLIC)
         except OSError as error:
             self._fail(self._textfile, f"metrics cannot be written to {self._textfile}", error, WRITE_S)
         else:
