@@ -31,6 +31,8 @@ export OOMD_SCOPE ?= tree:$(MAKE_PID)
 
 PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
 TEST_PACKAGES := systemd strace dbus-daemon
+# Unpacked for the tests, never installed.
+UNPACKED := prometheus prometheus-node-exporter
 VM_PACKAGES := mmdebstrap e2fsprogs debian-archive-keyring
 PIP := pip install --quiet --disable-pip-version-check
 
@@ -57,6 +59,7 @@ run: setup
 
 test: setup
 	@.ci/packages $(TEST_PACKAGES) $(VM_PACKAGES)
+	@.ci/unpack $(UNPACKED)
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m "vm and not vm_long" tests/vm
 
@@ -87,6 +90,7 @@ install: packages leave
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/oomd.service > $(DESTDIR)$(UNITS)/oomd.service
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/oomd-lmkd.service > $(DESTDIR)$(UNITS)/oomd-lmkd.service
 	install -m 644 systemd/oomd-lmkd.socket $(DESTDIR)$(UNITS)/oomd-lmkd.socket
+	install -m 644 systemd/oomd-metrics.socket $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	test -e $(DESTDIR)$(CONFIG)/lmkd.prop || install -m 644 configs/lmkd.prop $(DESTDIR)$(CONFIG)/lmkd.prop
 	install -D -m 644 systemd/systemd-oomd-gives-way.conf $(GIVES_WAY)
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
@@ -99,6 +103,7 @@ takeover: install
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/systemd-oomd.service > $(TAKEN)
 	install -m 644 systemd/systemd-oomd.socket $(TAKEN:.service=.socket)
 	install -D -m 644 systemd/oomd-oom1.conf $(ON_THE_BUS)
+	sed -i '/^\(PartOf\|Service\|WantedBy\)=/s/=oomd/=systemd-oomd/' $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	rm -f $(GIVES_WAY)
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
 		$(RELOAD_BUS); systemctl daemon-reload && systemctl disable --now oomd.service && \
@@ -114,9 +119,10 @@ leave:
 
 uninstall: leave
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ] && [ -e $(UNITS)/oomd.service ]; then \
-		systemctl disable --now oomd.service oomd-lmkd.socket oomd-lmkd.service; fi
+		systemctl disable --now oomd.service oomd-metrics.socket oomd-lmkd.socket oomd-lmkd.service; fi
 	@if [ -d $(HOME_OF) ] && [ ! -e $(OURS) ]; then \
 		echo "$(HOME_OF) was not made by make install; left alone" >&2; else rm -rf $(HOME_OF); fi
+	rm -f $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	rm -f $(DESTDIR)$(UNITS)/oomd.service $(DESTDIR)$(UNITS)/oomd-lmkd.service $(DESTDIR)$(UNITS)/oomd-lmkd.socket
 	rm -f $(GIVES_WAY)
 	@rmdir $(dir $(GIVES_WAY)) 2>/dev/null || true

@@ -11,6 +11,7 @@ from oomd.model.decision import Times
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US
 from oomd.model.values import replace
+from oomd.monitor.lag import Lags
 from oomd.parts import clock_us
 from oomd.search import Search
 
@@ -38,6 +39,7 @@ class Loop:
         self.status: MemoryStatus | None = None
         """As of the last tick; None before the first."""
         self.detections: tuple[Detection, ...] = ()
+        self.lags = Lags()
         self._alerted_until_us = 0
         self.search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
         self.act = Act(parts, rules, self.search)
@@ -112,7 +114,11 @@ class Loop:
         events = self.parts.waiter.wait_ready(wait_us)
         woke_us = clock_us()
         self._take(events)
-        return woke_us, 0 if events else max(0, woke_us - due_us)
+        if events:
+            return woke_us, 0
+        lag_us = max(0, woke_us - due_us)
+        self.lags.note(lag_us)
+        return woke_us, lag_us
 
     def _take(self, events: list[tuple[Hashable, bool]]) -> None:
         now = clock_us()

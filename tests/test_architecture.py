@@ -30,7 +30,7 @@ ONLY_HERE = {
     },
     "systemd": {"oomd/outside/journal.py"},
     "jeepney": {"oomd/outside/dbus.py"},
-    "prometheus_client": set(),
+    "prometheus_client": {"oomd/outside/metrics/exposition.py"},
 }
 """Who may know what: the YAML nodes are walked by three modules of one package."""
 
@@ -129,6 +129,7 @@ KILLER_MODULES = [
     "oomd.monitor.cgroups",
     "oomd.monitor.details",
     "oomd.monitor.facts",
+    "oomd.monitor.lag",
     "oomd.monitor.notify",
     "oomd.monitor.own_shmem",
     "oomd.monitor.process_table",

@@ -54,7 +54,7 @@ def test_uninstall_removes_what_was_installed_and_keeps_the_configuration(tmp_pa
     unit = tmp_path / "etc" / "systemd" / "system" / "oomd.service"
     unit.parent.mkdir(parents=True)
     unit.touch()
-    others = [unit.with_name(name) for name in ("oomd-lmkd.service", "oomd-lmkd.socket")]
+    others = [unit.with_name(name) for name in ("oomd-lmkd.service", "oomd-lmkd.socket", "oomd-metrics.socket")]
     for other in others:
         other.touch()
     taken = unit.with_name("systemd-oomd.service")

@@ -147,6 +147,7 @@ def test_how_things_stand_is_told_after_the_next_look(site: Site) -> None:
         "pressure_duration_us": 30_000_000,
         "units": [],
     }
+    assert (status["reports_dropped"], sum(status["lags"]["counts"])) == (0, 2)
 
 
 def test_questions_are_bounded(site: Site) -> None:

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from oomd.commands.options import MISTAKE
+from oomd.config.addresses import Address
 from oomd.config.effective import effective, to_yaml
 from oomd.config.loader import describe_file, load_config
 from oomd.config.problems import printable
@@ -60,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "patterns": hits,
                 "every_exit": traced,
                 "control": control_in_words(loaded),
+                "metrics": metrics_in_words(loaded),
             }
             print(json.dumps(content))
         else:
@@ -78,7 +80,7 @@ def describe(config: Config, path: str | None, hits: list[Plain], traced: Plain)
     """The effective configuration for people."""
     lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
     lines += preferences_in_words(config.rules.preferences)
-    lines += [*_every_exit_words(traced), *control_in_words(config)]
+    lines += [*_every_exit_words(traced), *control_in_words(config), *metrics_in_words(config)]
     for name in LISTS:
         lines.append(f"# {name} hits now:")
         lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
@@ -108,6 +110,20 @@ def preferences_in_words(preferences: Preferences) -> list[str]:
         lines.append(f"{meaning}: {'; '.join(entries) or 'nobody'}")
     omitted = "never" if preferences.omit == "never" else "as the last resort of all"
     return [*lines, f"killed {omitted}: cgroups of root's that are marked user.oomd_omit"]
+
+
+def metrics_in_words(config: Config) -> list[str]:
+    """Where figures for Prometheus are to be had, and by whom."""
+    lines = []
+    for text in config.metrics.listen:
+        address = Address.of(text)
+        whom = "whoever may reach that path" if address.path else "everybody on this machine"
+        if not address.path and not address.is_local:
+            whom = "EVERYBODY who can reach this machine there; nobody is asked for a password"
+        lines.append(f"metrics are served on {text}, to {whom}")
+    if config.metrics.textfile:
+        lines.append(f"metrics are written to {config.metrics.textfile} every 15 s, and after each kill")
+    return lines
 
 
 def pattern_hits(config: Config) -> list[Plain]:

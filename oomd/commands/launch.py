@@ -19,6 +19,8 @@ from oomd.outside.spawn import Outside, spawn_outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oomd.model.config import Config
 
 
@@ -48,6 +50,7 @@ def become_killer(
     record: str = "",
     keep_fds: tuple[int, ...] = (),
     managed_fd: int = -1,
+    metrics_fds: Sequence[int] = (),
     runtime_dir: str = "",
     **options: object,
 ) -> None:
@@ -60,7 +63,7 @@ def become_killer(
     token = f"{os.getpid()}-{time.monotonic_ns()}"
     directory = runtime_dir and os.path.abspath(runtime_dir)
     outside = {
-        **_outside_options(config, managed_fd, trace),
+        **_outside_options(config, managed_fd, metrics_fds, trace),
         "control": directory if config.control.enabled else "",
         "config_path": None if config_path is None else os.path.abspath(config_path),
         "overrides": overrides,
@@ -95,12 +98,13 @@ def _companion_options(argv: list[str], started: Outside, trace: Trace) -> dict[
     }
 
 
-def _outside_options(config: Config, managed_fd: int, trace: Trace) -> dict[str, object]:
+def _outside_options(config: Config, managed_fd: int, metrics_fds: Sequence[int], trace: Trace) -> dict[str, object]:
     """What the outside process is told of the configuration, and the descriptors that every one of them inherits; the
     killer, which starts the next, keeps them and never looks into them.
     """
-    if managed_fd >= 0:
-        os.set_inheritable(managed_fd, True)
+    for fd in (managed_fd, *metrics_fds):
+        if fd >= 0:
+            os.set_inheritable(fd, True)
     return {
         "link_fd": LINK_TOKEN,
         "ledger_fd": os.memfd_create("oomd-ledger", 0),
@@ -111,6 +115,11 @@ def _outside_options(config: Config, managed_fd: int, trace: Trace) -> dict[str,
         "trace_instance": trace.name,
         "restarts": any(isinstance(step, RestartStep) for rules in config.rules.rulesets for step in rules.steps),
         "format": config.log.format,
+        "metrics": {
+            "listen": config.metrics.listen,
+            "textfile": config.metrics.textfile,
+            "fds": list(metrics_fds),
+        },
         "lmkd_log": "" if config.lmkd is None else _absolute(config.lmkd.log),
         "lmkd_properties": "" if config.lmkd is None else _absolute(config.lmkd.properties),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oomd import detectors, policies
-from oomd.model.config import Config, ControlOptions, LmkdOptions, LogOptions
+from oomd.model.config import Config, ControlOptions, LmkdOptions, LogOptions, MetricsOptions
 from oomd.model.managed import ManagedOptions
 from oomd.model.matching import Match, Term
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
@@ -27,6 +27,7 @@ _TYPES: dict[str, Callable[..., object]] = {
         LogOptions,
         ManagedOptions,
         Match,
+        MetricsOptions,
         Names,
         Preferences,
         ReapOptions,

@@ -167,6 +167,23 @@ KEYS = (
             Key("pressure_duration", "duration", "30s", "for how long, where a unit names no duration"),
         ),
     ),
+    Key(
+        "metrics",
+        "mapping",
+        "",
+        "figures for Prometheus",
+        keys=(
+            Key(
+                "listen",
+                "listen",
+                "off",
+                "serve them over HTTP: ADDRESS:PORT, [IPV6]:PORT, :PORT (everywhere), unix:/PATH; several with commas",
+            ),
+            Key(
+                "textfile", "textfile", "off", "write them to this file (….prom) for node_exporter's textfile collector"
+            ),
+        ),
+    ),
     Key("lmkd", "lmkd", "", "take the place of Android's lmkd; `{}`: with the defaults", keys=LMKD_KEYS),
     Key(
         "control",

@@ -278,6 +278,9 @@ class Executor:
             reap_us=result.reap_us if result is not None else None,
             hindrances=warrant.hindrances if warrant is not None else (),
             lifted=self._reaper.take_lifted(credit.process.id.pid) if self._reaper is not None else (),
+            ruleset=credit.ruleset,
+            signal=_last_signal(credit) if warrant is not None else "",
+            signalled_us=(result.signal_us or None) if result is not None and result.signal else None,
         )
 
     def _unwatch(self, process_id: ProcessId) -> None:
@@ -303,6 +306,10 @@ def _with_result(state: EngineState, result: ReapResult) -> EngineState:
     if result.reap_errno == 0:
         credit = credits.stripped(credit, result.signal_us + result.reap_us)
     return with_credit(state, credit)
+
+
+def _last_signal(credit: Credit) -> str:
+    return "SIGKILL" if credit.kill_us is not None else "SIGTERM"
 
 
 def _credit_of(process_id: ProcessId, state: EngineState) -> Credit | None:

@@ -116,6 +116,7 @@ def plain_decision(decision: Decision) -> Plain:
             "pids": [] if target is None else [process.id.pid for process in target.processes[:MOST_PIDS]],
             "processes": 0 if target is None else len(target.processes),
         },
+        "candidates": {"ranked": len(decision.ranking), "rejected": len(decision.rejected)},
         "ranking": [plain_candidate(candidate) for candidate in decision.ranking[:TOP]],
         "rejected": [plain_rejection(rejection) for rejection in rejected[:MOST_REJECTED]],
     }
@@ -179,6 +180,9 @@ def plain_outcome(outcome: KillOutcome) -> Plain:
         "version": VERSION,
         **_plain_process(outcome.process),
         "status": outcome.status,
+        "ruleset": outcome.ruleset or None,
+        "signal": outcome.signal or None,
+        "signalled_us": outcome.signalled_us,
         "detail": outcome.detail,
         "signal_to_death_us": outcome.signal_to_death_us,
         "signal_to_memory_us": outcome.signal_to_memory_us,

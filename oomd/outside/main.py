@@ -27,6 +27,7 @@ from oomd.outside.lmkd_properties import REQUEST as PROPERTIES
 from oomd.outside.lmkd_properties import answer_properties
 from oomd.outside.logcat import divert_logcat
 from oomd.outside.managed import start_listener
+from oomd.outside.metrics.opening import start_metrics
 from oomd.outside.opening import start_control
 from oomd.outside.pods import Pods, name_pods
 from oomd.outside.recorder import Recorder
@@ -75,10 +76,14 @@ def main() -> None:
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
         killer.listen(_tape(recorder))
     _hear_units(killer, options, lambda text: reporter.put(note(text)))
-    control = start_control(options, killer, Ledger(options.get("ledger_fd", -1)), reporter)
+    ledger = Ledger(options.get("ledger_fd", -1))
+    control = start_control(options, killer, ledger, reporter)
+    metrics = start_metrics(options, killer, ledger, reporter)
     killer.serve()
     if control is not None:
         control.stop()
+    if metrics is not None:
+        metrics.stop()
     _pay_debts(options, reporter)
     if recorder is not None:
         recorder.finish()

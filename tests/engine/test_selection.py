@@ -118,7 +118,8 @@ def test_wire_form_has_every_key_of_the_contract() -> None:
         *(process(pid, 900, comm="sshd", uid=0) for pid in range(100, 160)),
     )
     plain = plain_decision(select(RULES, machine, (alarm(),), FRESH))
-    assert set(plain) == {"version", "status", "detections", "decision", "ranking", "rejected"}
+    assert set(plain) == {"version", "status", "detections", "decision", "candidates", "ranking", "rejected"}
+    assert plain["candidates"] == {"ranked": 58, "rejected": 60}
     assert set(plain["decision"]) == {"action", "ruleset", "reason", "target", "pids", "processes"}
     assert {"kind", "pid", "cgroup", "comm"} <= set(plain["decision"]["target"])
     assert {"pid", "cgroup", "comm", "score", "freeable_bytes", "preference"} <= set(plain["ranking"][0])
@@ -126,9 +127,16 @@ def test_wire_form_has_every_key_of_the_contract() -> None:
     assert (len(plain["ranking"]), len(plain["rejected"])) == (10, 20)
     assert plain["decision"]["pids"] == [59]
     outcome = plain_outcome(KillOutcome("1", process(), "killed"))
-    assert {"status", "signal_to_death_us", "signal_to_memory_us", "returned_bytes", "reap", "hindrances"} <= set(
-        outcome
-    )
+    assert {
+        "status",
+        "ruleset",
+        "signal",
+        "signal_to_death_us",
+        "signal_to_memory_us",
+        "returned_bytes",
+        "reap",
+        "hindrances",
+    } <= set(outcome)
 
 
 def test_no_two_kill_for_the_same_shortage() -> None:

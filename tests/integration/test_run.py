@@ -297,7 +297,7 @@ def test_process_group_dies_as_one(tmp_path: Path) -> None:
         while not {"leaker", "worker", "helper"} <= outcomes:
             outcomes.add(run.wait_event("outcome", lambda event: event["comm"] not in outcomes)["comm"])
         assert {event["status"] for event in run.of("outcome")} <= {"killed", "exited"}
-        assert not any(psutil.pid_exists(pid) and _lives(pid) for pid in decision["pids"])
+        assert not any(psutil.pid_exists(pid) and lives(pid) for pid in decision["pids"])
         assert any(child.name() == "bystander" for child in psutil.Process(root.pid).children(recursive=True))
 
 
@@ -319,7 +319,7 @@ def test_whoever_was_forked_in_the_grace_dies_with_the_set(tmp_path: Path) -> No
         assert run.wait_event("escalation")["pid"] == group
         run.wait_event("outcome", lambda event: event["comm"] == "chick")
         end = time.monotonic() + 20
-        while left := [each for each in psutil.process_iter() if _group_of(each.pid) == group and _lives(each.pid)]:
+        while left := [each for each in psutil.process_iter() if _group_of(each.pid) == group and lives(each.pid)]:
             assert time.monotonic() < end, left
             time.sleep(0.01)
         assert any(child.name() == "bystander" for child in psutil.Process(root.pid).children(recursive=True))
@@ -332,7 +332,8 @@ def _group_of(pid: int) -> int:
         return 0
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether it is there, and no zombie."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

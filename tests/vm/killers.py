@@ -51,6 +51,7 @@ def our_files() -> dict[str, str]:
     return {
         f"{_UNITS}/oomd.service": unit,
         f"{_UNITS}/systemd-oomd.service.d/oomd.conf": (TREE / "systemd/systemd-oomd-gives-way.conf").read_text(),
+        f"{_UNITS}/oomd-metrics.socket": (TREE / "systemd/oomd-metrics.socket").read_text(),
         f"{_CONFIG}/oomd.yaml": (TREE / "configs/oomd.yaml").read_text(),
         # Not where systemd would find it: a check puts it there.
         f"{_CONFIG}/every-exit.conf": (TREE / "systemd/oomd-every-exit.conf").read_text(),
