@@ -39,6 +39,7 @@ def effective(config: Config) -> dict[str, Any]:
             "pressure_limit": format_share(config.managed.pressure_limit),
             "pressure_duration": format_exact_duration(config.managed.pressure_duration_us),
         },
+        **({} if config.rules.proactive is None else _named(config.rules.proactive)),
         **_lmkd(config.lmkd),
         "runtime_dir": config.runtime_dir,
     }
