@@ -94,8 +94,10 @@ def every_exit(config: Config) -> Plain:
 
 
 def in_words(config: Config) -> list[str]:
-    """Each ruleset as sentences."""
-    return [line for ruleset in config.rules.rulesets for line in _ruleset_words(ruleset)]
+    """Each ruleset, and what is reclaimed before there is an alarm, as sentences."""
+    lines = [line for ruleset in config.rules.rulesets for line in _ruleset_words(ruleset)]
+    proactive = config.rules.proactive
+    return lines if proactive is None else [*lines, f"proactive: {proactive.words()}"]
 
 
 def preferences_in_words(preferences: Preferences) -> list[str]:

@@ -6,6 +6,7 @@ from oomd import detectors, policies
 from oomd.model.config import Config, ControlOptions, LmkdOptions, LogOptions, MetricsOptions
 from oomd.model.managed import ManagedOptions
 from oomd.model.matching import Match, Term
+from oomd.model.proactive import Proactive
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
 from oomd.model.steps import GENTLE
@@ -30,6 +31,7 @@ _TYPES: dict[str, Callable[..., object]] = {
         MetricsOptions,
         Names,
         Preferences,
+        Proactive,
         ReapOptions,
         Rules,
         Ruleset,

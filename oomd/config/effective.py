@@ -40,6 +40,7 @@ def effective(config: Config) -> dict[str, Any]:
             "textfile": config.metrics.textfile or "off",
         },
         "control": {"enabled": config.control.enabled, "group": config.control.group},
+        **({} if config.rules.proactive is None else _named(config.rules.proactive)),
         **_lmkd(config.lmkd),
         "runtime_dir": config.runtime_dir,
     }

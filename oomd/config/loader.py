@@ -11,6 +11,7 @@ from oomd.config.expand import Level, Stall, level_ruleset, stall_ruleset
 from oomd.config.lmkd import build_lmkd
 from oomd.config.nodes import Walker, is_off
 from oomd.config.preferences import build_preferences
+from oomd.config.proactive import build_proactive
 from oomd.config.problems import Problem
 from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
@@ -64,10 +65,11 @@ def load_config(
     managed = _managed(walker, nodes, values.get("managed", {}))
     rulesets = () if lmkd is not None and lmkd.only else _rulesets(walker, nodes)
     preferences = build_preferences(walker, nodes, values.get("omit", "never"))
+    proactive = build_proactive(walker, nodes)
     if problems:
         return sorted(set(problems))
     return Config(
-        rules=Rules(rulesets, preferences),
+        rules=Rules(rulesets, preferences, proactive),
         scope=values.get("scope", Scope()),
         budget_bytes=values.get("budget") or None,
         dry_run=values.get("dry_run", False),

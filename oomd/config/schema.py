@@ -184,6 +184,12 @@ KEYS = (
             ),
         ),
     ),
+    Key(
+        "proactive",
+        "proactive",
+        "",
+        "take what is cold from cgroups in small portions, as long as nothing stalls; off unless this key is given",
+    ),
     Key("lmkd", "lmkd", "", "take the place of Android's lmkd; `{}`: with the defaults", keys=LMKD_KEYS),
     Key(
         "control",

@@ -12,6 +12,7 @@ TYPE_CHECKING = False  # spelled so instead of imported: `typing` costs the kill
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from oomd.model.proactive import Proactive
     from oomd.model.steps import Gentle
 
     class Detector(Protocol):
@@ -318,3 +319,5 @@ class Rules:
 
     rulesets: tuple[Ruleset, ...]
     preferences: Preferences = field(default_factory=Preferences)
+    proactive: Proactive | None = None
+    """None: nothing is taken before there is an alarm."""
