@@ -42,9 +42,6 @@ class FakeProcess:
     cgroup: str = "/x"
     nice: int = 0
     policy: int = 0
-    pgrp: int = 0
-    """Of its process group; 0: its own. Likewise ``session``."""
-    session: int = 0
     private: int | None = None
     """What of anonymous memory and swap nobody shares; the rest is shared with one other. None: all of it.
     """
@@ -56,6 +53,15 @@ class FakeProcess:
     maps: tuple[tuple[str, int, int], ...] = ()
     """Shared mappings: path (with `` (deleted)`` where it is), inode, bytes."""
     kill_pending: bool = False
+
+    pgrp: int = 0
+    """Process group; 0: one of its own."""
+    session: int = 0
+    """Likewise."""
+    tty: int = 0
+    """Device number of its terminal."""
+    tpgid: int = -1
+    """The process group in the foreground there."""
 
     @property
     def name(self) -> bytes:
@@ -226,9 +232,8 @@ def _stat(process: FakeProcess, tid: int) -> bytes:
     resident = process.rss_anon + process.rss_file + process.rss_shmem if process.owns_memory else 0
     fields = [0] * 49
     fields[0] = process.ppid
-    fields[1] = process.pgrp or process.pid
-    fields[2] = process.session or process.pid
-    fields[4] = -1
+    fields[1], fields[2] = process.pgrp or process.pid, process.session or process.pid
+    fields[3], fields[4] = process.tty, process.tpgid
     # A thread that has ended keeps PF_EXITING and PF_POSTCOREDUMP, also a leader whose threads go on.
     fields[5] = process.flags | (0xC if process.state in "ZX" else 0)
     fields[6] = process.rss_anon // PAGE_BYTES
