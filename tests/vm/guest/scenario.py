@@ -18,6 +18,7 @@ PERIOD_S = 0.025
 SLOW_PERIOD_S = 0.5
 KILLER_SETTLES_S = 1.5
 TICKS = os.sysconf("SC_CLK_TCK")
+START_S = 240
 
 
 def play(job: dict[str, Any]) -> None:
@@ -72,9 +73,13 @@ def start_killer(killer: dict[str, Any]) -> None:
     for path, text in killer["files"].items():
         os.makedirs(os.path.dirname(path), exist_ok=True)
         machine.write(path, text)
+    # Whether it starts is asked, not how soon: an emulated CPU that is shared may take a minute to load Python.
+    drop_in = f"/run/systemd/system/{killer['unit']}.d/patience.conf"
+    os.makedirs(os.path.dirname(drop_in), exist_ok=True)
+    machine.write(drop_in, f"[Service]\nTimeoutStartSec={START_S}\n")
     machine.run("systemctl", "daemon-reload")
     try:
-        machine.run("systemctl", "start", killer["unit"])
+        machine.run("systemctl", "start", killer["unit"], timeout=START_S)
     except RuntimeError as error:
         said = machine.run("journalctl", "-b", "-o", "cat", "--no-pager", "-u", killer["unit"], check=False)
         raise RuntimeError(f"{killer['unit']} does not start: {said}") from error
