@@ -4,19 +4,23 @@
 # make bench      what oomd promises of its speed, measured on this machine
 # make takeover   the same as systemd-oomd.service, so that units' own settings (ManagedOOMSwap= …) are honoured
 # make install    protect this machine: unit, configuration, enable (as root); make uninstall undoes it
-# PYTHON=, PREFIX=, CONFIG=, UNITS= and DESTDIR= say where.
+# PYTHON=, PREFIX=, CONFIG=, UNITS=, BUS= and DESTDIR= say where.
 
 SHELL := /bin/bash
 PYTHON ?= python3
 PREFIX ?= /opt/oomd
 CONFIG ?= /etc/oomd
 UNITS ?= /etc/systemd/system
+BUS ?= /etc/dbus-1/system.d
 VENV := .venv
 BIN := $(VENV)/bin
 HOME_OF := $(DESTDIR)$(PREFIX)
 # Nothing else may kill for the same shortage.
 # What make takeover has made; a packaged unit of that name lies elsewhere, and is not touched.
 TAKEN := $(DESTDIR)$(UNITS)/systemd-oomd.service
+# Who may speak as systemd-oomd on the message bus, and ask it how things stand.
+ON_THE_BUS := $(DESTDIR)$(BUS)/oomd-oom1.conf
+RELOAD_BUS := busctl --quiet call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig || true
 GIVES_WAY := $(DESTDIR)$(UNITS)/systemd-oomd.service.d/oomd.conf
 # Only a directory that make install has made is ever removed.
 OURS := $(HOME_OF)/.installed-by-oomd
@@ -26,7 +30,7 @@ MAKE_PID := $(shell echo $$PPID)
 export OOMD_SCOPE ?= tree:$(MAKE_PID)
 
 PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
-TEST_PACKAGES := systemd strace
+TEST_PACKAGES := systemd strace dbus-daemon
 # Unpacked for the tests, never installed.
 UNPACKED := prometheus prometheus-node-exporter
 VM_PACKAGES := mmdebstrap e2fsprogs debian-archive-keyring
@@ -99,9 +103,10 @@ takeover: install
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/systemd-oomd.service > $(TAKEN)
 	install -m 644 systemd/systemd-oomd.socket $(TAKEN:.service=.socket)
 	sed -i '/^\(PartOf\|Service\|WantedBy\)=/s/=oomd/=systemd-oomd/' $(DESTDIR)$(UNITS)/oomd-metrics.socket
+	install -D -m 644 systemd/oomd-oom1.conf $(ON_THE_BUS)
 	rm -f $(GIVES_WAY)
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
-		systemctl daemon-reload && systemctl disable --now oomd.service && \
+		$(RELOAD_BUS); systemctl daemon-reload && systemctl disable --now oomd.service && \
 		systemctl enable systemd-oomd.socket systemd-oomd.service && systemctl restart systemd-oomd.service && \
 		systemctl --no-pager status systemd-oomd.service; fi
 
@@ -110,7 +115,7 @@ leave:
 	@if grep -qs 'python3 -m oomd ' $(TAKEN); then \
 		if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
 			systemctl disable --now systemd-oomd.service systemd-oomd.socket; fi; \
-		rm -f $(TAKEN) $(TAKEN:.service=.socket); fi
+		rm -f $(TAKEN) $(TAKEN:.service=.socket) $(ON_THE_BUS); fi
 
 uninstall: leave
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ] && [ -e $(UNITS)/oomd.service ]; then \

@@ -153,6 +153,10 @@ class Search:
             self._waiting_since_us = now
         return now - self._waiting_since_us < PATIENCE_US[decision.action]
 
+    def stop_waiting(self) -> None:
+        """The one that waited was asked for, and has its answer: an alarm that comes later has its own patience."""
+        self._waiting_since_us = None
+
     def _everybody(self, status: MemoryStatus) -> Snapshot:
         everybody = self._table.snapshot(status, self._clock_us(), everybody=True)
         if self._facts is None:

@@ -19,6 +19,7 @@ MOST_FUNCTION_LINES = 45
 ONLY_HERE = {
     "ctypes": {"oomd/kernel/syscalls.py"},
     "yaml": {
+        "oomd/config/ladders.py",
         "oomd/config/lmkd.py",
         "oomd/config/loader.py",
         "oomd/config/nodes.py",
@@ -28,6 +29,7 @@ ONLY_HERE = {
         "oomd/replay/meta.py",
     },
     "systemd": {"oomd/outside/journal.py"},
+    "jeepney": {"oomd/outside/dbus.py"},
     "prometheus_client": {"oomd/outside/metrics/exposition.py"},
 }
 """Who may know what: the YAML nodes are walked by three modules of one package."""
@@ -35,6 +37,7 @@ ONLY_HERE = {
 KILLER_MODULES = [
     "oomd",
     "oomd.act",
+    "oomd.climbing",
     "oomd.companion",
     "oomd.config",
     "oomd.config.compiled",
@@ -53,10 +56,12 @@ KILLER_MODULES = [
     "oomd.detectors.zram",
     "oomd.engine",
     "oomd.engine.aftermath",
+    "oomd.engine.aims",
     "oomd.engine.blame",
     "oomd.engine.credit",
     "oomd.engine.detection",
     "oomd.engine.eligibility",
+    "oomd.engine.ladder",
     "oomd.engine.levels",
     "oomd.engine.managed",
     "oomd.engine.marks",
@@ -71,8 +76,10 @@ KILLER_MODULES = [
     "oomd.kernel",
     "oomd.kernel.arc",
     "oomd.kernel.cgroup",
+    "oomd.kernel.cgroup_dir",
     "oomd.kernel.cgroup_files",
     "oomd.kernel.cgroup_levers",
+    "oomd.kernel.cgroup_namespace",
     "oomd.kernel.features",
     "oomd.kernel.files",
     "oomd.kernel.loadavg",
@@ -89,11 +96,15 @@ KILLER_MODULES = [
     "oomd.kernel.zoneinfo",
     "oomd.kernel.zram",
     "oomd.kill",
+    "oomd.kill.cgroup_kill",
     "oomd.kill.executor",
     "oomd.kill.exits",
+    "oomd.kill.members",
     "oomd.kill.tally",
     "oomd.kill.targets",
     "oomd.kill.warrant",
+    "oomd.kill.whole",
+    "oomd.ladders",
     "oomd.loop",
     "oomd.model",
     "oomd.model.config",
@@ -107,6 +118,7 @@ KILLER_MODULES = [
     "oomd.model.ruleset",
     "oomd.model.scope",
     "oomd.model.snapshot",
+    "oomd.model.steps",
     "oomd.model.threshold",
     "oomd.model.units",
     "oomd.model.values",
@@ -148,9 +160,11 @@ KILLER_MODULES = [
     "oomd.reap.dying",
     "oomd.reap.expedite",
     "oomd.reap.hindrance",
+    "oomd.reap.motion",
     "oomd.reap.mrelease",
     "oomd.reap.none",
     "oomd.reap.pool",
+    "oomd.reap.urgency",
     "oomd.rehearsal",
     "oomd.reload",
     "oomd.rounds",
@@ -162,6 +176,7 @@ KILLER_MODULES = [
 
 NEVER_IN_THE_KILLER = {
     "yaml",
+    "jeepney",
     "psutil",
     "prometheus_client",
     "systemd",
@@ -197,7 +212,7 @@ def imports_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("library", sorted(ONLY_HERE))
 def test_libraries_stay_where_they_are(library: str) -> None:
-    """One place each knows ctypes, YAML and systemd."""
+    """One place each knows ctypes, systemd and D-Bus, one package YAML."""
     users = {str(path.relative_to(ROOT)) for path in MODULES if library in imports_of(path)}
     assert users == ONLY_HERE[library]
 

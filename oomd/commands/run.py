@@ -17,6 +17,8 @@ from oomd.commands.options import (
     overrides_of,
 )
 from oomd.commands.passed import METRICS, metrics_fds, passed_fds
+from oomd.config.lmkd_properties import PropertiesError, read_properties
+from oomd.debts import put_all_back
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
 from oomd.kernel.scope import ScopeGuard
@@ -55,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = overrides_of(arguments)
     config = load_or_complain(arguments.config, overrides)
     if config is None:
+        _pay_debts(arguments.runtime_dir or default_runtime_dir())
         return 2
     mistake = _mistake(arguments, config)
     if mistake:
@@ -63,11 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
     lock_fd = _lock(runtime_dir)
     if isinstance(lock_fd, str):
         return complain(lock_fd)
-    properties, problems = _properties(config)
-    for problem in problems:
-        complain(problem)
-    if problems:
-        return 2
+    paid = [] if config.dry_run else put_all_back(runtime_dir)
+    try:
+        properties = _properties(config)
+    except PropertiesError as error:
+        return complain(str(error))
     listening = _listen(config)
     if isinstance(listening, str):
         return complain(listening)
@@ -76,12 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
         config,
         managed_fd=_managed_fd(config),
         metrics_fds=metrics_fds(),
-        control_dir=runtime_dir,
         config_path=arguments.config,
         overrides=overrides,
         record=arguments.record or "",
         keep_fds=(lock_fd, lmkd_fd),
         lock_fd=lock_fd,
+        runtime_dir=runtime_dir,
+        paid=paid,
         lmkd_fd=lmkd_fd,
         lmkd_path=lmkd_path,
         lmkd_properties=properties,
@@ -148,20 +152,9 @@ def _listen(config: Config) -> tuple[int, str] | str:
         return str(error)
 
 
-def _properties(config: Config) -> tuple[str, list[str]]:
-    """The text of lmkd's file of properties, and everything that is wrong with it."""
-    if config.lmkd is None or not config.lmkd.properties:
-        return "", []
-    from oomd.model.lmkd_properties import parse_properties
-    from oomd.outside.lmkd_properties import PropertiesError, read_properties
-
-    path = config.lmkd.properties
-    try:
-        text = read_properties(path)
-    except PropertiesError as error:
-        return "", [str(error)]
-    found = parse_properties(text)
-    return text, [f"{path}: {problem}" for problem in found] if isinstance(found, list) else []
+def _properties(config: Config) -> str:
+    """The text of lmkd's file of properties. Raises PropertiesError when it has gone since the loader looked at it."""
+    return read_properties(config.lmkd.properties) if config.lmkd is not None and config.lmkd.properties else ""
 
 
 def _managed_fd(config: Config) -> int:
@@ -200,6 +193,15 @@ def _lock(directory: str) -> int | str:
             return f"another oomd (pid {_holder(directory)}) runs with the runtime directory {directory}"
         return f"--runtime-dir {directory}: {error.strerror}"
     return fd
+
+
+def _pay_debts(directory: str) -> None:
+    """What an oomd that was killed left changed is put back even where nobody can be started now."""
+    lock_fd = _lock(directory)
+    if isinstance(lock_fd, int):
+        for text in put_all_back(directory):
+            complain(text)
+        os.close(lock_fd)
 
 
 def _holder(directory: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
+from oomd.kernel.cgroup_namespace import absolute_path
 from oomd.kernel.files import KernelFormatError, find_kib, find_number, parse_number
 from oomd.model.values import dataclass
 
@@ -219,10 +220,12 @@ def parse_cgroup(data: bytes) -> str:
 
 
 def parse_cgroup_v2(data: bytes) -> str | None:
-    """The path on the ``0::`` line of /proc/PID/cgroup; None where cgroup2 is not mounted. cgroups(7)."""
+    """The path on the ``0::`` line of /proc/PID/cgroup; None where cgroup2 is not mounted. cgroups(7). In a cgroup
+    namespace of ours it is the cgroup's own name all the same, where that can be known.
+    """
     for line in data.split(b"\n"):
         if line.startswith(b"0::"):
-            return decode_name(line[3:])
+            return absolute_path(decode_name(line[3:]))
     return None
 
 

@@ -59,6 +59,17 @@ def hold(comm: str, mib: str) -> None:
     idle()
 
 
+def brim(comm: str, mib: str, more_mib: str) -> None:
+    """Owns memory; takes more at SIGUSR1, at once."""
+    name(comm)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    take(float(mib))
+    say("brimful", comm, os.getpid())
+    signal.sigwait({signal.SIGUSR1})
+    take(float(more_mib))
+    idle()
+
+
 def leak(comm: str, most_mib: str, step_mib: str = "8", pause_s: str = "0.04") -> None:
     """Takes more and more, up to a limit."""
     name(comm)
@@ -247,6 +258,7 @@ ROLES = {
     for role in (
         as_nobody,
         hold,
+        brim,
         leak,
         stubborn,
         polite,

@@ -74,6 +74,7 @@ def takeover_files() -> dict[str, str]:
     return {
         f"{_UNITS}/systemd-oomd.service": service.replace("@BIN@", f"{OOMD_PREFIX}/bin").replace("@CONFIG@", _CONFIG),
         f"{_UNITS}/systemd-oomd.socket": (TREE / "systemd/systemd-oomd.socket").read_text(),
+        "/etc/dbus-1/system.d/oomd-oom1.conf": (TREE / "systemd/oomd-oom1.conf").read_text(),
         f"{_CONFIG}/oomd.yaml": (TREE / "configs/oomd.yaml").read_text() + "\nmanaged: {pressure_duration: 2s}\n",
     }
 
