@@ -86,7 +86,7 @@ class Loop:
 
     def replace_rules(self, rules: Rules, *, carry: bool = False) -> None:
         """A reload: kills under way go on. ``carry``: rulesets that did not change remember what they did."""
-        self.act.hand_out()
+        self.act.hand_out(everything=True)
         if not carry:
             self.act.ladders.end_all(self.status, "other rules are in force")
         before = self.rules
@@ -102,6 +102,8 @@ class Loop:
         """Have read what the rules look at, and nothing more."""
         wants = wants_of(self.rules)
         self.parts.sampler.want(wants.details)
+        if self.search.want(touches=wants.touches) and self.parts.touches_lost:
+            self.act.tell("degraded", text=f"clear_refs: {self.parts.touches_lost}")
         if self.parts.cgroups is not None:
             self.parts.cgroups.want(wants, choices=looks_at_cgroups(self.rules))
 
@@ -170,7 +172,7 @@ class Loop:
         # By the upper bound: what forked processes are taken to share may long have become their own.
         limit = self.parts.limit_bytes
         if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
-            self.parts.sharing.ask(self.parts.table.leaders, status.time_us)
+            self.search.measure(self.rules, self.state, status)
         self.search.collect(status.time_us, ask=self.pace.warm)
 
     def _select(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Decision:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from oomd.config.compiled import from_plain
 from oomd.config.effective import to_yaml
+from oomd.config.packed import inflate
+from oomd.outside.plain import loads
 from oomd.outside.recording import config_line, header_line, tick_line
 from oomd.outside.replacement import OWN, replace_file
 
@@ -67,7 +69,12 @@ class Recorder:
             if event["event"] == "rules":
                 self._keep("", to_yaml(from_plain(event["plain"])))
                 continue
-            self._keep("".join(tick_line(tick) for tick in event["ticks"]), "")
+            try:
+                ticks = ticks_of(event["packed"])
+            except ValueError:
+                self.lost += 1
+                continue
+            self._keep("".join(tick_line(tick) for tick in ticks), "")
             if event["last"]:
                 self._write()
 
@@ -93,3 +100,11 @@ class Recorder:
             self._failed = True
         else:
             self._failed = False
+
+
+def ticks_of(packed: bytes) -> list[Plain]:
+    """The ticks of a part as the killer packed it. Raises ValueError for anything else."""
+    ticks = loads(inflate(packed))
+    if not isinstance(ticks, list):
+        raise ValueError("no ticks in it")  # noqa: TRY004 - the bytes are wrong, not a type of ours
+    return ticks

@@ -159,7 +159,9 @@ def test_sharers_of_one_memory_map_go_together(tmp_path: Path) -> None:
         assert {victim.id.pid, *(each.id.pid for each in others)} == {parent.pid, child}
         spared = replace(chosen, rejected=(Rejection(others[0], "is protected by its name"),))
         with pytest.raises(Refused, match=r"shares its memory with .* which is protected by its name"):
-            with_sharers(spared, others)
+            with_sharers(spared, others, 64)
+        with pytest.raises(Refused, match="shares its memory with 1 more, and one action may take 1"):
+            with_sharers(chosen, others, 1)
         assert loop.act.attempt(chosen)
         assert sorted(events[-1]["decision"]["pids"]) == sorted((parent.pid, child))
         assert parent.wait(20) == -signal.SIGKILL

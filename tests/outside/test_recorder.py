@@ -24,8 +24,8 @@ def seen(*times_us: int, last: bool = True) -> dict[str, Any]:
     tape = Tape()
     for time_us in times_us:
         tape.begin(status(time_us=time_us), EngineState())
-    (part,) = tape.drain()
-    return {"event": "seen", "ticks": part, "last": last}
+    (part,), _ = tape.drain()
+    return {"event": "seen", "packed": part, "last": last}
 
 
 def rules(text: str = "") -> dict[str, Any]:
