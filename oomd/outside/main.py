@@ -33,6 +33,7 @@ from oomd.outside.pods import Pods, name_pods
 from oomd.outside.recorder import Recorder
 from oomd.outside.reporter import Reporter, note
 from oomd.outside.sinks import choose_sink
+from oomd.outside.telling import start_telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,7 @@ def main() -> None:
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
         killer.listen(_tape(recorder))
     _hear_units(killer, options, lambda text: reporter.put(note(text)))
+    telling = start_telling(options, killer, reporter.put)
     ledger = Ledger(options.get("ledger_fd", -1))
     control = start_control(options, killer, ledger, reporter)
     metrics = start_metrics(options, killer, ledger, reporter)
@@ -84,6 +86,7 @@ def main() -> None:
         control.stop()
     if metrics is not None:
         metrics.stop()
+    telling.finish()
     _pay_debts(options, reporter)
     if recorder is not None:
         recorder.finish()
