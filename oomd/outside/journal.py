@@ -33,7 +33,8 @@ MESSAGE_IDS = {
     "pause": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0c",
     "resume": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0d",
     "lmkd": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0e",
-    "proactive": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0f",
+    "hook": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0f",
+    "proactive": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e10",
 }
 """What ``journalctl MESSAGE_ID=…`` asks for, and what systemd/oomd.catalog explains (``journalctl -x``): one for every
 kind of event. They never change.
@@ -78,6 +79,10 @@ _FACTS = {
     "BY": "by",
     "GAINED_BYTES": "gained_bytes",
     "TAKEN_BYTES": "taken_bytes",
+    "STAGE": "stage",
+    "HOOK": "hook",
+    "EXIT_STATUS": "exit_status",
+    "SIGNAL": "signal",
     "TOOK_US": "took_us",
 }
 """Where in an event each fact lies, by the name of its field without ``OOMD_``."""
