@@ -81,7 +81,7 @@ def main() -> None:
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
         killer.listen(_tape(recorder))
     _hear_units(killer, options, lambda text: reporter.put(note(text)))
-    hooks = start_hooks(options, killer, reporter.put)
+    hooks = start_hooks(killer, reporter.put)
     telling = start_telling(options, killer, reporter.put)
     ledger = Ledger(options.get("ledger_fd", -1))
     control = start_control(options, killer, ledger, reporter)
