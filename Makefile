@@ -4,13 +4,15 @@
 # make bench      what oomd promises of its speed, measured on this machine
 # make takeover   the same as systemd-oomd.service, so that units' own settings (ManagedOOMSwap= …) are honoured
 # make install    protect this machine: unit, configuration, enable (as root); make uninstall undoes it
-# PYTHON=, PREFIX=, CONFIG=, UNITS= and DESTDIR= say where.
+# PYTHON=, PREFIX=, CONFIG=, UNITS=, CATALOG= and DESTDIR= say where.
 
 SHELL := /bin/bash
 PYTHON ?= python3
 PREFIX ?= /opt/oomd
 CONFIG ?= /etc/oomd
 UNITS ?= /etc/systemd/system
+# What `journalctl -x` says of our messages.
+CATALOG ?= /usr/local/lib/systemd/catalog
 VENV := .venv
 BIN := $(VENV)/bin
 HOME_OF := $(DESTDIR)$(PREFIX)
@@ -85,8 +87,10 @@ install: packages leave
 	install -m 644 systemd/oomd-lmkd.socket $(DESTDIR)$(UNITS)/oomd-lmkd.socket
 	test -e $(DESTDIR)$(CONFIG)/lmkd.prop || install -m 644 configs/lmkd.prop $(DESTDIR)$(CONFIG)/lmkd.prop
 	install -D -m 644 systemd/systemd-oomd-gives-way.conf $(GIVES_WAY)
+	install -D -m 644 systemd/oomd.catalog $(DESTDIR)$(CATALOG)/oomd.catalog
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
-		systemctl daemon-reload && systemctl enable oomd.service && systemctl restart oomd.service && \
+		journalctl --update-catalog; systemctl daemon-reload && \
+		systemctl enable oomd.service && systemctl restart oomd.service && \
 		systemctl --no-pager status oomd.service; \
 	else echo "installed; systemd does not run here (or DESTDIR is set), so nothing was started"; fi
 	@echo "the program is $(PREFIX)/bin/oomd, its configuration $(CONFIG)/oomd.yaml"
@@ -113,9 +117,10 @@ uninstall: leave
 	@if [ -d $(HOME_OF) ] && [ ! -e $(OURS) ]; then \
 		echo "$(HOME_OF) was not made by make install; left alone" >&2; else rm -rf $(HOME_OF); fi
 	rm -f $(DESTDIR)$(UNITS)/oomd.service $(DESTDIR)$(UNITS)/oomd-lmkd.service $(DESTDIR)$(UNITS)/oomd-lmkd.socket
-	rm -f $(GIVES_WAY)
+	rm -f $(GIVES_WAY) $(DESTDIR)$(CATALOG)/oomd.catalog
 	@rmdir $(dir $(GIVES_WAY)) 2>/dev/null || true
-	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+		systemctl daemon-reload; journalctl --update-catalog; fi
 	@echo "$(DESTDIR)$(CONFIG)/oomd.yaml is kept, if it was there"
 
 clean:
