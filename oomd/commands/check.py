@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from oomd.commands.options import MISTAKE
 from oomd.config.effective import effective, to_yaml
+from oomd.config.hooks import in_words as hooks_words
 from oomd.config.loader import describe_file, load_config
 from oomd.config.problems import printable
+from oomd.config.telling import in_words as telling_words
 from oomd.engine.names import matches_pattern
 from oomd.engine.preferences import holds, is_trusted, wanted_of
 from oomd.kernel.cgroup import CGROUP_ROOT
@@ -58,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "preferences": preferences_in_words(loaded.rules.preferences),
                 "patterns": hits,
                 "every_exit": traced,
+                "telling": telling_in_words(loaded),
             }
             print(json.dumps(content))
         else:
@@ -77,6 +80,7 @@ def describe(config: Config, path: str | None, hits: list[Plain], traced: Plain)
     lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
     lines += preferences_in_words(config.rules.preferences)
     lines += _every_exit_words(traced)
+    lines += telling_in_words(config)
     for name in LISTS:
         lines.append(f"# {name} hits now:")
         lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
@@ -106,6 +110,15 @@ def preferences_in_words(preferences: Preferences) -> list[str]:
         lines.append(f"{meaning}: {'; '.join(entries) or 'nobody'}")
     omitted = "never" if preferences.omit == "never" else "as the last resort of all"
     return [*lines, f"killed {omitted}: cgroups of root's that are marked user.oomd_omit"]
+
+
+def telling_in_words(config: Config) -> list[str]:
+    """Who is told besides the log, and what is run, as sentences."""
+    lines = telling_words(config.tell) + hooks_words(config.rules.hooks)
+    for ruleset in config.rules.rulesets:
+        if ruleset.hooks is not None:
+            lines += hooks_words(ruleset.hooks, ruleset.name) or [f"of {ruleset.name}: no hooks"]
+    return lines
 
 
 def pattern_hits(config: Config) -> list[Plain]:

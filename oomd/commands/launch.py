@@ -93,6 +93,7 @@ def _outside_options(config: Config, managed_fd: int, trace: Trace) -> dict[str,
         "instances_fd": trace.instances_fd,
         "trace_instance": trace.name,
         "format": config.log.format,
+        "tell": [name for name in ("kmsg", "wall", "desktop") if getattr(config.tell, name)],
         "lmkd_log": "" if config.lmkd is None else _absolute(config.lmkd.log),
         "lmkd_properties": "" if config.lmkd is None else _absolute(config.lmkd.properties),
     }

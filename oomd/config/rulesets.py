@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from oomd import detectors, policies
+from oomd.config.hooks import build_hooks
 from oomd.config.problems import did_you_mean
 from oomd.config.schema import ACTIONS, CHOOSE_KEYS, GRACE, RULESET_KEYS, Key, is_needed, option_keys
 from oomd.model.ruleset import CGROUP, PROCESS_IN, Choice, Ruleset
@@ -63,6 +64,7 @@ def _build(walker: Walker, node: yaml.Node, path: str) -> Ruleset:
         for_us=values.get("for") or 0,
         grace_us=_grace(walker, nodes.get("then"), f"{path}.then"),
         pause_us=values.get("pause") or 0,
+        hooks=build_hooks(walker, nodes["hooks"], f"{path}.hooks") if "hooks" in nodes else None,
     )
 
 

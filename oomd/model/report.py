@@ -84,7 +84,6 @@ def plain_candidate(candidate: Candidate) -> Plain:
         "rss_anon_bytes": process.rss_anon_bytes,
         "swap_bytes": process.swap_bytes,
         "oom_score_adj": process.oom_score_adj,
-        "uid": process.uid,
         "preference": candidate.preference,
         "because": candidate.because,
     }
@@ -195,6 +194,7 @@ def _plain_process(process: Process) -> Plain:
         "start_ticks": process.id.start_ticks,
         "cgroup": process.cgroup,
         "comm": process.comm,
+        "uid": process.uid,
         **_plain_place(process.cgroup),
     }
 

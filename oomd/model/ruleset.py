@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oomd.model.decision import Candidate, Credit, Evidence
+from oomd.model.hooks import NO_HOOKS, Hooks
 from oomd.model.matching import Match
 from oomd.model.snapshot import Cgroup, MemoryStatus, ProcessId, Snapshot
 from oomd.model.units import SECOND_US
@@ -175,6 +176,8 @@ class Ruleset:
     """Between SIGTERM and SIGKILL; 0 kills at once."""
     pause_us: int = 0
     """How long this ruleset rests after it acted; the critical level never rests."""
+    hooks: Hooks | None = None
+    """Of this ruleset, in the place of those for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,3 +289,9 @@ class Rules:
 
     rulesets: tuple[Ruleset, ...]
     preferences: Preferences = field(default_factory=Preferences)
+    hooks: Hooks = NO_HOOKS
+
+    def hooks_of(self, ruleset: str) -> Hooks:
+        """What is run for the decisions of this ruleset; of one that is gone, what is run for all."""
+        own = next((each.hooks for each in self.rulesets if each.name == ruleset), None)
+        return self.hooks if own is None else own

@@ -28,6 +28,7 @@ from oomd.outside.opening import start_control
 from oomd.outside.recorder import Recorder
 from oomd.outside.reporter import Reporter, note
 from oomd.outside.sinks import choose_sink
+from oomd.outside.telling import start_telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,10 +69,12 @@ def main() -> None:
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
         killer.listen(_tape(recorder))
     start_listener(options, killer.send, lambda text: reporter.put(note(text)))
+    telling = start_telling(options, killer, reporter.put)
     control = start_control(options, killer, Ledger(options.get("ledger_fd", -1)), reporter)
     killer.serve()
     if control is not None:
         control.stop()
+    telling.finish()
     if recorder is not None:
         recorder.finish()
     if options["trace_instance"]:
