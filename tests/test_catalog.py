@@ -10,7 +10,7 @@ from oomd.outside.journal import MESSAGE_IDS
 
 ROOT = Path(__file__).parents[1]
 CATALOG = ROOT / "systemd" / "oomd.catalog"
-NO_NEWS = {"answer", "request", "seen", "rules"}
+NO_NEWS = {"answer", "request", "seen", "rules", "after"}
 """What the two processes tell each other, and nobody else."""
 
 

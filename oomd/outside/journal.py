@@ -33,6 +33,7 @@ MESSAGE_IDS = {
     "pause": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0c",
     "resume": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0d",
     "lmkd": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0e",
+    "hook": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0f",
 }
 """What ``journalctl MESSAGE_ID=…`` asks for, and what systemd/oomd.catalog explains (``journalctl -x``): one for every
 kind of event. They never change.
@@ -75,6 +76,11 @@ _FACTS = {
     "PAUSE_US": "duration_us",
     "PAUSED_US": "paused_us",
     "BY": "by",
+    "STAGE": "stage",
+    "HOOK": "hook",
+    "EXIT_STATUS": "exit_status",
+    "SIGNAL": "signal",
+    "TOOK_US": "took_us",
 }
 """Where in an event each fact lies, by the name of its field without ``OOMD_``."""
 _VICTIM = ("pid", "comm", "uid", "kind", "name", "cgroup", "container", "pod", "qos", "oom_score_adj")

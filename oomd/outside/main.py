@@ -17,6 +17,7 @@ from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
 from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
+from oomd.outside.hooks import start_hooks
 from oomd.outside.killer import Killer
 from oomd.outside.ledger import Ledger
 from oomd.outside.link import MOST_BYTES
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 
 QUIET_KINDS = frozenset({"start", "stop"})
 TAPE_KINDS = frozenset({"seen", "rules"})
-"""What only a recording is made of: no news for people."""
+"""What only a recording is made of."""
+NO_NEWS = TAPE_KINDS | {"after"}
+"""What is no news for people."""
 
 
 def reload_answer(options: dict[str, Any]) -> Plain:
@@ -56,7 +59,8 @@ def reload_answer(options: dict[str, Any]) -> Plain:
 def main() -> None:
     """Serve the killer that started us; signals are the killer's business, the end of the link is our end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN, which every program that is started here would inherit.
+        signal.signal(number, lambda *_: None)
     options = json.loads(sys.argv[1])
     killer = Killer(options["link_fd"])
     reporter = _start_reporter(options)
@@ -69,11 +73,13 @@ def main() -> None:
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
         killer.listen(_tape(recorder))
     start_listener(options, killer.send, lambda text: reporter.put(note(text)))
+    hooks = start_hooks(options, killer, reporter.put)
     telling = start_telling(options, killer, reporter.put)
     control = start_control(options, killer, Ledger(options.get("ledger_fd", -1)), reporter)
     killer.serve()
     if control is not None:
         control.stop()
+    hooks.finish()
     telling.finish()
     if recorder is not None:
         recorder.finish()
@@ -94,7 +100,7 @@ def _start_reporter(options: dict[str, Any]) -> Reporter:
 
 
 def _reports(reporter: Reporter, *, quiet: bool) -> Callable[[Plain], object]:
-    silent = TAPE_KINDS | QUIET_KINDS if quiet else TAPE_KINDS
+    silent = NO_NEWS | QUIET_KINDS if quiet else NO_NEWS
 
     def listen(event: Plain) -> None:
         if event["event"] not in silent:
