@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from oomd.act import Act
-from oomd.engine.detection import among_of, carried_state, observe, reloaded_state, wants_of
+from oomd.engine.detection import carried_state, observe, reloaded_state, wants_of
 from oomd.engine.pacing import Pace, pace
 from oomd.engine.preferences import prepare, wanted_of
-from oomd.engine.selection import may_choose
+from oomd.engine.selection import looks_at_cgroups, may_choose
 from oomd.model.decision import Times
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US
@@ -85,8 +85,11 @@ class Loop:
     def replace_rules(self, rules: Rules, *, carry: bool = False) -> None:
         """A reload: kills under way go on. ``carry``: rulesets that did not change remember what they did."""
         self.act.hand_out()
+        if not carry:
+            self.act.ladders.end_all(self.status, "other rules are in force")
         before = self.rules
         self.act.rules = rules
+        self.act.ladders.prepare(rules)
         prepare(rules.preferences)
         if self.parts.facts is not None:
             self.parts.facts.wanted = wanted_of(rules.preferences)
@@ -98,7 +101,7 @@ class Loop:
         wants = wants_of(self.rules)
         self.parts.sampler.want(wants.details)
         if self.parts.cgroups is not None:
-            self.parts.cgroups.want(wants, choices=any(map(among_of, self.rules.rulesets)))
+            self.parts.cgroups.want(wants, choices=looks_at_cgroups(self.rules))
 
     def _wait(self) -> tuple[int, int]:
         """Until something happens or is due. When that was, and how much later than it was due."""
@@ -116,6 +119,8 @@ class Loop:
                 self.act.note_death(key[1], now)
             elif key == "reaper":
                 self.act.note_reaped()
+            elif key == "steps":
+                self.act.note_steps(now)
             else:
                 if isinstance(key, tuple) and key[0] == "pressure" and not lost:
                     self._alerted_until_us = now + ALERTED_US

@@ -29,6 +29,12 @@ class Options:
     """Keep what is seen for the outside process to write."""
     lock_fd: int = -1
     """Holds the lock of the runtime directory for as long as we live."""
+    runtime_dir: str = ""
+    """Where what must be put back is written down; empty where there is none (``oomd exec``)."""
+    debts_token: str = ""
+    """As whose."""
+    paid: tuple[str, ...] = ()
+    """What an oomd that was killed had changed, and was put back just now; in words."""
     trace_fd: int = -1
     """Tells of every SIGKILL, where the configuration asks for that."""
     lmkd_fd: int = -1

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from oomd.commands.run import default_runtime_dir
 from tests.integration.harness import Guarded
 from tests.integration.test_run import tell, tree
 
@@ -103,7 +104,9 @@ def test_lmkd_differs_only_where_it_must() -> None:
         "Requires",
         "After",
         "ExecStart",
+        "ExecStopPost",
         "RuntimeDirectory",
+        "RuntimeDirectoryPreserve",
         "LimitNOFILE",
         "CapabilityBoundingSet",
     }
@@ -144,6 +147,18 @@ def test_takeover_differs_only_where_it_must() -> None:
         "PrivateTmp",
     }
     assert {line for line in takeover if line.startswith("After=")} == {"After=systemd-oomd.socket"}
+
+
+def test_what_must_be_put_back_is_in_the_runtime_directory() -> None:
+    """The manager looks where the killer writes, and keeps that folder while it starts it anew; a plain stop removes
+    it, or systemd-oomd would never run again.
+    """
+    for name in (UNIT.name, "systemd-oomd.service"):
+        unit = UNIT.with_name(name).read_text(encoding="utf-8")
+        assert "\nRuntimeDirectory=oomd\n" in unit
+        assert "\nRuntimeDirectoryPreserve=restart\n" in unit
+        (command,) = re.findall(r"^ExecStopPost=-@BIN@/(.+)$", unit, re.MULTILINE)
+        assert command == f"python3 -m oomd.debts {default_runtime_dir() if os.geteuid() == 0 else '/run/oomd'}"
 
 
 def test_drop_in_for_every_exit_weakens_nothing_else(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from oomd.kernel.files import PAGE_BYTES
 from oomd.kernel.process import list_pids
 from oomd.kernel.tracefs import why_not_traced
 from oomd.model.config import Config
-from oomd.model.ruleset import ALWAYS, OFF
+from oomd.model.ruleset import ALWAYS, LAST_CGROUP_KILL, OFF
 from oomd.model.units import format_duration
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.rows import read_row
@@ -165,15 +165,27 @@ def _every_exit_words(traced: Plain) -> list[str]:
 
 def _ruleset_words(ruleset: Ruleset) -> list[str]:
     hold = f", for {format_duration(ruleset.for_us)}" if ruleset.for_us else ""
-    ask = f"SIGTERM, SIGKILL after {format_duration(ruleset.grace_us)}" if ruleset.grace_us else "SIGKILL"
-    lines = [f"ruleset {ruleset.name}: when {_groups_words(ruleset.when)}{hold}: {ask}"]
+    *steps, last = ladder_words(ruleset)
+    lines = [f"ruleset {ruleset.name}: when {_groups_words(ruleset.when)}{hold}: {steps[0] if steps else last}"]
+    lines += [f"  then, if that is not enough: {words}" for words in [*steps, last][1:]]
     if ruleset.critical:
         lines.append(f"  when {_groups_words(ruleset.critical)}: SIGKILL at once")
     if ruleset.policy is not None:
-        lines.append(f"  to {_choice_words(ruleset)} {ruleset.policy.words()}")
+        to = "to" if ruleset.last else "chosen is"
+        lines.append(f"  {to} {_choice_words(ruleset)} {ruleset.policy.words()}")
     if ruleset.pause_us:
         lines.append(f"  then it rests for {format_duration(ruleset.pause_us)}")
     return lines
+
+
+def ladder_words(ruleset: Ruleset) -> list[str]:
+    """Each gentle step, and how it ends."""
+    words = [step.words() for step in ruleset.steps]
+    if not ruleset.last:
+        return words
+    kill = "SIGKILL to the whole cgroup by cgroup.kill" if ruleset.last == LAST_CGROUP_KILL else "SIGKILL"
+    ask = f"SIGTERM, {kill} after {format_duration(ruleset.grace_us)}" if ruleset.grace_us else kill
+    return [*words, ask]
 
 
 def _choice_words(ruleset: Ruleset) -> str:

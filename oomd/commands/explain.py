@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from oomd.commands.check import ladder_words
 from oomd.commands.options import (
     add_config_options,
     add_tree_options,
@@ -41,7 +42,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from oomd.model.ruleset import EngineState
+    from oomd.model.ruleset import EngineState, Ruleset
 
 
 ASSUMED = Evidence("assumed", holds=True, text="memory is assumed to be low (--assume-low)")
@@ -70,7 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
         return complain(str(error))
     except OSError as error:
         return complain(f"{error.filename or arguments.proc or '/proc'}: {error.strerror}")
-    print(json.dumps(plain_decision(decision)) if arguments.json else "\n".join(describe(decision)))
+    ladder = [
+        line for ruleset in config.rules.rulesets if ruleset.name == decision.ruleset for line in _ladder(ruleset)
+    ]
+    print(json.dumps(plain_decision(decision)) if arguments.json else "\n".join(describe(decision, ladder)))
     return 0
 
 
@@ -116,8 +120,8 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
     return select(config.rules, snapshot, detections, state)
 
 
-def describe(decision: Decision) -> list[str]:
-    """The decision for people."""
+def describe(decision: Decision, ladder: list[str] | None = None) -> list[str]:
+    """The decision for people; ``ladder``: lines about what its ruleset does."""
     status = decision.status
     lines = [f"memory: {format_size(status.available_bytes)} of {format_size(status.base_bytes)} available"]
     if status.budget is not None:
@@ -128,6 +132,7 @@ def describe(decision: Decision) -> list[str]:
         lines.append(f"ruleset {detection.ruleset}: {_state_of(detection)}")
         lines += [f"  {'x' if piece.holds else '-'} {piece.text}" for piece in detection.evidence]
     lines.append(f"decision: {decision.action}: {decision.reason}")
+    lines += ladder or []
     lines.append("who would go first:" if decision.ranking else "nobody may be killed")
     for place, candidate in enumerate(decision.ranking[:10], 1):
         process = candidate.process
@@ -147,6 +152,13 @@ def describe(decision: Decision) -> list[str]:
     if len(spared) > 20:
         lines.append(f"  and {len(spared) - 20} more")
     return lines
+
+
+def _ladder(ruleset: Ruleset) -> list[str]:
+    """What is done one after the other; nothing where nothing comes before the signal."""
+    if not ruleset.steps:
+        return []
+    return [f"the ladder of {ruleset.name}:", *(f"  {each}" for each in ladder_words(ruleset))]
 
 
 def _state_of(detection: Detection) -> str:

@@ -7,10 +7,12 @@ import json
 import marshal
 import os
 import sys
+import time
 
 from oomd.config.compiled import to_plain
 from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
 from oomd.model.ruleset import OFF
+from oomd.model.steps import RestartStep
 from oomd.model.values import dataclass
 from oomd.outside.spawn import spawn_outside
 
@@ -45,22 +47,25 @@ def become_killer(
     record: str = "",
     keep_fds: tuple[int, ...] = (),
     managed_fd: int = -1,
-    control_dir: str = "",
+    runtime_dir: str = "",
     **options: object,
 ) -> None:
-    """Replace this process by the killer; does not return. ``control_dir``: where the control socket is made; empty for
+    """Replace this process by the killer; does not return. ``runtime_dir``: where the control socket is made; empty for
     none.
 
     The killer gets plain values over a memfd: it never parses YAML, and none of our libraries stays in its memory.
     """
     trace = trace_exits(config)
+    token = f"{os.getpid()}-{time.monotonic_ns()}"
     outside = {
         **_outside_options(config, managed_fd, trace),
-        "control": control_dir if config.control.enabled else "",
+        "control": runtime_dir if config.control.enabled else "",
         "config_path": None if config_path is None else os.path.abspath(config_path),
         "overrides": overrides,
         "quiet": quiet,
         "record": record and os.path.abspath(record),
+        "runtime_dir": runtime_dir and os.path.abspath(runtime_dir),
+        "debts_token": token,
     }
     argv = _outside_argv(outside)
     started = spawn_outside(argv, LINK_TOKEN)
@@ -73,6 +78,8 @@ def become_killer(
         "trace_fd": trace.pipe_fd,
         "trace_lost": trace.lost,
         "record": bool(record),
+        "runtime_dir": runtime_dir and os.path.abspath(runtime_dir),
+        "debts_token": token,
         **options,
     }
     _replace_image(everything, (started.link_fd, trace.pipe_fd, *keep_fds))
@@ -92,6 +99,7 @@ def _outside_options(config: Config, managed_fd: int, trace: Trace) -> dict[str,
         "managed_fd": managed_fd,
         "instances_fd": trace.instances_fd,
         "trace_instance": trace.name,
+        "restarts": any(isinstance(step, RestartStep) for rules in config.rules.rulesets for step in rules.steps),
         "format": config.log.format,
         "tell": [name for name in ("kmsg", "wall", "desktop") if getattr(config.tell, name)],
         "lmkd_log": "" if config.lmkd is None else _absolute(config.lmkd.log),

@@ -16,6 +16,7 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
+from oomd.debts import put_all_back
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
 from oomd.kernel.scope import ScopeGuard
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = overrides_of(arguments)
     config = load_or_complain(arguments.config, overrides)
     if config is None:
+        _pay_debts(arguments.runtime_dir or default_runtime_dir())
         return 2
     mistake = _mistake(arguments, config)
     if mistake:
@@ -58,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     lock_fd = _lock(runtime_dir)
     if isinstance(lock_fd, str):
         return complain(lock_fd)
+    paid = [] if config.dry_run else put_all_back(runtime_dir)
     properties, problems = _properties(config)
     for problem in problems:
         complain(problem)
@@ -70,12 +73,13 @@ def run(arguments: argparse.Namespace) -> int:
     become_killer(
         config,
         managed_fd=_managed_fd(config),
-        control_dir=runtime_dir,
         config_path=arguments.config,
         overrides=overrides,
         record=arguments.record or "",
         keep_fds=(lock_fd, lmkd_fd),
         lock_fd=lock_fd,
+        runtime_dir=runtime_dir,
+        paid=paid,
         lmkd_fd=lmkd_fd,
         lmkd_path=lmkd_path,
         lmkd_properties=properties,
@@ -196,6 +200,15 @@ def _lock(directory: str) -> int | str:
             return f"another oomd (pid {_holder(directory)}) runs with the runtime directory {directory}"
         return f"--runtime-dir {directory}: {error.strerror}"
     return fd
+
+
+def _pay_debts(directory: str) -> None:
+    """What an oomd that was killed left changed is put back even where nobody can be started now."""
+    lock_fd = _lock(directory)
+    if isinstance(lock_fd, int):
+        for text in put_all_back(directory):
+            complain(text)
+        os.close(lock_fd)
 
 
 def _holder(directory: str) -> str:

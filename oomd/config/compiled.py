@@ -9,6 +9,7 @@ from oomd.model.managed import ManagedOptions
 from oomd.model.matching import Match, Term
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
+from oomd.model.steps import GENTLE
 from oomd.model.telling import LowMemoryOptions, TellOptions
 from oomd.model.threshold import Threshold
 from oomd.model.values import fields, is_dataclass
@@ -43,6 +44,7 @@ _TYPES: dict[str, Callable[..., object]] = {
         Threshold,
         *detectors.ALL,
         *policies.ALL,
+        *GENTLE,
     )
 }
 

@@ -101,17 +101,24 @@ def _lmkd(lmkd: LmkdOptions | None) -> dict[str, Any]:
 
 
 def _ruleset(ruleset: Ruleset) -> dict[str, Any]:
-    grace = [{"term": {"grace": format_exact_duration(ruleset.grace_us)}}] if ruleset.grace_us else []
     return {
         "name": ruleset.name,
         "when": _groups(ruleset.when),
         **({"critical": _groups(ruleset.critical)} if ruleset.critical else {}),
         "for": format_exact_duration(ruleset.for_us),
         "choose": _choice(ruleset),
-        "then": [*grace, {"kill": {}}],
+        "then": _ladder(ruleset),
         "pause": format_exact_duration(ruleset.pause_us),
         **_hooks(ruleset.hooks),
     }
+
+
+def _ladder(ruleset: Ruleset) -> list[dict[str, Any]]:
+    grace = {"term": {"grace": format_exact_duration(ruleset.grace_us)}}
+    steps = [_named(step) for step in ruleset.steps]
+    if ruleset.last:
+        steps += [*([grace] if ruleset.grace_us else []), {ruleset.last: {}}]
+    return steps
 
 
 def _choice(ruleset: Ruleset) -> dict[str, Any]:

@@ -23,11 +23,12 @@ from oomd.reap.pool import DYING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterable
     from typing import Protocol
 
     from oomd.kill.tally import Counted, Tally
     from oomd.kill.warrant import Gate
+    from oomd.kill.whole import WholeCgroups
     from oomd.model.decision import Candidate, Credit, Detection, ReapResult, Warrant
     from oomd.model.ruleset import EngineState
     from oomd.model.snapshot import MemoryStatus, Process
@@ -74,6 +75,8 @@ class Executor:
         """Told of every result of the reaper before it counts."""
         self.tally: Tally | None = None
         """Counts on the cgroups of units; None where nobody does."""
+        self.whole: WholeCgroups | None = None
+        """Kills whole cgroups by one write; None where that cannot be done."""
         self.sent_us: int | None = None
         """When the first signal since it was set to None was sent (CLOCK_MONOTONIC); None where that is not known yet.
         """
@@ -151,6 +154,14 @@ class Executor:
             with contextlib.suppress(OSError):  # no descriptor left for the reaper's copies: they end by themselves
                 self._reaper.submit_all(tuple(warrants), SIGKILL)
                 self._reaping.update(warrant.id for warrant in warrants)
+
+    def kill_whole(self, decision: Decision, granted: Iterable[Warrant] = ()) -> bool:
+        """The whole cgroup of this decision by one write, newcomers too, where its ladder says so and everybody in it
+        is under warrant; whether that was done. Signals follow in any case. ``granted``: who was not signalled yet.
+        """
+        if not decision.whole_cgroup or self.whole is None or decision.target is None:
+            return False
+        return self.whole.kill(decision.target, (*self._warrants.values(), *granted))
 
     def await_death(self, decision_id: str, victim: Candidate, status: MemoryStatus, state: EngineState) -> EngineState:
         """Wait for a process that somebody else killed, with credit and without touching it."""

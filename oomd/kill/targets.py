@@ -74,6 +74,7 @@ def begin_all(
     killed = decision.action == KILL
     counted = executor.count_ooms(tuple(part.process for part, _ in granted))
     if killed:
+        executor.kill_whole(decision, [warrant for _, warrant in granted])
         executor.kill_all([warrant for _, warrant in granted])
     for part, warrant in granted:
         with contextlib.suppress(Refused):  # gone between warrant and signal: nothing is expected of it

@@ -131,6 +131,44 @@ def plain_times(times: Times) -> Plain:
     }
 
 
+def plain_step(
+    identity: str,
+    decision: Decision,
+    status: str,
+    why: str,
+    *,
+    dry_run: bool = False,
+    gained_bytes: int = 0,
+    gained_swap_bytes: int = 0,
+    taken_bytes: int = 0,
+    took_us: int = 0,
+    worked_us: int | None = None,
+) -> Plain:
+    """What came of a gentle step, or that what it changed was put back. ``status``: ``enough`` (the alarm is over),
+    ``not_enough``, ``impossible``, ``overtaken`` (by the critical level), ``ended`` (by other rules, or oomd's end),
+    ``put_back``. ``gained``: what became available while it lasted (below zero: less), ``taken``: what was reclaimed or
+    swapped out for it, ``worked_us``: how long that took.
+    """
+    target = decision.target
+    whom = {} if target is None else {**_plain_process(target.process), **_plain_kind(target.kind, target.name)}
+    return {
+        "version": VERSION,
+        "id": identity,
+        "ruleset": decision.ruleset,
+        "action": decision.action,
+        "step": decision.step,
+        **whom,
+        "status": status,
+        "why": why,
+        "dry_run": dry_run,
+        "gained_bytes": gained_bytes,
+        "gained_swap_bytes": gained_swap_bytes,
+        "taken_bytes": taken_bytes,
+        "took_us": took_us,
+        "worked_us": worked_us,
+    }
+
+
 def plain_outcome(outcome: KillOutcome) -> Plain:
     """What came of a decision."""
     return {

@@ -113,6 +113,10 @@ class Tape:
         """In this tick somebody asked for a victim."""
         self._ticks[-1].asked = text
 
+    def note_through(self, ruleset: str, due_us: int) -> None:
+        """A gentle step of this ruleset has done what it can: the next one is due then."""
+        self._facts.append({"fact": "through", "pid": 0, "start_ticks": 0, "time_us": due_us, "why": ruleset})
+
     def note_held(self) -> None:
         """This tick's alarm waits for a measurement."""
         self._ticks[-1].held = True
@@ -139,6 +143,7 @@ class Tape:
             "ruleset": decision.ruleset,
             "reason": decision.reason,
             "name": "" if decision.target is None else decision.target.name,
+            "step": decision.step,
             "target": None if target is None else {**_plain_id(target.id), "comm": target.comm},
         }
         tick.snapshot = trimmed(snapshot, decision)

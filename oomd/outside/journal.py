@@ -52,6 +52,8 @@ _FACTS = {
     "PROBLEMS": "problems",
     "EXPECTED_BYTES": "expected_bytes",
     "RETURNED_BYTES": "returned_bytes",
+    "GAINED_BYTES": "gained_bytes",
+    "TAKEN_BYTES": "taken_bytes",
     "SIGNAL_TO_DEATH_US": "signal_to_death_us",
     "SIGNAL_TO_MEMORY_US": "signal_to_memory_us",
     "REAP_BACKEND": "reap.backend",
@@ -139,6 +141,8 @@ def fields_of(event: Plain) -> dict[str, str]:
     }
     if event["event"] in MESSAGE_IDS:
         fields["MESSAGE_ID"] = MESSAGE_IDS[event["event"]]
+    if event["event"] == "step":  # what came of a gentle step has the fields of its decision
+        event = {**event, "decision": {"action": event["action"], "ruleset": event["ruleset"], "reason": event["why"]}}
     facts = {f"OOMD_{name}": _text(_value(event, path)) for name, path in _FACTS.items()}
     facts |= _facts_of_victim(event) | _facts_of_alarm(event)
     return fields | {name: text for name, text in facts.items() if text}

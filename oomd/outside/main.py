@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
+from oomd.debts import put_all_back
 from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
 from oomd.outside.hooks import start_hooks
@@ -66,6 +67,9 @@ def main() -> None:
     reporter = _start_reporter(options)
     killer.listen(_reports(reporter, quiet=options["quiet"]))
     killer.handle("reload", lambda _: reload_answer(options))
+    killer.handle("restart_unit", _restart_unit)
+    if options.get("restarts"):
+        import oomd.outside.units  # noqa: F401 - now, and not at the moment when memory is short
     if options.get("lmkd_properties"):
         killer.handle(PROPERTIES, lambda _: answer_properties(options["lmkd_properties"]))
     recorder = None
@@ -79,6 +83,7 @@ def main() -> None:
     killer.serve()
     if control is not None:
         control.stop()
+    _pay_debts(options, reporter)
     hooks.finish()
     telling.finish()
     if recorder is not None:
@@ -87,6 +92,20 @@ def main() -> None:
         remove_instance(options["instances_fd"], options["trace_instance"])
     reporter.finish()
     os._exit(0)  # a sink that hangs must not keep us
+
+
+def _restart_unit(event: Plain) -> Plain:
+    """D-Bus is loaded only where a rule restarts units."""
+    from oomd.outside.units import restart_unit
+
+    return restart_unit(event)
+
+
+def _pay_debts(options: dict[str, Any], reporter: Reporter) -> None:
+    """What the killer had changed and not put back: it was killed."""
+    if options.get("runtime_dir"):
+        for text in put_all_back(options["runtime_dir"], options["debts_token"]):
+            reporter.put(note(f"the killer has ended and had left changed: {text}"))
 
 
 def _start_reporter(options: dict[str, Any]) -> Reporter:

@@ -50,6 +50,13 @@ class FakeProcess:
     rss_shmem: int = 0
     kill_pending: bool = False
 
+    pgrp: int = 0
+    """Process group; 0: one of its own."""
+    tty: int = 0
+    """Device number of its terminal."""
+    tpgid: int = -1
+    """The process group in the foreground there."""
+
     @property
     def name(self) -> bytes:
         """``comm`` as bytes, cut as the kernel cuts it."""
@@ -218,8 +225,8 @@ def _stat(process: FakeProcess, tid: int) -> bytes:
     resident = process.rss_anon + process.rss_file + process.rss_shmem if process.owns_memory else 0
     fields = [0] * 49
     fields[0] = process.ppid
-    fields[1] = fields[2] = process.pid
-    fields[4] = -1
+    fields[1], fields[2] = process.pgrp or process.pid, process.pid
+    fields[3], fields[4] = process.tty, process.tpgid
     # A thread that has ended keeps PF_EXITING and PF_POSTCOREDUMP, also a leader whose threads go on.
     fields[5] = process.flags | (0xC if process.state in "ZX" else 0)
     fields[6] = process.rss_anon // PAGE_BYTES

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.vm import groups, killers, managed, qemu, scenarios, wheel
+from tests.vm import groups, killers, ladders, managed, qemu, scenarios, wheel
 from tests.vm.measure import Figures, measure
 
 if TYPE_CHECKING:
@@ -92,6 +92,16 @@ def check_groups(image: Image, cases: tuple[Case, ...]) -> qemu.GuestRun:
         "killer": {**plan, "site": wheel.guest_site(image)},
         "cases": [case.plain() for case in cases],
     }
+    disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
+    return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
+
+
+def check_ladders(image: Image, cases: tuple[ladders.Case, ...]) -> qemu.GuestRun:
+    """One boot with the real unit and gentle steps on control groups; the facts are in ladders.json."""
+    plan = killers.OOMD.plan()
+    plan["files"] = {**plan["files"], "/etc/oomd/oomd.yaml": ladders.configuration(cases)}
+    job: dict[str, Any] = {"kind": "ladders", "killer": {**plan, "site": wheel.guest_site(image)}}
+    job |= {"swap": "zram", "swap_mib": 384, "cases": [case.plain() for case in cases]}
     disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
     return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
 

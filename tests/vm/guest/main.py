@@ -28,6 +28,10 @@ def main() -> None:
             from tests.vm.guest.groupchecks import check_groups
 
             check_groups(job)
+        elif job["kind"] == "ladders":
+            from tests.vm.guest.ladderchecks import check_ladders
+
+            check_ladders(job)
         elif job["kind"] == "lmkd":
             from tests.vm.guest.lmkdchecks import check_lmkd
 
