@@ -128,6 +128,7 @@ def plain_times(times: Times) -> Plain:
         "decided_us": times.decided_us,
         "signalled_us": times.signalled_us,
         "lag_us": times.lag_us,
+        "hooks_us": times.hooks_us,
     }
 
 

@@ -10,7 +10,7 @@ import queue
 import select
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from oomd.outside.journal import fields_of
 from oomd.outside.prekill import DIRECTORY, Call, sockets_in
@@ -170,9 +170,9 @@ def _program(asked: Plain, facts: Plain, patience_s: float) -> Program:
     return Program(list(asked["exec"]), facts, environment_of(facts), patience_s)
 
 
-def start_hooks(options: dict[str, Any], killer: Killer, report: Callable[[Plain], object]) -> Hooks:
+def start_hooks(killer: Killer, report: Callable[[Plain], object]) -> Hooks:
     """Do what the killer asks for. Before the link is read."""
-    hooks = Hooks(report, options.get("prekill_directory", DIRECTORY))
+    hooks = Hooks(report)
     hooks.start()
     killer.handle(BEFORE, hooks.before)
     killer.listen(hooks.note)

@@ -69,6 +69,7 @@ _FACTS = {
     "AVAILABLE_BYTES": "status.available_bytes",
     "SWAP_FREE_BYTES": "status.swap_free_bytes",
     "LAG_US": "times.lag_us",
+    "HOOKS_US": "times.hooks_us",
     "SCOPE": "scope",
     "KERNEL": "report.kernel",
     "REAPER": "report.reaper",

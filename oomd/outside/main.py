@@ -77,7 +77,7 @@ def main() -> None:
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
         killer.listen(_tape(recorder))
     start_listener(options, killer.send, lambda text: reporter.put(note(text)))
-    hooks = start_hooks(options, killer, reporter.put)
+    hooks = start_hooks(killer, reporter.put)
     telling = start_telling(options, killer, reporter.put)
     control = start_control(options, killer, Ledger(options.get("ledger_fd", -1)), reporter)
     killer.serve()

@@ -162,7 +162,7 @@ def test_killer_is_served() -> None:
             wired["events"] = listener
 
     wired: dict[str, object] = {}
-    hooks = start_hooks({}, Killer(), lambda event: None)  # type: ignore[arg-type]
+    hooks = start_hooks(Killer(), lambda event: None)  # type: ignore[arg-type]
     assert wired == {"before": hooks.before, "events": hooks.note}
     hooks.finish()
 
