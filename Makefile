@@ -4,13 +4,14 @@
 # make bench      what oomd promises of its speed, measured on this machine
 # make takeover   the same as systemd-oomd.service, so that units' own settings (ManagedOOMSwap= …) are honoured
 # make install    protect this machine: unit, configuration, enable (as root); make uninstall undoes it
-# PYTHON=, PREFIX=, CONFIG=, UNITS=, CATALOG= and DESTDIR= say where.
+# PYTHON=, PREFIX=, CONFIG=, UNITS=, BUS=, CATALOG= and DESTDIR= say where.
 
 SHELL := /bin/bash
 PYTHON ?= python3
 PREFIX ?= /opt/oomd
 CONFIG ?= /etc/oomd
 UNITS ?= /etc/systemd/system
+BUS ?= /etc/dbus-1/system.d
 # What `journalctl -x` says of our messages.
 CATALOG ?= /usr/local/lib/systemd/catalog
 VENV := .venv
@@ -19,6 +20,9 @@ HOME_OF := $(DESTDIR)$(PREFIX)
 # Nothing else may kill for the same shortage.
 # What make takeover has made; a packaged unit of that name lies elsewhere, and is not touched.
 TAKEN := $(DESTDIR)$(UNITS)/systemd-oomd.service
+# Who may speak as systemd-oomd on the message bus, and ask it how things stand.
+ON_THE_BUS := $(DESTDIR)$(BUS)/oomd-oom1.conf
+RELOAD_BUS := busctl --quiet call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig || true
 GIVES_WAY := $(DESTDIR)$(UNITS)/systemd-oomd.service.d/oomd.conf
 # Only a directory that make install has made is ever removed.
 OURS := $(HOME_OF)/.installed-by-oomd
@@ -28,7 +32,9 @@ MAKE_PID := $(shell echo $$PPID)
 export OOMD_SCOPE ?= tree:$(MAKE_PID)
 
 PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
-TEST_PACKAGES := systemd strace
+TEST_PACKAGES := systemd strace dbus-daemon
+# Unpacked for the tests, never installed.
+UNPACKED := prometheus prometheus-node-exporter
 VM_PACKAGES := mmdebstrap e2fsprogs debian-archive-keyring
 PIP := pip install --quiet --disable-pip-version-check
 
@@ -55,6 +61,7 @@ run: setup
 
 test: setup
 	@.ci/packages $(TEST_PACKAGES) $(VM_PACKAGES)
+	@.ci/unpack $(UNPACKED)
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m "vm and not vm_long" tests/vm
 
@@ -85,6 +92,7 @@ install: packages leave
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/oomd.service > $(DESTDIR)$(UNITS)/oomd.service
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/oomd-lmkd.service > $(DESTDIR)$(UNITS)/oomd-lmkd.service
 	install -m 644 systemd/oomd-lmkd.socket $(DESTDIR)$(UNITS)/oomd-lmkd.socket
+	install -m 644 systemd/oomd-metrics.socket $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	test -e $(DESTDIR)$(CONFIG)/lmkd.prop || install -m 644 configs/lmkd.prop $(DESTDIR)$(CONFIG)/lmkd.prop
 	install -D -m 644 systemd/systemd-oomd-gives-way.conf $(GIVES_WAY)
 	install -D -m 644 systemd/oomd.catalog $(DESTDIR)$(CATALOG)/oomd.catalog
@@ -98,9 +106,11 @@ install: packages leave
 takeover: install
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/systemd-oomd.service > $(TAKEN)
 	install -m 644 systemd/systemd-oomd.socket $(TAKEN:.service=.socket)
+	install -D -m 644 systemd/oomd-oom1.conf $(ON_THE_BUS)
+	sed -i '/^\(PartOf\|Service\|WantedBy\)=/s/=oomd/=systemd-oomd/' $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	rm -f $(GIVES_WAY)
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
-		systemctl daemon-reload && systemctl disable --now oomd.service && \
+		$(RELOAD_BUS); systemctl daemon-reload && systemctl disable --now oomd.service && \
 		systemctl enable systemd-oomd.socket systemd-oomd.service && systemctl restart systemd-oomd.service && \
 		systemctl --no-pager status systemd-oomd.service; fi
 
@@ -109,13 +119,14 @@ leave:
 	@if grep -qs 'python3 -m oomd ' $(TAKEN); then \
 		if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
 			systemctl disable --now systemd-oomd.service systemd-oomd.socket; fi; \
-		rm -f $(TAKEN) $(TAKEN:.service=.socket); fi
+		rm -f $(TAKEN) $(TAKEN:.service=.socket) $(ON_THE_BUS); fi
 
 uninstall: leave
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ] && [ -e $(UNITS)/oomd.service ]; then \
-		systemctl disable --now oomd.service oomd-lmkd.socket oomd-lmkd.service; fi
+		systemctl disable --now oomd.service oomd-metrics.socket oomd-lmkd.socket oomd-lmkd.service; fi
 	@if [ -d $(HOME_OF) ] && [ ! -e $(OURS) ]; then \
 		echo "$(HOME_OF) was not made by make install; left alone" >&2; else rm -rf $(HOME_OF); fi
+	rm -f $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	rm -f $(DESTDIR)$(UNITS)/oomd.service $(DESTDIR)$(UNITS)/oomd-lmkd.service $(DESTDIR)$(UNITS)/oomd-lmkd.socket
 	rm -f $(GIVES_WAY) $(DESTDIR)$(CATALOG)/oomd.catalog
 	@rmdir $(dir $(GIVES_WAY)) 2>/dev/null || true

@@ -9,7 +9,7 @@ from oomd.engine.detection import initial_state
 from oomd.engine.holding import is_critical
 from oomd.engine.ladder import begun, is_possible, next_due, signalled, through
 from oomd.engine.levels import parts_of
-from oomd.engine.selection import where_memory_is
+from oomd.engine.selection import most_of, where_memory_is
 from oomd.hooking import Hooking
 from oomd.kill.targets import begin_all, shares_with, sweep, with_sharers
 from oomd.kill.warrant import Refused
@@ -149,7 +149,7 @@ class Act:
         try:
             alone = len(parts) == 1 and not decision.whole_cgroup
             if alone:
-                decision = with_sharers(decision, self._search.sharers(victim.process))
+                decision = with_sharers(decision, self._search.sharers(victim.process), most_of(self.rules, decision))
                 parts = parts_of(decision.target or victim)
             if alone and len(parts) == 1:
                 stat_fd = self._search.stat_fd(victim.process.id)
@@ -183,12 +183,17 @@ class Act:
             tape.note_decision(decision, self._search.seen, self.state)
             self.worth_writing = True
 
-    def hand_out(self) -> None:
-        """Have what was seen so far written, if anybody records."""
-        self.worth_writing = False
-        parts = [] if self.parts.tape is None else self.parts.tape.drain()
-        for number, ticks in enumerate(parts, 1):
-            self.tell("seen", ticks=ticks, last=number == len(parts))
+    def hand_out(self, *, everything: bool = False) -> None:
+        """Have what was seen so far written, if anybody records: as much as takes a moment, unless it is the end; the
+        rest follows at the next ticks.
+        """
+        self.worth_writing = self.parts.tape is not None
+        while self.parts.tape is not None and self.worth_writing:
+            parts, self.worth_writing = self.parts.tape.drain()
+            for number, ticks in enumerate(parts, 1):
+                self.tell("seen", packed=ticks, last=number == len(parts) and not self.worth_writing)
+            if not everything:
+                return
 
     def _note_refusal(self, identity: str, victim: Candidate, parts: tuple[Candidate, ...], verdict: Refused) -> None:
         """Leave out who may not be touched; for one that merely shares the victim's memory, the victim."""

@@ -13,12 +13,14 @@ from oomd.config.compiled import from_plain
 from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
 from oomd.kernel.cgroup import find_cgroup2_mount, open_cgroup_memory
+from oomd.kernel.cgroup_namespace import enter_namespace
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
 from oomd.kernel.scope import ScopeGuard
 from oomd.kernel.vmstat import read_fault_pages
 from oomd.kill.executor import Executor
 from oomd.kill.exits import NEWS, PIPE
+from oomd.kill.forgetting import Forgetting, why_not_everybody
 from oomd.kill.tally import LEADING, Tally
 from oomd.kill.warrant import Gate
 from oomd.kill.whole import WholeCgroups
@@ -63,6 +65,7 @@ class Daemon:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        enter_namespace(options.cgroup_namespace)
         self.config: Config = from_plain(options.config)
         self.exit_status = 0
         self._scope = narrowed_by_environment(self.config.scope)
@@ -89,6 +92,8 @@ class Daemon:
         marks = MarkReader(options.cgroup_root)
         self._facts = FactsReader(self._proc_fd, marks, wanted_of(self.config.rules.preferences))
         self._gate, self._reaper = self._build_gate()
+        if self._gate is not None:
+            self._sharing.forgets = Forgetting(self._gate, self._proc_fd).prepare
         self._shield = raise_shield(self._capabilities)
         self._tally = self._build_tally()
         self.loop = self._build_loop()
@@ -119,7 +124,7 @@ class Daemon:
         self.loop.run()
         self._notifier.send("STOPPING=1")
         self.loop.act.ladders.close(self.loop.status)
-        self.loop.act.hand_out()
+        self.loop.act.hand_out(everything=True)
         self._tell(
             "stop",
             text="stopping",
@@ -245,6 +250,7 @@ class Daemon:
             triggers=sampler.has_pressure and self._open_triggers(),
             longest_us=self._longest_us,
             ladders=self._build_ladders(),
+            touches_lost=why_not_everybody(self._capabilities, dry_run=self.config.dry_run),
             tape=tape,
         )
         return Loop(parts, self.config.rules)

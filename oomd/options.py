@@ -43,5 +43,7 @@ class Options:
     """Where it was made, to be removed at the end; empty where it was inherited."""
     lmkd_properties: str = ""
     """The text of lmkd's file of properties, as it was at the start."""
+    cgroup_namespace: str = ""
+    """Where our cgroup namespace stands in the machine's tree; empty for its top."""
     trace_lost: str = ""
     """Why it does not."""

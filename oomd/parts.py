@@ -62,5 +62,7 @@ class Parts:
     """Has the outside process do something (:meth:`oomd.companion.Companion.ask`); None where there is none."""
     ladders: Ladders | None = None
     """Carries gentle steps out; None where they are only told."""
+    touches_lost: str = ""
+    """Why not everybody's touches can be watched, should a rule ask for that; empty where they can."""
     tape: Tape | None = None
     """Where everything that was seen is kept for a recording; None where nobody records."""

@@ -70,6 +70,8 @@ class Rounds:
             done = self._kill(message)
         if done:
             del self._asked[0]
+            if not any(detection.fired for detection in self._loop.detections):
+                self._loop.search.stop_waiting()
         if self._asked:
             self._loop.pace = replace(self._loop.pace, interval_us=min(self._loop.pace.interval_us, SOON_US))
 

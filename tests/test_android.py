@@ -27,6 +27,7 @@ from oomd.lmkd.listening import open_listener
 from oomd.loop import Loop
 from oomd.model.config import Config, LmkdOptions
 from oomd.model.decision import Candidate, Credit
+from oomd.model.ruleset import Pause
 from oomd.model.scope import parse_scope
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
@@ -182,6 +183,24 @@ def test_least_important_dies_and_everybody_is_told(rig: Rig) -> None:
         (outcome,) = rig.of("outcome")
         reaped = rig.lines(f"Process {other.pid} was reaped in ")
         assert len(reaped) == (outcome["reap"]["errno"] == 0)  # ESRCH: the victim was quicker
+
+
+def test_a_pause_spares_registered_ones_too(rig: Rig) -> None:
+    """Low memory meets a pause: nobody dies; when it is over the next look takes its victim."""
+    with child(HOLD_32_MIB) as one, Client(rig.path) as client:
+        said(one)
+        client.send(1, one.pid, 10001, 900)
+        rig.until(lambda: len(rig.android.registry) == 1)
+        rig.loop.state = replace(rig.loop.state, pause=Pause(0, 1 << 62, "backup", "x"))
+        rig.machine.set_meminfo(MemFree=4)
+        for _ in range(5):
+            rig.busy()
+            rig.loop.tick()
+        assert one.poll() is None
+        assert rig.lines("Kill ") == []
+        rig.loop.state = replace(rig.loop.state, pause=None)
+        rig.until(lambda: rig.lines("Kill "))
+        assert one.wait(PATIENCE_S) == -9
 
 
 def test_nobody_of_too_high_importance(rig: Rig) -> None:

@@ -32,7 +32,7 @@ ONLY_HERE = {
     },
     "systemd": {"oomd/outside/journal.py"},
     "jeepney": {"oomd/outside/dbus.py"},
-    "prometheus_client": set(),
+    "prometheus_client": {"oomd/outside/metrics/exposition.py"},
 }
 """Who may know what: the YAML nodes are walked by three modules of one package."""
 
@@ -43,6 +43,7 @@ KILLER_MODULES = [
     "oomd.companion",
     "oomd.config",
     "oomd.config.compiled",
+    "oomd.config.packed",
     "oomd.daemon",
     "oomd.detectors",
     "oomd.detectors.direct_reclaim",
@@ -83,9 +84,11 @@ KILLER_MODULES = [
     "oomd.kernel.cgroup_dir",
     "oomd.kernel.cgroup_files",
     "oomd.kernel.cgroup_levers",
+    "oomd.kernel.cgroup_namespace",
     "oomd.kernel.features",
     "oomd.kernel.files",
     "oomd.kernel.loadavg",
+    "oomd.kernel.maps",
     "oomd.kernel.meminfo",
     "oomd.kernel.pidfd",
     "oomd.kernel.process",
@@ -103,6 +106,7 @@ KILLER_MODULES = [
     "oomd.kill.executor",
     "oomd.kill.exits",
     "oomd.kill.members",
+    "oomd.kill.forgetting",
     "oomd.kill.tally",
     "oomd.kill.targets",
     "oomd.kill.warrant",
@@ -131,7 +135,9 @@ KILLER_MODULES = [
     "oomd.monitor.cgroups",
     "oomd.monitor.details",
     "oomd.monitor.facts",
+    "oomd.monitor.lag",
     "oomd.monitor.notify",
+    "oomd.monitor.own_shmem",
     "oomd.monitor.process_table",
     "oomd.monitor.rows",
     "oomd.monitor.sampler",
@@ -139,6 +145,7 @@ KILLER_MODULES = [
     "oomd.monitor.sharers",
     "oomd.monitor.sharing",
     "oomd.monitor.tape",
+    "oomd.monitor.touches",
     "oomd.monitor.usage",
     "oomd.monitor.waiter",
     "oomd.monitor.watch",
@@ -151,6 +158,7 @@ KILLER_MODULES = [
     "oomd.parts",
     "oomd.pausing",
     "oomd.policies",
+    "oomd.policies.cold",
     "oomd.policies.culprit",
     "oomd.policies.freeable",
     "oomd.policies.growth_or_size",
@@ -164,9 +172,11 @@ KILLER_MODULES = [
     "oomd.reap.dying",
     "oomd.reap.expedite",
     "oomd.reap.hindrance",
+    "oomd.reap.motion",
     "oomd.reap.mrelease",
     "oomd.reap.none",
     "oomd.reap.pool",
+    "oomd.reap.urgency",
     "oomd.rehearsal",
     "oomd.reload",
     "oomd.rounds",
@@ -214,7 +224,7 @@ def imports_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("library", sorted(ONLY_HERE))
 def test_libraries_stay_where_they_are(library: str) -> None:
-    """One place each knows ctypes, YAML and systemd."""
+    """One place each knows ctypes, systemd and D-Bus, one package YAML."""
     users = {str(path.relative_to(ROOT)) for path in MODULES if library in imports_of(path)}
     assert users == ONLY_HERE[library]
 

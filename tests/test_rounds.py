@@ -65,6 +65,24 @@ def test_no_look_that_would_last_too_long(site: Site, monkeypatch: pytest.Monkey
     assert "memory could be short by then" in ask(site, "next")["why"]
 
 
+def test_a_look_waits_for_measurements_and_leaves_alarms_their_patience(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may be mostly shared is measured first, for as long as an alarm would wait; the loop looks soon again."""
+    monkeypatch.setattr(site.loop.parts.sharing, "awaits", lambda leaders: True)
+    site.orders.take({"command": "next", "number": 9})
+    site.loop.tick()
+    assert site.heard() == []
+    assert site.loop.pace.interval_us <= 20_000
+    assert site.loop.search._waiting_since_us is not None
+    answer = ask(site, "status")
+    assert answer["ok"]
+    while not (heard := site.heard()):
+        site.loop.tick()
+    assert heard[0]["fresh"]
+    assert site.loop.search._waiting_since_us is None
+
+
 def test_a_pause_does_not_hide_who_would_be_next(site: Site) -> None:
     """It answers the question that was asked."""
     site.orders.take({"command": "pause", "number": 9, "duration_us": 60_000_000, "why": "", "by": "x"})

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from oomd.commands.options import MISTAKE
+from oomd.config.addresses import Address
 from oomd.config.effective import effective, to_yaml
 from oomd.config.hooks import in_words as hooks_words
 from oomd.config.loader import describe_file, load_config
@@ -26,6 +27,7 @@ from oomd.model.ruleset import ALWAYS, LAST_CGROUP_KILL, OFF
 from oomd.model.units import format_duration
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.rows import read_row
+from oomd.outside.peers import group_id
 
 if TYPE_CHECKING:
     import argparse
@@ -61,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
                 "patterns": hits,
                 "every_exit": traced,
                 "telling": telling_in_words(loaded),
+                "control": control_in_words(loaded),
+                "metrics": metrics_in_words(loaded),
             }
             print(json.dumps(content))
         else:
@@ -79,8 +83,8 @@ def describe(config: Config, path: str | None, hits: list[Plain], traced: Plain)
     """The effective configuration for people."""
     lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
     lines += preferences_in_words(config.rules.preferences)
-    lines += _every_exit_words(traced)
-    lines += telling_in_words(config)
+    lines += [*_every_exit_words(traced), *telling_in_words(config)]
+    lines += [*control_in_words(config), *metrics_in_words(config)]
     for name in LISTS:
         lines.append(f"# {name} hits now:")
         lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
@@ -121,6 +125,20 @@ def telling_in_words(config: Config) -> list[str]:
     return lines
 
 
+def metrics_in_words(config: Config) -> list[str]:
+    """Where figures for Prometheus are to be had, and by whom."""
+    lines = []
+    for text in config.metrics.listen:
+        address = Address.of(text)
+        whom = "whoever may reach that path" if address.path else "everybody on this machine"
+        if not address.path and not address.is_local:
+            whom = "EVERYBODY who can reach this machine there; nobody is asked for a password"
+        lines.append(f"metrics are served on {text}, to {whom}")
+    if config.metrics.textfile:
+        lines.append(f"metrics are written to {config.metrics.textfile} every 15 s, and after each kill")
+    return lines
+
+
 def pattern_hits(config: Config) -> list[Plain]:
     """Which live processes each entry of the lists hits now."""
     live = live_processes(wanted_of(config.rules.preferences))
@@ -146,6 +164,18 @@ def live_processes(wanted: frozenset[str]) -> list[Process]:
     finally:
         os.close(proc_fd)
     return [row.value(0) for row in found]
+
+
+def control_in_words(config: Config) -> list[str]:
+    """Who may ask the daemon, and what."""
+    if not config.control.enabled:
+        return ["control socket: none"]
+    group, known = config.control.group, True
+    if group:
+        known = group_id(group) is not None
+    members = f" and members of the group {group}" if group else ""
+    lines = [f"control socket: root and oomd's own user{members} may ask; root and oomd's own user may change things"]
+    return lines if known else [*lines, f"  but there is no group {group!r} on this machine"]
 
 
 def _hit(name: str, entry: str, found: list[Process]) -> Plain:

@@ -30,6 +30,8 @@ from oomd.model.snapshot import Budget, MemoryStatus
 from oomd.model.units import format_size
 from oomd.model.values import replace
 from oomd.monitor.facts import MarkReader, read_all
+from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
+from oomd.monitor.own_shmem import kin_of, read_own_shmem
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
@@ -197,7 +199,10 @@ def _with_budget(status: MemoryStatus, config: Config, scope: Scope, table: Proc
 
 
 def _measure_sharing(table: ProcessTable, proc_fd: int) -> None:
-    for row in table.leaders[:MOST]:
-        rollup = read_rollup(proc_fd, row.pid) if row.size_bytes >= WORTH_BYTES else None
+    rows = table.rows.values()
+    sharers = sorted((row for row in rows if row.shmem_bytes >= SHMEM_BYTES), key=lambda row: -row.shmem_bytes)
+    for row in dict.fromkeys((*table.leaders[:MOST], *sharers[:MOST])):
+        rollup = read_rollup(proc_fd, row.pid) if max(row.size_bytes, row.shmem_bytes) >= WORTH_BYTES else None
         if rollup is not None:
-            row.measured(rollup, clock_us())
+            own = read_own_shmem(proc_fd, row.pid, kin_of(row, rows), rollup)
+            row.measured(rollup, clock_us(), own_shmem_bytes=own)

@@ -37,6 +37,10 @@ def effective(config: Config) -> dict[str, Any]:
             "pressure_limit": format_share(config.managed.pressure_limit),
             "pressure_duration": format_exact_duration(config.managed.pressure_duration_us),
         },
+        "metrics": {
+            "listen": ", ".join(config.metrics.listen) or "off",
+            "textfile": config.metrics.textfile or "off",
+        },
         "control": {"enabled": config.control.enabled, "group": config.control.group},
         "tell": _tell(config.tell),
         **_hooks(config.rules.hooks),

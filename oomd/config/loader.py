@@ -17,7 +17,7 @@ from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
 from oomd.config.telling import build_tell
 from oomd.detectors.pressure import PressureShare
-from oomd.model.config import Config, ControlOptions, LogOptions
+from oomd.model.config import Config, ControlOptions, LogOptions, MetricsOptions
 from oomd.model.hooks import NO_HOOKS
 from oomd.model.managed import ManagedOptions
 from oomd.model.ruleset import OFF, ReapOptions, Rules, Ruleset
@@ -80,6 +80,7 @@ def load_config(
         lmkd=lmkd,
         managed=managed,
         tell=tell,
+        metrics=MetricsOptions(**values.get("metrics", {})),
         control=ControlOptions(**values.get("control", {})),
     )
 

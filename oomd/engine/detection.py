@@ -64,6 +64,7 @@ def wants_of(rules: Rules) -> Wants:
         details=frozenset(detail for each in wants for detail in each.details),
         cgroups=tuple(sorted({pattern for each in wants for pattern in each.cgroups})),
         files=frozenset(file for each in wants for file in each.files),
+        touches=any(each.touches for each in wants),
     )
 
 

@@ -21,7 +21,7 @@ def freeable_bytes(process: Process) -> tuple[int, str]:
     """
     if process.private_bytes is None:
         return process.size_bytes, "size"
-    return max(0, min(process.private_bytes, process.size_bytes)), "private"
+    return max(0, min(process.private_bytes + process.own_shmem_bytes, process.size_bytes)), "private"
 
 
 def sift(

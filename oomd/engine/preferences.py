@@ -36,6 +36,7 @@ class Verdict:
 
 
 NOTHING_SAID = Verdict()
+UNREAD = Verdict(AVOID, "what protects it could not be read yet")
 
 
 def judge(process: Process, preferences: Preferences, own_uid: int = 0, monitored_uid: int = 0) -> Verdict:
@@ -59,7 +60,7 @@ def judge(process: Process, preferences: Preferences, own_uid: int = 0, monitore
         if named:
             return Verdict(kind, named)
     if _is_unread(process, preferences.protect, placed):
-        return Verdict(AVOID, "what protects it could not be read yet")
+        return UNREAD
     return marked
 
 

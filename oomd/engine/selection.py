@@ -17,6 +17,7 @@ from oomd.model.ruleset import (
     NEVER,
     PROCESS,
     SESSION,
+    Choice,
     EngineState,
     Rules,
     Ruleset,
@@ -93,6 +94,12 @@ def wants_everybody(rules: Rules, detections: tuple[Detection, ...]) -> bool:
     if needs_everybody(step_of(ruleset, alarm)):
         return True
     return ruleset.choice.level != PROCESS or (ruleset.policy is not None and not ruleset.policy.by_size)
+
+
+def most_of(rules: Rules, decision: Decision) -> int:
+    """How many processes this decision may take, those that join it later included."""
+    ruleset = next((each for each in rules.rulesets if each.name == decision.ruleset), None)
+    return Choice().most if ruleset is None else ruleset.choice.most
 
 
 def wants_stat_anew(rules: Rules, detections: tuple[Detection, ...]) -> bool:

@@ -255,3 +255,9 @@ class KillOutcome:
     hindrances: tuple[str, ...] = ()
     lifted: tuple[str, ...] = ()
     """What of them, and what else was found in its way, was lifted."""
+    ruleset: str = ""
+    """Which asked for it; empty where somebody else had killed the process."""
+    signal: str = ""
+    """The last that it got: ``SIGTERM`` or ``SIGKILL``; empty where nobody was signalled by us."""
+    signalled_us: int | None = None
+    """When it was sent (CLOCK_MONOTONIC), as the reaper tells; None where it told nothing."""

@@ -76,6 +76,8 @@ class Wants:
     """Patterns of cgroups (``/system.slice/*``)."""
     files: frozenset[str] = frozenset()
     """Files of theirs (``memory.pressure``)."""
+    touches: bool = False
+    """What the foremost processes touch, watched with clear_refs: not without effect on them."""
 
 
 NOTHING = Wants()

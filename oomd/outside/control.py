@@ -96,7 +96,11 @@ class Control:
 
     def _run(self) -> None:
         while not self._stopping:
-            self.step()
+            try:
+                self.step()
+            except Exception as error:  # noqa: BLE001 - told, and costs a moment, not the socket
+                self._say(f"control: a bug: {error!r}")
+                time.sleep(STOP_S)
         self._close()
 
     def step(self, timeout_s: float | None = None) -> None:

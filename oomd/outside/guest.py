@@ -62,7 +62,7 @@ class Bucket:
 
     def _fill(self, now_s: float) -> None:
         self._left = min(self._at_once, self._left + max(0.0, now_s - self._filled_s) * self._per_s)
-        self._filled_s = now_s
+        self._filled_s = max(self._filled_s, now_s)
 
 
 class Guest:

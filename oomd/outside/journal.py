@@ -38,7 +38,7 @@ MESSAGE_IDS = {
 """What ``journalctl MESSAGE_ID=…`` asks for, and what systemd/oomd.catalog explains (``journalctl -x``): one for every
 kind of event. They never change.
 """
-_PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4, "step": 5, "pause": 5}
+_PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4, "step": 5, "pause": 4}
 _INFO = 6
 _LETTERS = {"E": 3, "W": 4}
 """Of logcat."""
@@ -86,7 +86,10 @@ _FACTS = {
     "TOOK_US": "took_us",
 }
 """Where in an event each fact lies, by the name of its field without ``OOMD_``."""
-_VICTIM = ("pid", "comm", "uid", "kind", "name", "cgroup", "container", "pod", "qos", "oom_score_adj")
+_VICTIM = (
+    *("pid", "comm", "uid", "kind", "name", "cgroup", "oom_score_adj"),
+    *("container", "container_name", "pod", "pod_name", "namespace", "qos"),
+)
 _LISTED = "\n"
 """Between several values of one field."""
 

@@ -176,7 +176,15 @@ def _name_of_set(event: Plain) -> str:
 
 
 def _name(event: Plain) -> str:
-    return f"{event['comm']} ({event['pid']})"
+    return f"{event['comm']} ({event['pid']}){_in_pod(event)}"
+
+
+def _in_pod(event: Plain) -> str:
+    """As people know it; else nothing, because a uid tells nobody anything."""
+    if not event.get("pod_name"):
+        return ""
+    container = f", container {event['container_name']}" if event.get("container_name") else ""
+    return f" of pod {event['namespace']}/{event['pod_name']}{container}"
 
 
 _KINDS = {

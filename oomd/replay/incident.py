@@ -114,7 +114,10 @@ def read_recording(path: str) -> Recording:
             if "config" in content:
                 fresh = _config_of(path, number, content["config"])
                 continue
-            ticks.append(_tick_of(content, number, fresh))
+            tick = _tick_of(content, number, fresh)
+            if content.get("same_cgroups") and ticks:
+                tick = replace(tick, cgroups=ticks[-1].cgroups, cgroups_cut=ticks[-1].cgroups_cut)
+            ticks.append(tick)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             cut = f"{path}:{number}: not a tick of a recording ({' '.join(str(error).split())[:200]})"
             break

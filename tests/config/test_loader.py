@@ -18,7 +18,7 @@ from oomd.config.compiled import from_plain, to_plain
 from oomd.config.effective import to_yaml
 from oomd.config.loader import default_config, load_config
 from oomd.config.schema import DEFAULT_PROTECT, KEYS
-from oomd.model.config import Config, LmkdOptions
+from oomd.model.config import Config, LmkdOptions, MetricsOptions
 from oomd.model.hooks import Hook, Hooks
 from oomd.model.managed import ManagedOptions
 from oomd.model.scope import parse_scope
@@ -223,6 +223,35 @@ def test_managed(tmp_path: Path) -> None:
     config = loaded(tmp_path, "managed: {systemd: auto, swap_limit: 80%, pressure_limit: 55%, pressure_duration: 5s}")
     assert config.managed == ManagedOptions("auto", 0.8, 0.55, 5_000_000)
     assert loaded(tmp_path, to_yaml(config)).managed == config.managed
+
+
+def test_metrics(tmp_path: Path) -> None:
+    """Off unless asked for, by the file or the command line; what is shown in full loads as the same."""
+    assert loaded(tmp_path, "").metrics == MetricsOptions()
+    config = loaded(tmp_path, 'metrics: {listen: "127.0.0.1:9779, [::1]:9779", textfile: /a/oomd.prom}')
+    assert config.metrics == MetricsOptions(("127.0.0.1:9779", "[::1]:9779"), "/a/oomd.prom")
+    assert loaded(tmp_path, to_yaml(config)).metrics == config.metrics
+    assert from_plain(to_plain(config)) == config
+    found = load_config(None, overrides={"metrics.listen": ":9779", "metrics.textfile": "off"})
+    assert isinstance(found, Config)
+    assert found.metrics == MetricsOptions((":9779",))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("metrics: 9779", "1:10: metrics: should be a mapping (key: value), is '9779'"),
+        ("metrics: {listen: 9779}", "1:19: metrics.listen: '9779' needs host and port, as in 127.0.0.1:9779"),
+        ("metrics: {textfile: oomd.prom}", "1:21: metrics.textfile: 'oomd.prom' should name a file by its whole path"),
+        ("metrics: {port: 1}", "1:11: metrics.port: unknown key"),
+    ],
+)
+def test_mistakes_of_metrics(tmp_path: Path, text: str, problem: str) -> None:
+    """Told with their place and what would be right."""
+    (tmp_path / "oomd.yaml").write_text(text, encoding="utf-8")
+    found = load_config(str(tmp_path / "oomd.yaml"))
+    assert not isinstance(found, Config)
+    assert str(found[0]).partition(":")[2].startswith(problem)
 
 
 def test_lmkd_alone_has_no_other_rule(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -360,6 +361,22 @@ def test_nothing_is_left_behind(stage: Stage) -> None:
     assert not stage.control._jobs
     assert len(stage.control._users) == 1
     assert stage.desk.saved
+
+
+def test_a_bug_costs_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, and the socket goes on answering."""
+    monkeypatch.setattr(module, "STOP_S", 0.01)
+    said: list[str] = []
+    doorway = Doorway(str(tmp_path))
+    control = Control(doorway, Rights(os.geteuid()), said.append)
+    control.start(Desk())  # type: ignore[arg-type] # plays one
+    done = threading.Event()
+    control.call_soon(lambda: {"a job": 1}["no such job"])
+    control.call_soon(done.set)
+    assert done.wait(PATIENCE_S)
+    monkeypatch.setattr(module, "STOP_S", PATIENCE_S)
+    control.stop()
+    assert said == ["control: a bug: KeyError('no such job')"]
 
 
 def test_a_thread_of_its_own(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import oomd.kill.targets
 import oomd.loop
 import oomd.pausing
 import oomd.rounds
+from oomd import policies
 from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
 from oomd.kill.executor import Executor
@@ -23,6 +24,8 @@ from oomd.ladders import Ladders
 from oomd.loop import Loop
 from oomd.model.config import Config
 from oomd.model.decision import ReapResult, StepResult, Warrant
+from oomd.model.ruleset import NOTHING, Wants
+from oomd.model.snapshot import Cgroup
 from oomd.model.units import GIB, MIB
 from oomd.monitor.tape import Tape
 from oomd.outside.recorder import Recorder
@@ -45,7 +48,7 @@ rulesets:
     for: 100ms
     then: [{term: {grace: 400ms}}, {kill: {}}]
     pause: 1s
-    choose: {level: LEVEL, most: 4}
+    choose: {level: LEVEL, most: 4, policy: POLICY}
 """
 LADDER_RULES = """
 rulesets:
@@ -115,6 +118,48 @@ class FakeSteps:
         return [StepResult(identity, word) for identity in done]
 
 
+class Groups:
+    """The machine's cgroups; their counters rise in an order of their own."""
+
+    reader = None
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._wants = NOTHING
+        self._seen: tuple[Cgroup, ...] = ()
+        self._next_us = 0
+
+    def want(self, wants: Wants, *, choices: bool) -> None:
+        self._wants = wants
+
+    def look(self, clock: Any) -> tuple[Cgroup, ...]:
+        if self._wants.cgroups and self._machine.now_us >= self._next_us:
+            self._seen = self._now()
+            self._next_us = self._machine.now_us + 100_000
+        return self._seen
+
+    def choice(self, wants: Wants, now_us: int) -> tuple[Cgroup, ...]:
+        return self._now()
+
+    def _now(self) -> tuple[Cgroup, ...]:
+        now = self._machine.now_us
+        sizes: dict[int, int] = {}
+        for pid, size in self._machine.alive.items():
+            sizes[pid // 2] = sizes.get(pid // 2, 0) + size
+        return tuple(
+            Cgroup(
+                f"/g{number}",
+                time_us=now,
+                current_bytes=size + now % 977 * MIB,
+                anon_bytes=size,
+                pgscan=now // 1000 * (1 + (number * now // 100_000) % 5),
+                active_anon_bytes=size // 2,
+                inactive_anon_bytes=size * (number % 3) // 4,
+            )
+            for number, size in sorted(sizes.items())
+        )
+
+
 class Machine:
     """The real loop and executor around a machine that follows a script; nobody real is touched."""
 
@@ -138,10 +183,12 @@ class Machine:
         self.steps: list[str] = []
         """Ids of gentle steps that nobody has said anything of."""
         ladders = Ladders(lambda event, **content: None, None if config.dry_run else FakeSteps.of(self))
+        groups: Any = Groups(self)
         parts = Parts(
             *(me, me, me, me, executor, lambda key, lost: None, self.report, self.on_tick),
             ladders=ladders,
             tape=self.tape,
+            cgroups=groups,
         )
         self.loop = Loop(parts, config.rules)
         self.pausing = Pausing(self.loop, lambda event, **content: None, lambda: None)
@@ -161,7 +208,7 @@ class Machine:
             if self.script.by_hand:
                 self.rounds.ask({"command": "kill_now", "by": "x", "dry_run": False})
             self.loop.tick()
-        self.loop.act.hand_out()
+        self.loop.act.hand_out(everything=True)
         self.loop.parts.executor.close()
 
     def on_tick(self, now_us: int) -> None:
@@ -224,7 +271,7 @@ class Machine:
     def bury(self, pid: int) -> None: ...
 
     # The sharing meter
-    def ask(self, leaders: Any, now_us: int) -> None: ...
+    def ask(self, leaders: Any, now_us: int, watched: Any = (), rows: Any = ()) -> None: ...
 
     def collect(self, rows: Any) -> None: ...
 
@@ -241,8 +288,8 @@ class Machine:
     def submit(self, warrant: Warrant, number: int) -> None:
         self.submitted.append((warrant, number))
 
-    def submit_all(self, warrants: tuple[Warrant, ...], number: int) -> None:
-        self.submitted += [(warrant, number) for warrant in warrants]
+    def kill_all(self, warrants: tuple[Warrant, ...]) -> None:
+        self.submitted += [(warrant, 9) for warrant in warrants]
 
     def take_results(self) -> list[ReapResult]:
         done, self.submitted = self.submitted, []
@@ -319,7 +366,7 @@ def test_other_rules_differ(tmp_path: Path) -> None:
 
 def test_the_dead_are_not_asked_for(tmp_path: Path) -> None:
     """A victim that died and was settled is no candidate, though the nearest snapshot is of before its death."""
-    long = LONG_RULES.replace("LEVEL", "group")
+    long = LONG_RULES.replace("LEVEL", "group").replace("POLICY", "culprit")
     script = [*[Script(10, 60, reaped=False)] * 8, Script(10, 60, dies=12, reaped=False)]
     script += [
         Script(10, 60, reap_errno=1, reap_answer=0),
@@ -390,17 +437,18 @@ STEP = st.builds(
 @given(
     script=st.lists(STEP, min_size=1, max_size=40),
     dry_run=st.booleans(),
-    level=st.sampled_from(["", "process", "session", "group", "ladder"]),
+    level=st.sampled_from(["", "process", "session", "group", "cgroup", "process_in", "ladder"]),
+    policy=st.sampled_from([each.name for each in policies.ALL]),
 )
 def test_replay_repeats_the_recorded_decisions(
-    tmp_path_factory: pytest.TempPathFactory, script: list[Script], dry_run: bool, level: str
+    tmp_path_factory: pytest.TempPathFactory, script: list[Script], dry_run: bool, level: str, policy: str
 ) -> None:
     """Whatever the machine does, a recording asked by its own rules gives its own answers."""
     text = f"{RULES}dry_run: {dry_run}\n"
     if level == "ladder":
         text = f"dry_run: {dry_run}\n{LADDER_RULES}"
     elif level:
-        text = f"dry_run: {dry_run}\n{LONG_RULES.replace('LEVEL', level)}"
+        text = f"dry_run: {dry_run}\n{LONG_RULES.replace('LEVEL', level).replace('POLICY', policy)}"
     path, _ = recorded(tmp_path_factory.mktemp("tape"), script, text)
     asked = answers(path)
     assert len(asked) == len(script)

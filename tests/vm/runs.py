@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.vm import groups, killers, ladders, managed, qemu, scenarios, wheel
+from tests.vm import groups, killers, kubernetes, ladders, managed, qemu, scenarios, wheel
 from tests.vm.measure import Figures, measure
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 BOOT_ALLOWANCE_S = 120.0
 """Beyond a scenario's own length: boot, start of the actors, power off, on a busy host."""
 UNIT_TIMEOUT_S = 500.0
+KUBERNETES_TIMEOUT_S = 700.0
+KUBERNETES_MEMORY_MIB = 768
 SUITE_TIMEOUT_S = 1500.0
 SUITE_MEMORY_MIB = 4608
 """One of the tests shares 3 GiB among forked processes."""
@@ -124,6 +126,13 @@ def check_managed(image: Image) -> qemu.GuestRun:
     job["cases"] = [case.plain() for case in managed.CASES]
     disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
     return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
+
+
+def check_kubernetes(image: Image) -> qemu.GuestRun:
+    """One boot as a Kubernetes node, with oomd in a container; the facts are in kubernetes.json."""
+    disk: dict[str, bytes | Path] = {"job.json": json.dumps(kubernetes.job(wheel.guest_site(image))).encode()}
+    disk["site"] = wheel.site_folder(image)
+    return qemu.run_guest(image, disk, qemu.Machine(KUBERNETES_MEMORY_MIB), KUBERNETES_TIMEOUT_S)
 
 
 def run_suite(image: Image, arguments: list[str], *, memory_mib: int = SUITE_MEMORY_MIB) -> qemu.GuestRun:

@@ -40,6 +40,10 @@ def main() -> None:
             from tests.vm.guest.managedchecks import check_managed
 
             check_managed(job)
+        elif job["kind"] == "kubernetes":
+            from tests.vm.guest.nodechecks import check_kubernetes
+
+            check_kubernetes(job)
         elif job["kind"] == "suite":
             from tests.vm.guest.suite import run_suite
 
