@@ -49,6 +49,15 @@ def open_standard_descriptors() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
 
 
+def _find_our_place(arguments: argparse.Namespace) -> None:
+    """In the machine's tree of cgroups; trees of other machines have nothing to do with it."""
+    from oomd.kernel.cgroup import CGROUP_ROOT
+    from oomd.kernel.cgroup_namespace import enter_namespace, find_namespace_root
+
+    elsewhere = any(getattr(arguments, name, None) for name in ("proc", "cgroup", "path"))
+    enter_namespace("" if elsewhere else find_namespace_root(CGROUP_ROOT))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status (2: a mistake in what the user wrote)."""
     open_standard_descriptors()
@@ -56,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a locale without our letters is no reason to fail
     words = sys.argv[1:] if argv is None else argv
     arguments = build_parser(words[0] if words else "").parse_args(words)
+    _find_our_place(arguments)
     try:
         status: int = arguments.run(arguments)
     except KeyboardInterrupt:

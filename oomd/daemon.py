@@ -6,20 +6,25 @@ import gc
 import os
 import signal
 
+from oomd.climbing import Climbing
 from oomd.companion import KEY as LINK
 from oomd.companion import Companion
 from oomd.config.compiled import from_plain
 from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
 from oomd.kernel.cgroup import find_cgroup2_mount, open_cgroup_memory
+from oomd.kernel.cgroup_namespace import enter_namespace
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
 from oomd.kernel.scope import ScopeGuard
 from oomd.kernel.vmstat import read_fault_pages
 from oomd.kill.executor import Executor
 from oomd.kill.exits import NEWS, PIPE
+from oomd.kill.forgetting import Forgetting, why_not_everybody
 from oomd.kill.tally import LEADING, Tally
 from oomd.kill.warrant import Gate
+from oomd.kill.whole import WholeCgroups
+from oomd.ladders import Ladders
 from oomd.loop import Loop
 from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
@@ -60,6 +65,7 @@ class Daemon:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        enter_namespace(options.cgroup_namespace)
         self.config: Config = from_plain(options.config)
         self.exit_status = 0
         self._scope = narrowed_by_environment(self.config.scope)
@@ -86,6 +92,8 @@ class Daemon:
         marks = MarkReader(options.cgroup_root)
         self._facts = FactsReader(self._proc_fd, marks, wanted_of(self.config.rules.preferences))
         self._gate, self._reaper = self._build_gate()
+        if self._gate is not None:
+            self._sharing.forgets = Forgetting(self._gate, self._proc_fd).prepare
         self._shield = raise_shield(self._capabilities)
         self._tally = self._build_tally()
         self.loop = self._build_loop()
@@ -105,24 +113,18 @@ class Daemon:
         if self._android is not None:
             self._android.start(self.options.lmkd_properties)
             self._know_ours()
+        self.loop.act.ladders.prepare(self.loop.rules)
         rehearse(self.loop)
         gc.collect()
         gc.freeze()
         gc.disable()  # no cycles are made per tick; a collection would come at the worst moment
-        others = other_killers(self._table.rows, self._own_pids)
-        backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
-        report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
-        mode, lost = self.config.reap.every_exit, self.options.trace_lost
-        report["every_exit"] = {"mode": mode, "lost": lost}
-        if lost:
-            self._tell("degraded", text=f"every_exit: {mode} has no effect, SIGKILLs cannot be traced: {lost}")
-        self._tell("start", report=report, scope=str(self._scope), pid=os.getpid(), dry_run=self.config.dry_run)
-        self._orders.tell_rules()
+        self._tell_start()
         self._notifier.send(f"READY=1\nSTATUS={self._status()}")
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
         self._notifier.send("STOPPING=1")
-        self.loop.act.hand_out()
+        self.loop.act.ladders.close(self.loop.status)
+        self.loop.act.hand_out(everything=True)
         self._tell(
             "stop",
             text="stopping",
@@ -138,6 +140,20 @@ class Daemon:
         self._hastening.stop()
         self.loop.parts.executor.close()
         return self.exit_status
+
+    def _tell_start(self) -> None:
+        """What there is to know of us, before READY."""
+        others = other_killers(self._table.rows, self._own_pids)
+        backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
+        report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
+        mode, lost = self.config.reap.every_exit, self.options.trace_lost
+        report["every_exit"] = {"mode": mode, "lost": lost}
+        if lost:
+            self._tell("degraded", text=f"every_exit: {mode} has no effect, SIGKILLs cannot be traced: {lost}")
+        self._tell("start", report=report, scope=str(self._scope), pid=os.getpid(), dry_run=self.config.dry_run)
+        if self.options.paid:
+            self._tell("note", text=f"an oomd that was killed had left changed: {'; '.join(self.options.paid)}")
+        self._orders.tell_rules()
 
     def _build_table(self) -> ProcessTable:
         proc = self.options.proc_dir
@@ -163,12 +179,13 @@ class Daemon:
 
     def _build_tally(self) -> Tally | None:
         """Counts kills on units' cgroups, where there are units and kills."""
-        file = open_optional("/proc/self/mountinfo")
-        if self._gate is None or file is None:
-            return None
-        with file:
-            root = find_cgroup2_mount(file.read())
+        root = None if self._gate is None else _cgroup2_root()
         return None if root is None else Tally(root, self._guard, self._proc_fd)
+
+    def _build_whole(self) -> WholeCgroups | None:
+        """Kills cgroups as a whole."""
+        root = _cgroup2_root()
+        return None if self._gate is None or root is None else WholeCgroups(root, self._gate, self._proc_fd)
 
     def _build_hastening(self) -> Hastening:
         hastener = None
@@ -211,6 +228,7 @@ class Daemon:
             usage = open_cgroup_memory(self.options.usage_cgroup, root=root).read_usage_bytes
         executor = Executor(self._gate, self._reaper, self._waiter)
         executor.tally = self._tally
+        executor.whole = self._build_whole()
         tape = Tape() if self.options.record else None
         if tape is not None:
             executor.on_result = tape.note_reaped
@@ -230,9 +248,25 @@ class Daemon:
             cgroups=CgroupWatch(self.options.cgroup_root),
             triggers=sampler.has_pressure and self._open_triggers(),
             longest_us=self._longest_us,
+            ladders=self._build_ladders(),
+            touches_lost=why_not_everybody(self._capabilities, dry_run=self.config.dry_run),
             tape=tape,
         )
         return Loop(parts, self.config.rules)
+
+    def _build_ladders(self) -> Ladders:
+        """Gentle steps; told only, in a dry run."""
+        if self._gate is None:
+            return Ladders(self._tell)
+        return Climbing(
+            self.options,
+            self._scope,
+            self._proc_fd,
+            lambda: frozenset(self._own_pids),
+            _cgroup2_root(),
+            self._outside,
+            self._waiter,
+        ).ladders()
 
     def _longest_us(self) -> int:
         """How long the loop may wait from now on."""
@@ -346,3 +380,13 @@ class Daemon:
         if self._gate is not None:
             self._gate.own_pids = frozenset(self._own_pids)
         self._hastening.spare(frozenset(self._own_pids))
+        self.loop.act.ladders.spare(frozenset(self._own_pids))
+
+
+def _cgroup2_root() -> str | None:
+    """Where cgroups of version 2 are mounted."""
+    file = open_optional("/proc/self/mountinfo")
+    if file is None:
+        return None
+    with file:
+        return find_cgroup2_mount(file.read())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from oomd.act import Act
-from oomd.engine.detection import among_of, carried_state, observe, reloaded_state, wants_of
+from oomd.engine.detection import carried_state, observe, reloaded_state, wants_of
 from oomd.engine.pacing import Pace, pace
 from oomd.engine.preferences import prepare, wanted_of
-from oomd.engine.selection import may_choose
+from oomd.engine.selection import looks_at_cgroups, may_choose
 from oomd.model.decision import Times
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US
 from oomd.model.values import replace
+from oomd.monitor.lag import Lags
 from oomd.parts import clock_us
 from oomd.search import Search
 
@@ -38,6 +39,7 @@ class Loop:
         self.status: MemoryStatus | None = None
         """As of the last tick; None before the first."""
         self.detections: tuple[Detection, ...] = ()
+        self.lags = Lags()
         self._alerted_until_us = 0
         self.search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
         self.act = Act(parts, rules, self.search)
@@ -84,9 +86,12 @@ class Loop:
 
     def replace_rules(self, rules: Rules, *, carry: bool = False) -> None:
         """A reload: kills under way go on. ``carry``: rulesets that did not change remember what they did."""
-        self.act.hand_out()
+        self.act.hand_out(everything=True)
+        if not carry:
+            self.act.ladders.end_all(self.status, "other rules are in force")
         before = self.rules
         self.act.rules = rules
+        self.act.ladders.prepare(rules)
         prepare(rules.preferences)
         if self.parts.facts is not None:
             self.parts.facts.wanted = wanted_of(rules.preferences)
@@ -97,8 +102,10 @@ class Loop:
         """Have read what the rules look at, and nothing more."""
         wants = wants_of(self.rules)
         self.parts.sampler.want(wants.details)
+        if self.search.want(touches=wants.touches) and self.parts.touches_lost:
+            self.act.tell("degraded", text=f"clear_refs: {self.parts.touches_lost}")
         if self.parts.cgroups is not None:
-            self.parts.cgroups.want(wants, choices=any(map(among_of, self.rules.rulesets)))
+            self.parts.cgroups.want(wants, choices=looks_at_cgroups(self.rules))
 
     def _wait(self) -> tuple[int, int]:
         """Until something happens or is due. When that was, and how much later than it was due."""
@@ -107,7 +114,11 @@ class Loop:
         events = self.parts.waiter.wait_ready(wait_us)
         woke_us = clock_us()
         self._take(events)
-        return woke_us, 0 if events else max(0, woke_us - due_us)
+        if events:
+            return woke_us, 0
+        lag_us = max(0, woke_us - due_us)
+        self.lags.note(lag_us)
+        return woke_us, lag_us
 
     def _take(self, events: list[tuple[Hashable, bool]]) -> None:
         now = clock_us()
@@ -116,6 +127,8 @@ class Loop:
                 self.act.note_death(key[1], now)
             elif key == "reaper":
                 self.act.note_reaped()
+            elif key == "steps":
+                self.act.note_steps(now)
             else:
                 if isinstance(key, tuple) and key[0] == "pressure" and not lost:
                     self._alerted_until_us = now + ALERTED_US
@@ -159,7 +172,7 @@ class Loop:
         # By the upper bound: what forked processes are taken to share may long have become their own.
         limit = self.parts.limit_bytes
         if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
-            self.parts.sharing.ask(self.parts.table.leaders, status.time_us)
+            self.search.measure(self.rules, self.state, status)
         self.search.collect(status.time_us, ask=self.pace.warm)
 
     def _select(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Decision:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from oomd.config.compiled import to_plain
 from oomd.engine.managed import with_managed, words_of
 from oomd.model.config import changes_that_need_a_restart
-from oomd.model.managed import read_units
+from oomd.model.managed import plain_managed, read_units
 from oomd.model.values import replace
 from oomd.pausing import Pausing
 from oomd.reload import Reload
@@ -83,7 +83,8 @@ class Orders:
         self.pausing.on_tick(now_us)
         for message in self._waiting:
             status = {**plain_loop(self._loop), "reports_dropped": self._outside.dropped}
-            self._answer(message, {"ok": True, "status": status})
+            managed = plain_managed(self.config.managed, self._units)
+            self._answer(message, {"ok": True, "status": status, "managed": managed})
         self._waiting = []
         self.rounds.on_tick(now_us)
 

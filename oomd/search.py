@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from oomd.engine.eligibility import sift
 from oomd.engine.levels import late_members
-from oomd.engine.selection import select, wanted_cgroups, wants_everybody, wants_stat_anew
+from oomd.engine.marks import NORMAL, PREFER
+from oomd.engine.preferences import UNREAD
+from oomd.engine.selection import most_of, select, wanted_cgroups, wants_everybody, wants_stat_anew
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision, Detection
 from oomd.model.ruleset import CGROUP
 from oomd.model.units import SECOND_US
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 PATIENCE_US = {TERM: 1 * SECOND_US, KILL: 300_000}
 """How long a decision waits for the first measurement of a process whose memory may be mostly its relatives', or for
 the first reading of what may protect it."""
+LEADING = 16
+"""Leaders whose command lines are read ahead; and so many of those who come last only because theirs were not."""
+FINALISTS = 4
+"""Whose touches are watched where a rule asks for that."""
 
 
 class Search:
@@ -47,6 +53,7 @@ class Search:
         self._cgroups = cgroups
         self._clock_us = clock_us
         self._waiting_since_us: int | None = None
+        self._watching = False
         self.seen: Snapshot | None = None
         """What the last choice was made of."""
 
@@ -58,8 +65,26 @@ class Search:
         if self._facts is not None:
             self._facts.collect(self._table.rows)
             if ask:
-                self._facts.ask(self._table.leaders)
+                self._facts.ask(self._table.leaders[:LEADING])
                 self._facts.note_marks(self._table.leaders, now_us)
+
+    def want(self, *, touches: bool) -> bool:
+        """Whether the touches of the foremost are watched from now on. True when they were not before."""
+        begins = touches and not self._watching
+        self._watching = touches
+        return begins
+
+    def measure(self, rules: Rules, state: EngineState, status: MemoryStatus) -> None:
+        """Have the leaders measured, ahead of need."""
+        watched = self._finalists(rules, state, status) if self._watching else frozenset()
+        self._sharing.ask(self._table.leaders, status.time_us, watched, self._table.rows.values())
+
+    def _finalists(self, rules: Rules, state: EngineState, status: MemoryStatus) -> frozenset[ProcessId]:
+        """The largest leaders that may well be taken: whoever owns more can be the colder one."""
+        candidates, _ = sift(self._table.snapshot(status, status.time_us), rules.preferences, state)
+        able = [each for each in candidates if each.preference in (NORMAL, PREFER)]
+        able.sort(key=lambda each: -each.freeable_bytes)
+        return frozenset(each.process.id for each in able[:FINALISTS])
 
     def look(self, status: MemoryStatus) -> None:
         """Bring the sizes of processes up to date."""
@@ -119,14 +144,21 @@ class Search:
         return choose(self._everybody(status)) if decision.target is None else decision
 
     def late(self, rules: Rules, decision: Decision, state: EngineState) -> tuple[Candidate, ...]:
-        """Who joined the set that was taken since it was."""
+        """Who joined the set that was taken since it was, as far as the rule lets one action take so many; who is left
+        is a matter of the next alarm.
+        """
         self._table.look(decision.status, self._clock_us)
         everybody = self._table.snapshot(decision.status, self._clock_us(), everybody=True)
         candidates, rejected = sift(everybody, rules.preferences, state)
         under_way = {credit.process.id for credit in state.credits}
-        assert decision.target is not None
-        late = late_members(decision.target, candidates, rejected)
-        return tuple(each for each in late if each.process.id not in under_way)
+        target = decision.target
+        assert target is not None
+        late = late_members(target, candidates, rejected)
+        members = {process.id for process in target.processes}
+        part_of = f"{target.kind} {target.name}"
+        joined = sum(each.part_of == part_of and each.process.id not in members for each in state.credits)
+        room = max(0, most_of(rules, decision) - len(members) - joined)
+        return tuple(each for each in late if each.process.id not in under_way)[:room]
 
     def condemn(self, process_id: ProcessId) -> None:
         """From now on no background thread looks at this process."""
@@ -140,13 +172,14 @@ class Search:
         return row.stat_fd if row is not None and row.start_ticks == victim.start_ticks else -1
 
     def must_wait(self, decision: Decision) -> bool:
-        """Wait a little for the first measurement of leaders that may share their memory, or be protected by what was
-        not read yet; shorter than a wrong kill lasts.
+        """Wait a little for the first measurement of leaders that may share their memory, or for what may protect
+        somebody and was not read yet; shorter than a wrong kill lasts.
         """
         now = decision.status.time_us
         leaders = self._table.leaders
-        self._sharing.ask(leaders, now)
-        if not self._sharing.awaits(leaders) and (self._facts is None or not self._facts.awaits(leaders)):
+        self._sharing.ask(leaders, now, rows=self._table.rows.values())
+        awaited = self._awaits_facts(decision)
+        if not awaited and not self._sharing.awaits(leaders):
             self._waiting_since_us = None
             return False
         if self._waiting_since_us is None:
@@ -156,6 +189,19 @@ class Search:
     def stop_waiting(self) -> None:
         """The one that waited was asked for, and has its answer: an alarm that comes later has its own patience."""
         self._waiting_since_us = None
+
+    def _awaits_facts(self, decision: Decision) -> bool:
+        """Whether that is being read of the leaders, of anybody who would die, or of those who come last only because
+        it is not known: they may be in their place, and may as well be the next.
+        """
+        if self._facts is None:
+            return False
+        last = [each for each in decision.ranking if each.because == UNREAD.because][:LEADING]
+        chosen = (*(() if decision.target is None else (decision.target,)), *last)
+        rows = [self._table.rows.get(process.id.pid) for each in chosen for process in each.processes]
+        concerned = [*self._table.leaders[:LEADING], *(row for row in rows if row is not None)]
+        self._facts.ask(concerned)
+        return self._facts.awaits(concerned)
 
     def _everybody(self, status: MemoryStatus) -> Snapshot:
         everybody = self._table.snapshot(status, self._clock_us(), everybody=True)

@@ -45,6 +45,7 @@ def plain_loop(loop: Loop) -> Plain:
         "warm": loop.pace.warm,
         "interval_us": loop.pace.interval_us,
         "ticks": loop.ticks,
+        "lags": loop.lags.plain(),
         "decisions": loop.act.decisions,
         "dry_run": loop.parts.executor.dry_run,
         "leaders": len(loop.parts.table.leaders),

@@ -141,6 +141,13 @@ def test_how_things_stand_is_told_after_the_next_look(site: Site) -> None:
     assert status["status"]["mem_available_bytes"] == 3 * GIB
     assert [ruleset["ruleset"] for ruleset in status["rulesets"]] == ["level", "stall"]
     assert (status["ticks"], status["dry_run"], status["kills"]) == (2, True, [])
+    assert answer["managed"] == {
+        "swap_limit": 0.9,
+        "pressure_limit": 0.6,
+        "pressure_duration_us": 30_000_000,
+        "units": [],
+    }
+    assert (status["reports_dropped"], sum(status["lags"]["counts"])) == (0, 2)
 
 
 def test_questions_are_bounded(site: Site) -> None:

@@ -12,6 +12,7 @@ from oomd.model.units import SECOND_US
 from oomd.monitor.tape import Tape
 from oomd.pausing import MOST_US, MOST_WHY
 from tests.fakes.proc_tree import MIB
+from tests.fakes.tapes import drained
 from tests.test_orders import Site, configuration, site
 
 if TYPE_CHECKING:
@@ -122,6 +123,6 @@ def test_a_recording_tells_it(site: Site) -> None:
     site.loop.tick()
     ask(site, "resume", by="x")
     site.loop.tick()
-    ticks = [tick for part in tape.drain() for tick in part]
+    ticks = [tick for part in drained(tape) for tick in part]
     assert [tick.get("pause", "-") and tick.get("pause", "-") != "-" for tick in ticks] == [False, True, False, {}]
     assert ticks[1]["pause"]["by"] == "uid 0 (root)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import select
 import signal
@@ -83,7 +82,6 @@ class Killer:
 @contextmanager
 def killer(root: Path) -> Iterator[Killer]:
     """One, and nothing of it stays."""
-    gc.collect()  # what earlier tests have left
     before = open_descriptors()
     one = Killer(root)
     try:

@@ -16,6 +16,9 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
+from oomd.commands.passed import METRICS, metrics_fds, passed_fds
+from oomd.config.lmkd_properties import PropertiesError, read_properties
+from oomd.debts import put_all_back
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
 from oomd.kernel.scope import ScopeGuard
@@ -41,6 +44,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--managed", choices=SOURCES, help="honour units' own settings (ManagedOOMSwap= and its kin), heard from where"
     )
+    parser.add_argument(
+        "--metrics-listen", metavar="ADDRESS", help="serve figures for Prometheus there, as 127.0.0.1:9779"
+    )
+    parser.add_argument("--metrics-textfile", metavar="FILE", help="write them to this file (….prom) for node_exporter")
     parser.add_argument("--record", metavar="FILE", help="at every action write what was seen there, for replay")
     parser.set_defaults(run=run)
 
@@ -50,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = overrides_of(arguments)
     config = load_or_complain(arguments.config, overrides)
     if config is None:
+        _pay_debts(arguments.runtime_dir or default_runtime_dir())
         return 2
     mistake = _mistake(arguments, config)
     if mistake:
@@ -58,11 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
     lock_fd = _lock(runtime_dir)
     if isinstance(lock_fd, str):
         return complain(lock_fd)
-    properties, problems = _properties(config)
-    for problem in problems:
-        complain(problem)
-    if problems:
-        return 2
+    paid = [] if config.dry_run else put_all_back(runtime_dir)
+    try:
+        properties = _properties(config)
+    except PropertiesError as error:
+        return complain(str(error))
     listening = _listen(config)
     if isinstance(listening, str):
         return complain(listening)
@@ -70,12 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
     become_killer(
         config,
         managed_fd=_managed_fd(config),
-        control_dir=runtime_dir,
+        metrics_fds=metrics_fds(),
         config_path=arguments.config,
         overrides=overrides,
         record=arguments.record or "",
         keep_fds=(lock_fd, lmkd_fd),
         lock_fd=lock_fd,
+        runtime_dir=runtime_dir,
+        paid=paid,
         lmkd_fd=lmkd_fd,
         lmkd_path=lmkd_path,
         lmkd_properties=properties,
@@ -84,10 +94,6 @@ def run(arguments: argparse.Namespace) -> int:
         usage_cgroup=_usage_cgroup(config),
     )
     return 1
-
-
-FIRST_PASSED = 3
-"""SD_LISTEN_FDS_START; sd_listen_fds(3)."""
 
 
 def default_runtime_dir() -> str:
@@ -146,29 +152,20 @@ def _listen(config: Config) -> tuple[int, str] | str:
         return str(error)
 
 
-def _properties(config: Config) -> tuple[str, list[str]]:
-    """The text of lmkd's file of properties, and everything that is wrong with it."""
-    if config.lmkd is None or not config.lmkd.properties:
-        return "", []
-    from oomd.model.lmkd_properties import parse_properties
-    from oomd.outside.lmkd_properties import PropertiesError, read_properties
-
-    path = config.lmkd.properties
-    try:
-        text = read_properties(path)
-    except PropertiesError as error:
-        return "", [str(error)]
-    found = parse_properties(text)
-    return text, [f"{path}: {problem}" for problem in found] if isinstance(found, list) else []
+def _properties(config: Config) -> str:
+    """The text of lmkd's file of properties. Raises PropertiesError when it has gone since the loader looked at it."""
+    return read_properties(config.lmkd.properties) if config.lmkd is not None and config.lmkd.properties else ""
 
 
 def _managed_fd(config: Config) -> int:
     """The socket for users' managers that systemd-oomd.socket passed, or -1; sd_listen_fds(3)."""
-    if config.managed.systemd not in (AUTO, TAKEOVER) or os.environ.get("LISTEN_PID") != str(os.getpid()):
+    if config.managed.systemd not in (AUTO, TAKEOVER):
         return -1
     import socket
 
-    for number in range(FIRST_PASSED, FIRST_PASSED + int(os.environ.get("LISTEN_FDS") or 0)):
+    for number, name in passed_fds().items():
+        if name == METRICS:
+            continue
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as copy:
             if copy.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM:
                 return number
@@ -196,6 +193,15 @@ def _lock(directory: str) -> int | str:
             return f"another oomd (pid {_holder(directory)}) runs with the runtime directory {directory}"
         return f"--runtime-dir {directory}: {error.strerror}"
     return fd
+
+
+def _pay_debts(directory: str) -> None:
+    """What an oomd that was killed left changed is put back even where nobody can be started now."""
+    lock_fd = _lock(directory)
+    if isinstance(lock_fd, int):
+        for text in put_all_back(directory):
+            complain(text)
+        os.close(lock_fd)
 
 
 def _holder(directory: str) -> str:

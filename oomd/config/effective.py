@@ -35,7 +35,12 @@ def effective(config: Config) -> dict[str, Any]:
             "pressure_limit": format_share(config.managed.pressure_limit),
             "pressure_duration": format_exact_duration(config.managed.pressure_duration_us),
         },
+        "metrics": {
+            "listen": ", ".join(config.metrics.listen) or "off",
+            "textfile": config.metrics.textfile or "off",
+        },
         "control": {"enabled": config.control.enabled, "group": config.control.group},
+        **({} if config.rules.proactive is None else _named(config.rules.proactive)),
         **_lmkd(config.lmkd),
         "runtime_dir": config.runtime_dir,
     }
@@ -68,16 +73,23 @@ def _lmkd(lmkd: LmkdOptions | None) -> dict[str, Any]:
 
 
 def _ruleset(ruleset: Ruleset) -> dict[str, Any]:
-    grace = [{"term": {"grace": format_exact_duration(ruleset.grace_us)}}] if ruleset.grace_us else []
     return {
         "name": ruleset.name,
         "when": _groups(ruleset.when),
         **({"critical": _groups(ruleset.critical)} if ruleset.critical else {}),
         "for": format_exact_duration(ruleset.for_us),
         "choose": _choice(ruleset),
-        "then": [*grace, {"kill": {}}],
+        "then": _ladder(ruleset),
         "pause": format_exact_duration(ruleset.pause_us),
     }
+
+
+def _ladder(ruleset: Ruleset) -> list[dict[str, Any]]:
+    grace = {"term": {"grace": format_exact_duration(ruleset.grace_us)}}
+    steps = [_named(step) for step in ruleset.steps]
+    if ruleset.last:
+        steps += [*([grace] if ruleset.grace_us else []), {ruleset.last: {}}]
+    return steps
 
 
 def _choice(ruleset: Ruleset) -> dict[str, Any]:

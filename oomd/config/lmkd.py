@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from oomd.config.lmkd_properties import problems_of_file
 from oomd.config.problems import did_you_mean
 from oomd.config.schema import LMKD_KEYS, Key
 from oomd.model.config import LmkdOptions
@@ -35,6 +36,8 @@ def build_lmkd(walker: Walker, nodes: dict[str, yaml.Node], given: dict[str, Any
         if "override" in inner:
             values["override"] = _lines(walker, inner["override"])
     options = LmkdOptions(**{**values, **(given or {})})
+    if options.properties:
+        walker.problems += problems_of_file(options.properties)
     for name in RULES:
         if options.only and name in nodes:
             walker.problem(nodes[name], name, "has no effect beside lmkd: {only: true}; remove one of them")

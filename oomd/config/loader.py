@@ -11,11 +11,12 @@ from oomd.config.expand import Level, Stall, level_ruleset, stall_ruleset
 from oomd.config.lmkd import build_lmkd
 from oomd.config.nodes import Walker, is_off
 from oomd.config.preferences import build_preferences
+from oomd.config.proactive import build_proactive
 from oomd.config.problems import Problem
 from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
 from oomd.detectors.pressure import PressureShare
-from oomd.model.config import Config, ControlOptions, LogOptions
+from oomd.model.config import Config, ControlOptions, LogOptions, MetricsOptions
 from oomd.model.managed import ManagedOptions
 from oomd.model.ruleset import OFF, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
@@ -64,10 +65,11 @@ def load_config(
     managed = _managed(walker, nodes, values.get("managed", {}))
     rulesets = () if lmkd is not None and lmkd.only else _rulesets(walker, nodes)
     preferences = build_preferences(walker, nodes, values.get("omit", "never"))
+    proactive = build_proactive(walker, nodes)
     if problems:
         return sorted(set(problems))
     return Config(
-        rules=Rules(rulesets, preferences),
+        rules=Rules(rulesets, preferences, proactive),
         scope=values.get("scope", Scope()),
         budget_bytes=values.get("budget") or None,
         dry_run=values.get("dry_run", False),
@@ -76,6 +78,7 @@ def load_config(
         runtime_dir=values.get("runtime_dir", ""),
         lmkd=lmkd,
         managed=managed,
+        metrics=MetricsOptions(**values.get("metrics", {})),
         control=ControlOptions(**values.get("control", {})),
     )
 

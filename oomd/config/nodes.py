@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from oomd.config.addresses import parse_listen, parse_textfile
 from oomd.config.problems import Problem, did_you_mean
 from oomd.model.scope import ScopeError, parse_scope
 from oomd.model.units import (
@@ -94,6 +95,7 @@ CONVERSIONS: dict[str, Callable[[str], Any]] = {
     "count": parse_count,
     "duration": parse_duration,
     "group": parse_group,
+    "listen": parse_listen,
     "no_cgroups": parse_no_cgroups,
     "percent": parse_percent,
     "rate": parse_rate,
@@ -103,6 +105,7 @@ CONVERSIONS: dict[str, Callable[[str], Any]] = {
     "size": parse_budget,
     "subject": parse_subject,
     "text": parse_text,
+    "textfile": parse_textfile,
     "threshold": parse_threshold,
     "workers": parse_workers,
 }

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from oomd.engine.aims import aim, needs_everybody, wanted_of_step
 from oomd.engine.blame import taken_by_files
 from oomd.engine.detection import among_of
 from oomd.engine.eligibility import freeable_bytes, sift
+from oomd.engine.ladder import step_of
 from oomd.engine.levels import rank
 from oomd.engine.pause import pause_of, pause_words
 from oomd.model.decision import ASKED, KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, Rejection
-from oomd.model.ruleset import GROUP, NEVER, NOTHING, PROCESS, SESSION, EngineState, Rules, Ruleset, Wants
+from oomd.model.ruleset import (
+    GROUP,
+    LAST_CGROUP_KILL,
+    LAST_NOTHING,
+    NEVER,
+    PROCESS,
+    SESSION,
+    Choice,
+    EngineState,
+    Rules,
+    Ruleset,
+    Wants,
+)
 from oomd.model.snapshot import Cgroup, MemoryStatus, Snapshot
 from oomd.model.units import MIB, format_duration, format_size
 from oomd.model.values import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.engine.aims import Aim
+    from oomd.model.steps import Gentle
 
 WORTH_WAITING_BYTES = 64 * MIB
 """A process that somebody else killed and that still owns this much is waited for before another one dies."""
@@ -21,8 +40,8 @@ MOST_NAMED = 5
 
 
 def fired(detections: tuple[Detection, ...]) -> Detection | None:
-    """The alarm to act on: the first critical one, else the first that fired."""
-    alarms = [detection for detection in detections if detection.fired]
+    """The alarm to act on: the first critical one, else the first that fired and waits for no step of its ladder."""
+    alarms = [detection for detection in detections if detection.fired and not detection.waits]
     return next((alarm for alarm in alarms if alarm.critical), alarms[0] if alarms else None)
 
 
@@ -52,17 +71,36 @@ def may_choose(detections: tuple[Detection, ...], state: EngineState, now_us: in
 
 def wanted_cgroups(rules: Rules, detections: tuple[Detection, ...]) -> Wants:
     """What the choice for these detections must see of cgroups; nothing where it is made among processes alone."""
-    ruleset = _ruleset_of(rules, fired(detections))
+    alarm = fired(detections)
+    ruleset = _ruleset_of(rules, alarm)
     patterns = among_of(ruleset)
+    step = wanted_of_step(step_of(ruleset, alarm))
     if ruleset.policy is None or not patterns:
-        return NOTHING
-    return replace(ruleset.policy.wants, cgroups=patterns)
+        return step
+    wants = ruleset.policy.wants
+    return replace(wants, cgroups=(*patterns, *step.cgroups), files=wants.files | step.files)
+
+
+def looks_at_cgroups(rules: Rules) -> bool:
+    """Whether any choice of these rules, or any step of their ladders, is made among cgroups, or any is reclaimed."""
+    steps = [step for ruleset in rules.rulesets for step in ruleset.steps]
+    chosen = any(map(among_of, rules.rulesets)) or any(wanted_of_step(step).cgroups for step in steps)
+    return chosen or rules.proactive is not None
 
 
 def wants_everybody(rules: Rules, detections: tuple[Detection, ...]) -> bool:
     """Whether the choice must see every process: where several die as one, or the order is not by size."""
-    ruleset = _ruleset_of(rules, fired(detections))
+    alarm = fired(detections)
+    ruleset = _ruleset_of(rules, alarm)
+    if needs_everybody(step_of(ruleset, alarm)):
+        return True
     return ruleset.choice.level != PROCESS or (ruleset.policy is not None and not ruleset.policy.by_size)
+
+
+def most_of(rules: Rules, decision: Decision) -> int:
+    """How many processes this decision may take, those that join it later included."""
+    ruleset = next((each for each in rules.rulesets if each.name == decision.ruleset), None)
+    return Choice().most if ruleset is None else ruleset.choice.most
 
 
 def wants_stat_anew(rules: Rules, detections: tuple[Detection, ...]) -> bool:
@@ -95,28 +133,64 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
     )
     if alarm is None:
         return decision
-    pause = pause_of(state, snapshot.status.time_us)
-    if pause is not None:
-        return replace(decision, reason=pause_words(pause, snapshot.status.time_us))
-    if snapshot.status.time_us < state.resting_until_us:
-        rest = format_duration(state.resting_until_us - snapshot.status.time_us)
-        return replace(decision, reason=f"killing did not bring memory back; resting for {rest} more")
-    if not may_add(alarm, state):
-        waits = [f"{credit.process.comm} ({credit.process.id.pid})" for credit in state.credits]
-        more = f" and {len(waits) - MOST_NAMED} more" if len(waits) > MOST_NAMED else ""
-        names = ", ".join(waits[:MOST_NAMED]) + more
-        return replace(decision, reason=f"waiting for what {names} gives back")
+    why = _why_wait(alarm, state, snapshot.status.time_us)
+    if why:
+        return replace(decision, reason=why)
     dying = _dying_already(rejected, state)
     if dying is not None:
         reason = f"{dying.process.comm} ({dying.process.id.pid}) is dying already and gives back {_size(dying)}"
         return replace(decision, reason=reason, target=dying)
-    if not ranking:
+    step = step_of(ruleset, alarm)
+    if step is not None:
+        return _gentle(decision, alarm, step, aim(step, ruleset, snapshot, ranking, candidates, rejected))
+    if ruleset.last == LAST_NOTHING:
+        return replace(decision, reason=f"{alarm.ruleset}: its ladder is at its end, and has no kill")
+    return _signal(
+        decision, alarm, ruleset, order.note, "" if alarm.critical else taken_by_files(state.blame, snapshot)
+    )
+
+
+def _why_wait(alarm: Detection, state: EngineState, now_us: int) -> str:
+    """Why nobody is taken now, whoever it would be; empty where somebody may be."""
+    pause = pause_of(state, now_us)
+    if pause is not None:
+        return pause_words(pause, now_us)
+    if now_us < state.resting_until_us:
+        rest = format_duration(state.resting_until_us - now_us)
+        return f"killing did not bring memory back; resting for {rest} more"
+    if may_add(alarm, state):
+        return ""
+    waits = [f"{credit.process.comm} ({credit.process.id.pid})" for credit in state.credits]
+    more = f" and {len(waits) - MOST_NAMED} more" if len(waits) > MOST_NAMED else ""
+    return f"waiting for what {', '.join(waits[:MOST_NAMED])}{more} gives back"
+
+
+def _signal(decision: Decision, alarm: Detection, ruleset: Ruleset, note: str, files: str) -> Decision:
+    """Somebody is signalled, if anybody may be, and if it is not files that took the memory."""
+    if not decision.ranking:
         return replace(decision, action=NOTIFY, reason=f"{alarm.ruleset}: nobody may be killed")
-    files = "" if alarm.critical else taken_by_files(state.blame, snapshot)
     if files:
         return replace(decision, action=NOTIFY, reason=f"{alarm.ruleset}: {_evidence(alarm)}; {files}")
-    verdict = _verdict(decision, alarm, ruleset, ranking[0])
-    return replace(verdict, reason=f"{verdict.reason}; {order.note}") if order.note else verdict
+    verdict = _verdict(decision, alarm, ruleset, decision.ranking[0])
+    return replace(verdict, reason=f"{verdict.reason}; {note}") if note else verdict
+
+
+def _gentle(decision: Decision, alarm: Detection, step: Gentle, found: Aim) -> Decision:
+    """A step before any signal; without a target where there is nobody for it, and why."""
+    target = found.target
+    who = f"foremost is {name_of(target)}" if target is not None and step.name == NOTIFY else ""
+    if target is not None and step.name != NOTIFY:
+        who = f"{step.name} for {name_of(target)}"
+    elif target is None:
+        who = f"no {step.name}: {found.why}" if found.why else "nobody may be killed"
+    return replace(
+        decision,
+        action=step.name,
+        reason=f"{alarm.ruleset}: {_evidence(alarm)}; {who}",
+        target=target,
+        step=alarm.step,
+        rejected=(*decision.rejected, *found.spared),
+    )
 
 
 def where_memory_is(status: MemoryStatus) -> str:
@@ -173,6 +247,7 @@ def _verdict(decision: Decision, alarm: Detection, ruleset: Ruleset, victim: Can
         reason=f"{alarm.ruleset}{' (critical)' if alarm.critical else ''}: {_evidence(alarm)}; {who}",
         target=victim,
         grace_us=0 if at_once else ruleset.grace_us,
+        whole_cgroup=ruleset.last == LAST_CGROUP_KILL,
     )
 
 

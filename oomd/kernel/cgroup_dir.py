@@ -50,8 +50,8 @@ class CgroupDirectory:
             os.close(fd)
 
     def write(self, name: str, value: str) -> None:
-        """One write, whose error shows at once."""
-        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.fd)
+        """One write, whose error shows at once; O_TRUNC as a shell's ``>``, for trees of plain files."""
+        fd = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=self.fd)
         try:
             os.write(fd, value.encode())
         finally:
@@ -72,6 +72,11 @@ class CgroupDirectory:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def directory_of(root: str, path: str) -> str:
+    """Where the cgroup of this path lies, in a hierarchy that is mounted at ``root``."""
+    return os.path.normpath(f"{root}/{path}")
 
 
 def _read_pids(folder_fd: int) -> list[int]:

@@ -101,22 +101,19 @@ def parse_properties(text: str, override: tuple[str, ...] = ()) -> Properties | 
     """The properties of lines ``name=value`` (``#`` begins a comment, names that are not lmkd's are passed over), or
     every mistake with its line. ``override``: such lines of our own configuration; they win over all others.
     """
-    problems: list[str] = []
-    given: dict[str, tuple[int, int | bool]] = {}
-    lines = [(f"line {number}: ", 0, line) for number, line in enumerate(text.split("\n"), 1)]
-    for place, above, line in [*lines, *(("override: ", len(PREFIXES), line) for line in override)]:
-        name, equals, value = (part.strip() for part in line.strip().partition("="))
-        known, rank = _known(name)
-        if not known or not equals or not (value or above):  # an empty value is none
-            continue
-        parsed = _parse(known, value)
-        if isinstance(parsed, str):
-            problems.append(f"{place}{name}: {parsed}")
-        elif known not in given or given[known][0] <= rank + above:
-            given[known] = (rank + above, parsed)
-    values = {name: value for name, (_, value) in given.items()}
+    problems = [f"line {line}: {name}: {message}" for line, name, message in find_mistakes(text)]
+    problems += [f"override: {name}: {message}" for _, name, message in find_mistakes("\n".join(override), whole=True)]
     if problems:
         return problems
+    given: dict[str, tuple[int, int | bool]] = {}
+    for above, lines in ((0, text.split("\n")), (len(PREFIXES), override)):
+        for line in lines:
+            name, _, value = _parts(line)
+            known, rank = _known(name)
+            parsed = _parse(known, value) if known and value else ""
+            if not isinstance(parsed, str) and (known not in given or given[known][0] <= rank + above):
+                given[known] = (rank + above, parsed)
+    values = {name: value for name, (_, value) in given.items()}
     for name, (low, high) in CLAMPS.items():
         if name in values:
             values[name] = max(low, min(values[name], high))
@@ -124,9 +121,24 @@ def parse_properties(text: str, override: tuple[str, ...] = ()) -> Properties | 
     return replace(Properties(), **{**defaults, **values})  # type: ignore[arg-type]
 
 
+def find_mistakes(text: str, *, whole: bool = False) -> list[tuple[int, str, str]]:
+    """Line, name and what is wrong, of every line about a property of lmkd. An empty value is none, unless the lines
+    are ``whole`` ours.
+    """
+    mistakes = []
+    for number, line in enumerate(text.split("\n"), 1):
+        name, equals, value = _parts(line)
+        known, _ = _known(name)
+        if known and equals and (value or whole):
+            parsed = _parse(known, value)
+            if isinstance(parsed, str):
+                mistakes.append((number, name, parsed))
+    return mistakes
+
+
 def problem_of(line: str) -> str:
     """Why this line ``name=value`` is of no use; empty where it is."""
-    name, equals, value = (part.strip() for part in line.partition("="))
+    name, equals, value = _parts(line)
     known, _ = _known(name)
     if not equals or not name:
         return f"{line!r} is not name=value"
@@ -144,6 +156,12 @@ def names_of_all() -> tuple[str, ...]:
 def without_effect(properties: Properties) -> tuple[str, ...]:
     """Names of what was set, and asks for something that is not here."""
     return tuple(name for name, harmless in IDLE.items() if getattr(properties, name) not in harmless)
+
+
+def _parts(line: str) -> tuple[str, str, str]:
+    """Name, equals sign (if it is there) and value, without the spaces around them."""
+    name, equals, value = line.strip().partition("=")
+    return name.strip(), equals, value.strip()
 
 
 def _known(name: str) -> tuple[str, int]:

@@ -7,6 +7,10 @@ F page faults (huge ones as 512). Growth that re-read leaders explain comes off 
 stays below the chosen
 victim, looking at the leaders alone gives the answer of a full scan. New processes are found by the last pid that
 /proc/loadavg tells.
+
+Size is anonymous memory and swap. Shared memory counts where it is a process's own (oomd/monitor/own_shmem.py); the few
+that map the most are leaders for that, whatever their size; one beyond them whose own shared memory grew since the last
+scan is found by the next.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from oomd.kernel.loadavg import parse_last_pid
 from oomd.kernel.process import list_pids
 from oomd.kernel.vmstat import growth_pages, parse_vmstat
 from oomd.model.snapshot import MemoryStatus, Snapshot
+from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
 from oomd.monitor.rows import Row, read_row
 from oomd.monitor.usage import note_fork, sum_usage
 
@@ -28,6 +33,9 @@ if TYPE_CHECKING:
 
 LEADERS = 48
 """Processes with kept descriptors: 6 KiB of kernel memory for each of two files, 0.6 MiB in all."""
+
+SHARERS = 4
+"""Beside them those with the most shared memory, which may be their own."""
 
 MOST_NEW_PIDS = 2000
 """More new pids than this since the last look are read faster by listing /proc."""
@@ -287,14 +295,23 @@ class ProcessTable:
             if len(self._leaders) >= LEADERS:
                 self._rest_bytes = row.size_bytes
                 break
-            if row.pid in self.own_pids or row.out_of_scope or not (row.exact or row.read_status(self._proc_fd)):
-                continue
-            row.read_details(self._proc_fd)
-            row.keep(self._proc_fd)
-            self._leaders.append(row)
+            self._lead(row)
+        sharers = [row for row in self._rows.values() if row.shmem_bytes >= SHMEM_BYTES and row not in self._leaders]
+        most = len(self._leaders) + SHARERS
+        for row in sorted(sharers, key=lambda row: -row.shmem_bytes):
+            if len(self._leaders) < most:
+                self._lead(row)
         for row in former:
             if row not in self._leaders:
                 row.drop()
+
+    def _lead(self, row: Row) -> None:
+        """One of the leaders, if it may be taken at all."""
+        if row.pid in self.own_pids or row.out_of_scope or not (row.exact or row.read_status(self._proc_fd)):
+            return
+        row.read_details(self._proc_fd)
+        row.keep(self._proc_fd)
+        self._leaders.append(row)
 
     def _able(self, before_us: int | None) -> list[Row]:
         """Every process that owns memory, largest first, with its size as the base of its growth from now on."""
@@ -302,7 +319,8 @@ class ProcessTable:
         for row in sorted(self._rows.values(), key=_by_size):
             before_bytes, row.base_size_bytes = row.base_size_bytes, row.size_bytes
             if before_us is not None and not row.history and row.size_bytes >= WORTH_BYTES:
-                row.history.append((before_us, before_bytes))  # 0 for those that are new: all that they have has grown
+                # 0 for those that are new: all that they have has grown.
+                row.history.append((before_us, before_bytes, row.shmem_bytes if before_bytes else 0))
             if not row.is_kernel_thread and row.size_bytes:
                 able.append(row)
         return able
@@ -331,7 +349,7 @@ class ProcessTable:
         row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
         note_fork(row, self._rows.get(row.ppid))
         self._rows[row.pid] = row
-        row.history.append((self._looked_us, 0))
+        row.history.append((self._looked_us, 0, 0))
         if not row.out_of_scope and row.pid not in self.own_pids and row.size_bytes:
             row.base_size_bytes = row.size_bytes  # a fork gives a size without allocating: only later growth explains
             self._leaders.append(row)

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
+from oomd.debts import put_all_back
+from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
+from oomd.model.managed import AUTO, TAKEOVER
 from oomd.outside.killer import Killer
 from oomd.outside.ledger import Ledger
 from oomd.outside.link import MOST_BYTES
@@ -24,7 +27,9 @@ from oomd.outside.lmkd_properties import REQUEST as PROPERTIES
 from oomd.outside.lmkd_properties import answer_properties
 from oomd.outside.logcat import divert_logcat
 from oomd.outside.managed import start_listener
+from oomd.outside.metrics.opening import start_metrics
 from oomd.outside.opening import start_control
+from oomd.outside.pods import Pods, name_pods
 from oomd.outside.recorder import Recorder
 from oomd.outside.reporter import Reporter, note
 from oomd.outside.sinks import choose_sink
@@ -61,17 +66,25 @@ def main() -> None:
     reporter = _start_reporter(options)
     killer.listen(_reports(reporter, quiet=options["quiet"]))
     killer.handle("reload", lambda _: reload_answer(options))
+    killer.handle("restart_unit", _restart_unit)
+    if options.get("restarts"):
+        import oomd.outside.units  # noqa: F401 - now, and not at the moment when memory is short
     if options.get("lmkd_properties"):
         killer.handle(PROPERTIES, lambda _: answer_properties(options["lmkd_properties"]))
     recorder = None
     if options.get("record"):
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
         killer.listen(_tape(recorder))
-    start_listener(options, killer.send, lambda text: reporter.put(note(text)))
-    control = start_control(options, killer, Ledger(options.get("ledger_fd", -1)), reporter)
+    _hear_units(killer, options, lambda text: reporter.put(note(text)))
+    ledger = Ledger(options.get("ledger_fd", -1))
+    control = start_control(options, killer, ledger, reporter)
+    metrics = start_metrics(options, killer, ledger, reporter)
     killer.serve()
     if control is not None:
         control.stop()
+    if metrics is not None:
+        metrics.stop()
+    _pay_debts(options, reporter)
     if recorder is not None:
         recorder.finish()
     if options["trace_instance"]:
@@ -80,11 +93,37 @@ def main() -> None:
     os._exit(0)  # a sink that hangs must not keep us
 
 
+def _restart_unit(event: Plain) -> Plain:
+    """D-Bus is loaded only where a rule restarts units."""
+    from oomd.outside.units import restart_unit
+
+    return restart_unit(event)
+
+
+def _pay_debts(options: dict[str, Any], reporter: Reporter) -> None:
+    """What the killer had changed and not put back: it was killed."""
+    if options.get("runtime_dir"):
+        for text in put_all_back(options["runtime_dir"], options["debts_token"]):
+            reporter.put(note(f"the killer has ended and had left changed: {text}"))
+
+
+def _hear_units(killer: Killer, options: dict[str, Any], say: Callable[[str], object]) -> None:
+    """Units' own settings; and where PID 1 takes us for systemd-oomd we answer to its name as well."""
+    if options.get("managed") not in (AUTO, TAKEOVER):
+        start_listener(options, killer.send, say, lambda: None)
+        return
+    from oomd.outside.oom1 import Oom1
+
+    oom1 = Oom1(killer.ask, say, options.get("cgroup_root", CGROUP_ROOT))
+    killer.listen(oom1.hear)
+    start_listener(options, killer.send, say, oom1.take_over)
+
+
 def _start_reporter(options: dict[str, Any]) -> Reporter:
     sink, remark = choose_sink(options["format"])
     if options.get("lmkd_log"):
         sink = divert_logcat(sink, options["lmkd_log"])
-    reporter = Reporter(sink)
+    reporter = Reporter(name_pods(sink, Pods()))
     if remark:
         reporter.put(note(remark))
     return reporter

@@ -34,7 +34,7 @@ class Fact:
     """What the kernel told of a victim between two ticks."""
 
     kind: str
-    """``died``, ``reaped``; in a tick: ``refused`` or ``escalated``."""
+    """``died``, ``reaped``, ``through`` (a step of the ruleset ``why``); in a tick: ``refused`` or ``escalated``."""
     id: ProcessId
     time_us: int = 0
     signal: int = 0
@@ -54,6 +54,8 @@ class Answer:
     comm: str = ""
     name: str = ""
     """Of the group, session or cgroup that was taken."""
+    step: int | None = None
+    """The place in the ladder, of a gentle step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,10 @@ def read_recording(path: str) -> Recording:
             if "config" in content:
                 fresh = _config_of(path, number, content["config"])
                 continue
-            ticks.append(_tick_of(content, number, fresh))
+            tick = _tick_of(content, number, fresh)
+            if content.get("same_cgroups") and ticks:
+                tick = replace(tick, cgroups=ticks[-1].cgroups, cgroups_cut=ticks[-1].cgroups_cut)
+            ticks.append(tick)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             cut = f"{path}:{number}: not a tick of a recording ({' '.join(str(error).split())[:200]})"
             break
@@ -198,7 +203,11 @@ def _answer_of(content: dict[str, Any] | None) -> Answer | None:
     target = content["target"]
     identity = None if target is None else _id_of(target)
     comm = "" if target is None else str(target["comm"])
-    return Answer(str(content["action"]), str(content["reason"]), identity, comm, str(content.get("name", "")))
+    step = content.get("step")
+    name = str(content.get("name", ""))
+    return Answer(
+        str(content["action"]), str(content["reason"]), identity, comm, name, None if step is None else int(step)
+    )
 
 
 def _id_of(content: dict[str, Any]) -> ProcessId:

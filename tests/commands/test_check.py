@@ -75,6 +75,24 @@ def test_what_is_no_group(tmp_path: Path, capsys: pytest.CaptureFixture[str], gr
     assert f"{path}:1:18: control.group: " in capsys.readouterr().err
 
 
+def test_metrics_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who can read them is said, and loudly where it is anybody."""
+    path = tmp_path / "oomd.yaml"
+    listen = "127.0.0.1:9779, unix:/run/oomd/m.sock, :9779"
+    path.write_text(f'metrics: {{listen: "{listen}", textfile: /n/oomd.prom}}\n', encoding="utf-8")
+    assert main(["check", "--config", str(path), "--json"]) == 0
+    words = json.loads(capsys.readouterr().out)["metrics"]
+    assert [line.partition(", to ")[2][:14] for line in words] == [
+        "everybody on t",
+        "whoever may re",
+        "EVERYBODY who ",
+        "",
+    ]
+    assert "/n/oomd.prom" in words[-1]
+    assert main(["check", "--config", str(path)]) == 0
+    assert "\n".join(words) in capsys.readouterr().out
+
+
 def test_patterns_show_whom_they_hit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each pattern with the live processes that it hits now."""
     mine = psutil.Process().name()[:15]

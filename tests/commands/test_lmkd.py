@@ -74,10 +74,15 @@ def test_properties_are_read_anew(tmp_path: Path) -> None:
             client.send(7)
             client.send(4, 1, 0)
             assert [words_of(client.receive()) for _ in range(2)] == [(7, -1), (4, 0)]
+            mistake = "ro.lmk.thrashing_limit: 'abc' is no number"
+            run.wait_event("lmkd", lambda event: event["text"] == f"properties: line 1: {mistake}")
             run.process.send_signal(signal.SIGHUP)
-            run.wait_event("reload")
-            mistake = "properties: line 1: ro.lmk.thrashing_limit: 'abc' is no number"
-            wait_until("both mistakes", lambda: [each["text"] for each in run.of("lmkd")].count(mistake) == 2)
+            refused = run.wait_event("reload", lambda event: not event["ok"])
+            assert refused["problems"][0].endswith(f"lmkd.prop:1:1: {mistake}")
+            file.write_text("ro.lmk.use_minfree_levels=true\n", encoding="utf-8")
+            run.process.send_signal(signal.SIGHUP)
+            run.wait_event("reload", lambda event: event["ok"])
+            run.wait_event("lmkd", lambda event: event["text"] == "properties: use_minfree_levels has no effect here")
             file.unlink()
             assert client.ask(7) == (7, -1)
             run.wait_event("lmkd", lambda event: event["text"] == f"properties: {file}: No such file or directory")
@@ -87,7 +92,7 @@ def test_properties_are_read_anew(tmp_path: Path) -> None:
     ("text", "words"),
     [
         (None, "lmkd.prop: No such file or directory"),
-        ("ro.lmk.debug=perhaps\n", "lmkd.prop: line 1: ro.lmk.debug: 'perhaps' is no truth value"),
+        ("ro.lmk.debug=perhaps\n", "lmkd.prop:1:1: ro.lmk.debug: 'perhaps' is no truth value"),
     ],
 )
 def test_properties_that_are_of_no_use(tmp_path: Path, text: str | None, words: str) -> None:

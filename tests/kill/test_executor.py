@@ -114,6 +114,7 @@ def test_kill_reap_outcome(stage: Stage) -> None:
     state = replace(state, credits=credits.progressed(state.credits, later))
     outcomes, state = stage.executor.settle(later, state)
     assert [(outcome.status, outcome.reap_backend) for outcome in outcomes] == [("killed", "mrelease")]
+    assert (outcomes[0].ruleset, outcomes[0].signal) == ("level", "SIGKILL")
     assert outcomes[0].returned_bytes == 64 * MIB or outcomes[0].returned_bytes == outcomes[0].expected_bytes
     assert state.credits == ()
     assert stage.children[0].wait() == -signal.SIGKILL
@@ -144,7 +145,7 @@ def test_victim_that_goes_at_term(stage: Stage) -> None:
     late = replace(LOW, time_us=LOW.time_us + 9 * SECOND_US)
     assert stage.executor.escalate((alarm(critical=True),), late, state)[0] == ()
     outcomes, _ = stage.executor.settle(late, state)
-    assert [outcome.status for outcome in outcomes] == ["exited"]
+    assert [(outcome.status, outcome.signal) for outcome in outcomes] == [("exited", "SIGTERM")]
 
 
 def test_stuck_victim_times_out(stage: Stage) -> None:
@@ -175,6 +176,7 @@ def test_another_ones_kill_is_awaited(stage: Stage) -> None:
     state = stage.wait(state, LOW.time_us + 10_000, "victim")
     outcomes, _ = stage.executor.settle(replace(LOW, time_us=LOW.time_us + 3 * SECOND_US), state)
     assert [(outcome.status, outcome.detail) for outcome in outcomes] == [("killed", "killed by somebody else")]
+    assert (outcomes[0].ruleset, outcomes[0].signal) == ("", "")
 
 
 def test_dry_run_signals_nobody(stage: Stage) -> None:
@@ -185,7 +187,7 @@ def test_dry_run_signals_nobody(stage: Stage) -> None:
     assert dry.sent_us is None
     assert dry.settle(replace(LOW, time_us=LOW.time_us + 9 * SECOND_US), state)[0] == ()
     outcomes, state = dry.settle(replace(LOW, time_us=LOW.time_us + 10 * SECOND_US), state)
-    assert [outcome.status for outcome in outcomes] == ["dry_run"]
+    assert [(outcome.status, outcome.ruleset, outcome.signal) for outcome in outcomes] == [("dry_run", "level", "")]
     assert state.refusals == ()
     assert stage.children[0].poll() is None
 

@@ -24,7 +24,7 @@ from oomd.reap.pool import ReaperPool
 from tests.descriptors import open_descriptors, opened_since
 from tests.kernel.test_trace_pipe import line_of, line_of_loss
 from tests.kill.parked import anon_mib, parked, parked_thread, wait_parked
-from tests.reap.test_pool import hold
+from tests.reap.victims import hold
 
 PATIENCE_S = 20.0
 LARGE, SMALL = 96, 16

@@ -15,7 +15,7 @@ import pytest
 
 from oomd.outside.journal import SOCKET, JournalMissing, fields_of, message_of, open_journal, wait_for_room
 from oomd.outside.sinks import Stream, choose_sink
-from tests.outside.events import DECISION, OUTCOME
+from tests.outside.events import DECISION, OUTCOME, STEP
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +43,10 @@ def test_fields() -> None:
     assert "OOMD_WAKE_TO_SIGNAL_US" not in fields_of(untold)
     outcome = fields_of(OUTCOME)
     assert (outcome["OOMD_STATUS"], outcome["OOMD_SIGNAL_TO_MEMORY_US"]) == ("killed", "30000")
+    step = fields_of(STEP)
+    assert (step["OOMD_ACTION"], step["OOMD_STATUS"], step["OOMD_RULESET"]) == ("reclaim", "enough", "level")
+    assert (step["OOMD_GAINED_BYTES"], step["OOMD_TAKEN_BYTES"]) == (str(200 << 20), str(210 << 20))
+    assert (step["OOMD_REASON"], step["OOMD_VICTIM_CGROUP"]) == ("there is nothing cold left", "/a")
     assert len({fields["MESSAGE_ID"], outcome["MESSAGE_ID"]}) == 2
     assert all(isinstance(value, str) for value in (*fields.values(), *outcome.values()))
 

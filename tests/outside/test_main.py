@@ -11,9 +11,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from oomd.debts import Debt, Debts
 from oomd.outside.link import Link
 from oomd.outside.reporter import MOST_QUEUED
 from oomd.outside.spawn import Outside, spawn_outside
+from tests.fakes.cgroup_tree import CgroupTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +106,22 @@ def test_text_goes_to_standard_error(tmp_path: Path) -> None:
     with path.open("wb") as log, outside(1, stderr=log.fileno(), format="text") as (link, _):
         assert link.send(NOTE)
     assert path.read_text(encoding="utf-8").endswith("note: hello\n")
+
+
+def test_what_a_killed_killer_had_changed(tmp_path: Path) -> None:
+    """Is put back at the end of the link, and told; what another oomd has written down there is left alone."""
+    CgroupTree(tmp_path / "cgroup").add_group("/a", high=4096)
+    group = tmp_path / "cgroup" / "a"
+    debt = Debt("memory.high", group.stat().st_ino, str(group), "max", ("4096",))
+    Debts(str(tmp_path), "mine").write_down(debt)
+    for token, high in (("other", "4096"), ("mine", "max")):
+        reading, writing = os.pipe()
+        with outside(writing, runtime_dir=str(tmp_path), debts_token=token):
+            os.close(writing)
+        with os.fdopen(reading, "rb") as told:
+            texts = [json.loads(line)["text"] for line in told]
+        assert (group / "memory.high").read_text("ascii").strip() == high
+        assert len(texts) == (token == "mine")
 
 
 def test_quiet_tells_neither_start_nor_stop(tmp_path: Path) -> None:

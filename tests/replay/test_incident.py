@@ -22,6 +22,7 @@ from oomd.outside.recording import RecordingError, config_line, header_line, jso
 from oomd.replay.incident import nearest_snapshots, read_recording
 from oomd.replay.trace import ReplayError
 from tests.fakes.builders import process, snapshot, status
+from tests.fakes.tapes import drained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ def lines(count: int = 3) -> list[str]:
     tape = Tape()
     for number in range(count):
         tape.begin(status(time_us=number * 1000), initial_state(config.rules))
-    return [header_line(to_yaml(config)), *(tick_line(tick) for part in tape.drain() for tick in part)]
+    return [header_line(to_yaml(config)), *(tick_line(tick) for part in drained(tape) for tick in part)]
 
 
 def written(folder: Path, text: str) -> str:
@@ -127,7 +128,7 @@ def test_nearest_snapshot(tmp_path: Path) -> None:
         if number in (1, 3):
             now = status(time_us=number)
             tape.note_decision(Decision(NOTIFY, "", now), snapshot(process(number), status=now), EngineState())
-    text = [header_line(to_yaml(config)), *(tick_line(tick) for part in tape.drain() for tick in part)]
+    text = [header_line(to_yaml(config)), *(tick_line(tick) for part in drained(tape) for tick in part)]
     ticks = read_recording(written(tmp_path, "".join(text))).ticks
     found = [
         (shown.processes[0].id.pid, shown.status.time_us, taken)

@@ -116,6 +116,19 @@ def test_kill_and_its_journal_fields(facts: dict[str, Any]) -> None:
     assert int(outcome["OOMD_RETURNED_BYTES"]) > 64 << 20
 
 
+def test_metrics_over_a_socket_of_systemds(facts: dict[str, Any]) -> None:
+    """Served by a service without a network, with Debian's prometheus-client; not once it is stopped, and a scrape does
+    not start it.
+    """
+    scrape = facts["scrape"]
+    assert "\noomd_killer_up 1.0\n" in scrape["text"], scrape
+    assert '\noomd_shield{kind="memory_locked"} 1.0\n' in scrape["text"]
+    assert scrape["other_network"]
+    assert "refused" in scrape["stopped"]
+    assert scrape["state"] == "inactive"
+    assert "\noomd_killer_up 1.0\n" in scrape["again"], scrape
+
+
 def test_hung_journal_costs_nothing(facts: dict[str, Any]) -> None:
     """With journald stopped the leaker dies all the same, about as soon; the report comes once it runs again (F10)."""
     kill = facts["kill_beside_hung_journal"]

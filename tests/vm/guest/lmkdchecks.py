@@ -116,10 +116,7 @@ def hang(client: socket.socket, cast: list[dict[str, Any]]) -> dict[str, Any]:
     pid = int(machine.run("systemctl", "show", "-P", "MainPID", UNIT))
     facts = play(client, cast, between=lambda: os.kill(pid, signal.SIGSTOP))
     os.kill(pid, signal.SIGCONT)
-    client.settimeout(PATIENCE_S)
-    while len(data := client.recv(4096)) != 16:
-        continue
-    facts["notices"].append(list(struct.unpack(">4i", data)))
+    wait_until(lambda: facts["notices"].extend(drain(client)) or facts["notices"], PATIENCE_S)
     client.send(struct.pack(">3i", 4, 0, 1000))
     facts["counted"] = answer(client)
     facts["same_pid"] = int(machine.run("systemctl", "show", "-P", "MainPID", UNIT)) == pid

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from typing import TYPE_CHECKING
 
 from tests.vm.guest import machine
@@ -253,6 +254,33 @@ def ask(*commands: tuple[int, list[int], list[str]]) -> list[Any]:
     return list(json.loads(subprocess.run(argv, capture_output=True, text=True, timeout=240, check=True).stdout))
 
 
+def scrape() -> dict[str, Any]:
+    """Metrics over the socket that systemd passes: what is served, by whom in which network, and whether a scrape
+    starts a service that was stopped.
+    """
+    address = "http://127.0.0.1:9779/metrics"
+
+    def fetch() -> str:
+        try:
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                return str(answer.read().decode())
+        except OSError as error:
+            return f"failed: {error}"
+
+    started = len(journal("start"))
+    machine.run("systemctl", "enable", "oomd-metrics.socket")
+    machine.run("systemctl", "restart", UNIT)
+    facts: dict[str, Any] = {"started_s": wait_for_news("start", started), "text": fetch()}
+    own = os.readlink("/proc/self/ns/net")
+    facts["other_network"] = os.readlink(f"/proc/{show('MainPID')}/ns/net") != own
+    machine.run("systemctl", "stop", UNIT)
+    facts["stopped"], facts["state"] = fetch(), show("ActiveState")
+    machine.run("systemctl", "start", UNIT)
+    facts["again"] = fetch()
+    machine.run("systemctl", "disable", "oomd-metrics.socket")
+    return facts
+
+
 def rate() -> dict[str, Any]:
     """systemd's own figure of exposure."""
     text = machine.run("systemd-analyze", "security", "--no-pager", UNIT, check=False)
@@ -261,5 +289,5 @@ def rate() -> dict[str, Any]:
 
 STEPS = (
     *(look_at_service, look_at_process, kill_somebody, kill_beside_hung_journal),
-    *(reload, hold_watchdog, die, hang, trace_exits, ask_by_socket, rate),
+    *(reload, hold_watchdog, die, hang, trace_exits, ask_by_socket, scrape, rate),
 )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oomd.outside.lmkd_properties import MOST_BYTES, PropertiesError, answer_properties, read_properties
+from oomd.config.lmkd_properties import MOST_BYTES, PropertiesError, problems_of_file, read_properties
+from oomd.outside.lmkd_properties import answer_properties
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,3 +49,15 @@ def test_the_largest(tmp_path: Path) -> None:
     file = tmp_path / "props"
     file.write_bytes(b"#" * MOST_BYTES)
     assert len(read_properties(str(file))) == MOST_BYTES
+
+
+def test_mistakes_have_their_place(tmp_path: Path) -> None:
+    """As those of the configuration."""
+    file = tmp_path / "props"
+    file.write_text("ro.lmk.debug=true\n ro.lmk.thrashing_limit = x\nro.lmk.debug=perhaps\n", encoding="ascii")
+    assert [str(problem) for problem in problems_of_file(str(file))] == [
+        f"{file}:2:1: ro.lmk.thrashing_limit: 'x' is no number",
+        f"{file}:3:1: ro.lmk.debug: 'perhaps' is no truth value",
+    ]
+    file.unlink()
+    assert [str(problem) for problem in problems_of_file(str(file))] == [f"{file}: No such file or directory"]
