@@ -7,7 +7,7 @@ import time
 from oomd.engine.aftermath import acted, refused
 from oomd.engine.detection import initial_state
 from oomd.engine.levels import parts_of
-from oomd.engine.selection import where_memory_is
+from oomd.engine.selection import completed, where_memory_is
 from oomd.kill.targets import begin_all, shares_with, sweep, with_sharers
 from oomd.kill.warrant import Refused
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Times
@@ -18,6 +18,7 @@ from oomd.parts import clock_us
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from oomd.foresight import Struck
     from oomd.model.decision import Candidate, Decision, Detection, KillOutcome
     from oomd.model.ruleset import EngineState, Rules
     from oomd.model.snapshot import MemoryStatus, ProcessId
@@ -113,6 +114,20 @@ class Act:
         except Refused as verdict:
             self._note_refusal(identity, victim, parts, verdict)
             return False
+        self._signalled(identity, decision, parts)
+        return True
+
+    def complete(self, struck: Struck, status: MemoryStatus, detections: tuple[Detection, ...]) -> None:
+        """What was foreseen was done a moment ago: open its credit, and tell."""
+        decision = completed(struck.decision, status, detections)
+        assert decision.target is not None
+        identity = self._next_id()
+        self.times = replace(self.times, decided_us=struck.decided_us)
+        self._search.seen = struck.snapshot
+        self.state = self.parts.executor.start(identity, decision, struck.warrant, self.state, signalled=True)
+        self._signalled(identity, decision, parts_of(decision.target))
+
+    def _signalled(self, identity: str, decision: Decision, parts: tuple[Candidate, ...]) -> None:
         if decision.action == KILL and not self.parts.executor.dry_run:
             for part in parts:
                 self._condemn(part.process.id.pid)
@@ -122,7 +137,6 @@ class Act:
         self._rest(decision)
         self._tell_decision(identity, decision, self.parts.executor.sent_us)
         self._record(decision)
-        return True
 
     def _record(self, decision: Decision) -> None:
         tape = self.parts.tape

@@ -25,6 +25,7 @@ from oomd.loop import Loop
 from oomd.model.config import changes_that_need_a_restart
 from oomd.model.managed import read_units
 from oomd.model.values import replace
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
@@ -149,10 +150,11 @@ class Daemon:
             self._proc_fd,
             self._guard,
             frozenset(self._own_pids),
-            vmstat=open_optional(f"{proc}/vmstat"),
+            bound=GrowthBound(
+                open_optional(f"{proc}/vmstat"), PAGE_BYTES, read_fault_pages, self.options.rss_slack_bytes
+            ),
             loadavg=open_optional(f"{proc}/loadavg"),
             page_bytes=PAGE_BYTES,
-            fault_pages=read_fault_pages(),
             account_all=self.config.budget_bytes is not None and not self.options.usage_cgroup,
         )
 

@@ -5,9 +5,9 @@ The half of the loop that looks at processes; it signals nobody.
 
 from __future__ import annotations
 
-from oomd.engine.eligibility import sift
+from oomd.engine.eligibility import leaning_of, sift
 from oomd.engine.levels import late_members
-from oomd.engine.selection import select, wanted_cgroups, wants_everybody
+from oomd.engine.selection import is_proved, select, wanted_cgroups, wants_everybody
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision, Detection
 from oomd.model.units import SECOND_US
 from oomd.model.values import replace
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from oomd.model.snapshot import MemoryStatus, Process, ProcessId, Snapshot
     from oomd.monitor.facts import FactsReader
     from oomd.monitor.process_table import ProcessTable
+    from oomd.monitor.rows import Row
     from oomd.monitor.sharing import SharingMeter
     from oomd.monitor.watch import CgroupWatch
 
@@ -105,17 +106,22 @@ class Search:
         if wants_everybody(rules, detections):
             return choose(self._everybody(status))
         decision = choose(table.snapshot(status, self._clock_us()))
-        if decision.action == NO_ACTION:
+        if decision.action == NO_ACTION or self.is_proved(decision, rules):
             return decision
-        if decision.target is None or decision.target.score < table.rest_bound_bytes():
-            table.scan(status, self._clock_us)
-            self.collect(status.time_us, ask=True)
-            decision = choose(table.snapshot(status, self._clock_us()))
-        return choose(self._everybody(status)) if decision.target is None else decision
+        table.scan(status, self._clock_us)
+        self.collect(status.time_us, ask=True)
+        decision = choose(table.snapshot(status, self._clock_us()))
+        return decision if self.is_proved(decision, rules) else choose(self._everybody(status))
+
+    def is_proved(self, decision: Decision, rules: Rules) -> bool:
+        """Whether the growth bound proves that a full scan would give no better answer."""
+        rest = self._table.rest_bound_bytes()
+        return is_proved(decision, rules, rest, self._table.unexamined_bound_bytes(), self._table.last_pids)
 
     def late(self, rules: Rules, decision: Decision, state: EngineState) -> tuple[Candidate, ...]:
         """Who joined the set that was taken since it was."""
         self._table.look(decision.status, self._clock_us)
+        self._table.read_everybody()
         everybody = self._table.snapshot(decision.status, self._clock_us(), everybody=True)
         candidates, rejected = sift(everybody, rules.preferences, state)
         under_way = {credit.process.id for credit in state.credits}
@@ -134,14 +140,38 @@ class Search:
         row = self._table.rows.get(victim.pid)
         return row.stat_fd if row is not None and row.start_ticks == victim.start_ticks else -1
 
+    def judge_by(self, rules: Rules) -> None:
+        """Have those lead who may be taken by these preferences."""
+
+        def judge(row: Row) -> str:
+            now = self._clock_us()
+            if self._facts is not None:
+                self._facts.note_marks((row,), now)
+            return leaning_of(row.value(now), rules.preferences, self._table.own_uid)
+
+        self._table.judge = judge
+
+    def awaits(self) -> bool:
+        """Whether a foremost leader is being measured, or read, for the first time."""
+        leaders = self._table.leaders
+        return self._sharing.awaits(leaders) or (self._facts is not None and self._facts.awaits(leaders))
+
+    def keep_marks(self, row: Row) -> None:
+        """Be ready to tell at once whether this one's marks have changed."""
+        if self._facts is not None:
+            self._facts.keep_marks(row)
+
+    def kept_marks_changed(self) -> bool:
+        """Whether they have."""
+        return self._facts is not None and self._facts.kept_marks_changed()
+
     def must_wait(self, decision: Decision) -> bool:
         """Wait a little for the first measurement of leaders that may share their memory, or be protected by what was
         not read yet; shorter than a wrong kill lasts.
         """
         now = decision.status.time_us
-        leaders = self._table.leaders
-        self._sharing.ask(leaders, now)
-        if not self._sharing.awaits(leaders) and (self._facts is None or not self._facts.awaits(leaders)):
+        self._sharing.ask(self._table.leaders, now)
+        if not self.awaits():
             self._waiting_since_us = None
             return False
         if self._waiting_since_us is None:
@@ -149,10 +179,9 @@ class Search:
         return now - self._waiting_since_us < PATIENCE_US[decision.action]
 
     def _everybody(self, status: MemoryStatus) -> Snapshot:
-        everybody = self._table.snapshot(status, self._clock_us(), everybody=True)
-        if self._facts is None:
-            return everybody
-        self._facts.note_marks(self._table.rows.values(), status.time_us)  # now that everybody's cgroup was read
+        self._table.read_everybody()
+        if self._facts is not None:
+            self._facts.note_marks(self._table.rows.values(), status.time_us)  # now that everybody's cgroup was read
         return self._table.snapshot(status, self._clock_us(), everybody=True)
 
     def _choose(

@@ -9,6 +9,7 @@ import os
 import sys
 
 from oomd.config.compiled import to_plain
+from oomd.kernel.features import rss_slack_bytes
 from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
 from oomd.model.ruleset import OFF
 from oomd.model.values import dataclass
@@ -85,7 +86,7 @@ def become_killer(
 
 def _replace_image(everything: dict[str, object], fds: tuple[int, ...]) -> None:
     """Become the killer, with these descriptors (-1 for none)."""
-    memfd = _in_memory(marshal.dumps(everything))
+    memfd = _in_memory(marshal.dumps({**everything, "rss_slack_bytes": rss_slack_bytes()}))
     for fd in (memfd, *fds):
         if fd >= 0:
             os.set_inheritable(fd, True)

@@ -56,6 +56,13 @@ def sift(
     return tuple(candidates), tuple(rejected)
 
 
+def leaning_of(process: Process, preferences: Preferences, own_uid: int) -> str:
+    """Where preferences put a process whatever its size: ``prefer``, ``normal``, ``avoid``, ``omit`` or ``protect``."""
+    if process.id.pid == 1 or process.oom_score_adj <= OOM_SCORE_ADJ_MIN:
+        return PROTECT
+    return judge(process, preferences, own_uid).kind
+
+
 def why_spared(verdict: Verdict, preferences: Preferences) -> str:
     """Why nobody with this verdict is taken; empty where it only moves its place."""
     if verdict.kind == PROTECT:

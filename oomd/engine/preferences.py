@@ -36,6 +36,18 @@ class Verdict:
 
 
 NOTHING_SAID = Verdict()
+_MOST_JUDGED = 2048
+
+
+class _Judged:
+    """Verdicts by all that they depend on: who a process is and not how large, so that it is judged once."""
+
+    def __init__(self) -> None:
+        self.preferences: Preferences | None = None
+        self.verdicts: dict[tuple[object, ...], Verdict] = {}
+
+
+_judged = _Judged()
 
 
 def judge(process: Process, preferences: Preferences, own_uid: int = 0, monitored_uid: int = 0) -> Verdict:
@@ -44,6 +56,27 @@ def judge(process: Process, preferences: Preferences, own_uid: int = 0, monitore
     Matches of the configuration stand above the marks of cgroups, except that an honoured ``omit`` stands above
     ``avoid`` and ``prefer``. ``monitored_uid``: the owner of the cgroup among whose children the choice is made.
     """
+    if _judged.preferences is not preferences or len(_judged.verdicts) >= _MOST_JUDGED:
+        _judged.preferences, _judged.verdicts = preferences, {}
+    identity = (
+        process.comm,
+        process.cgroup,
+        process.uid,
+        process.oom_score_adj,
+        process.cmdline,
+        process.exe,
+        process.marks,
+        process.cgroup_uid,
+        own_uid,
+        monitored_uid,
+    )
+    verdict = _judged.verdicts.get(identity)
+    if verdict is None:
+        verdict = _judged.verdicts[identity] = _judge(process, preferences, own_uid, monitored_uid)
+    return verdict
+
+
+def _judge(process: Process, preferences: Preferences, own_uid: int, monitored_uid: int) -> Verdict:
     named = _named(process, preferences.protect, own_uid)
     if named:
         return Verdict(PROTECT, named)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from oomd.engine.blame import taken_by_files
 from oomd.engine.detection import among_of
 from oomd.engine.eligibility import freeable_bytes, sift
-from oomd.engine.levels import rank
+from oomd.engine.levels import Ranking, rank
+from oomd.engine.marks import NORMAL, PREFER
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, Rejection
 from oomd.model.ruleset import NEVER, NOTHING, PROCESS, EngineState, Rules, Ruleset, Wants
 from oomd.model.snapshot import Cgroup, MemoryStatus, Snapshot
 from oomd.model.units import MIB, format_duration, format_size
 from oomd.model.values import replace
+from oomd.policies.freeable import NEAR
+from oomd.policies.ranking import PREFER_SHARE
 
 WORTH_WAITING_BYTES = 64 * MIB
 """A process that somebody else killed and that still owns this much is waited for before another one dies."""
@@ -50,8 +53,12 @@ def wanted_cgroups(rules: Rules, detections: tuple[Detection, ...]) -> Wants:
 
 def wants_everybody(rules: Rules, detections: tuple[Detection, ...]) -> bool:
     """Whether the choice must see every process: where several die as one, or the order is not by size."""
-    ruleset = _ruleset_of(rules, fired(detections))
-    return ruleset.choice.level != PROCESS or (ruleset.policy is not None and not ruleset.policy.by_size)
+    return not takes_one_by_size(_ruleset_of(rules, fired(detections)))
+
+
+def takes_one_by_size(ruleset: Ruleset) -> bool:
+    """Whether it takes one process, and none whose score is above its size: then the largest are enough to look at."""
+    return ruleset.choice.level == PROCESS and (ruleset.policy is None or ruleset.policy.by_size)
 
 
 def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], state: EngineState) -> Decision:
@@ -59,12 +66,23 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
 
     A decision ``none`` with a target waits for that target: it is dying already, by somebody else's hand.
     """
-    alarm = fired(detections)
-    ruleset = _ruleset_of(rules, alarm)
+    ruleset = _ruleset_of(rules, fired(detections))
+    return decide(ruleset, snapshot, detections, state, order_of(rules, ruleset, snapshot, state))
+
+
+def order_of(rules: Rules, ruleset: Ruleset, snapshot: Snapshot, state: EngineState) -> Ranking:
+    """Whom this ruleset would take, best first, and who is spared, whether or not anything fired."""
     uid = _monitored_uid(ruleset, snapshot)
     candidates, rejected = sift(snapshot, rules.preferences, state, monitored_uid=uid)
     omit_last = rules.preferences.omit != NEVER
-    order = rank(ruleset, _with_past(snapshot, ruleset, state), candidates, rejected, omit_last=omit_last)
+    return rank(ruleset, _with_past(snapshot, ruleset, state), candidates, rejected, omit_last=omit_last)
+
+
+def decide(
+    ruleset: Ruleset, snapshot: Snapshot, detections: tuple[Detection, ...], state: EngineState, order: Ranking
+) -> Decision:
+    """The decision for these detections, of which ``ruleset`` is the one to act on, with its order."""
+    alarm = fired(detections)
     ranking = order.ranked
     decision = Decision(
         NO_ACTION,
@@ -85,7 +103,7 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
         more = f" and {len(waits) - MOST_NAMED} more" if len(waits) > MOST_NAMED else ""
         names = ", ".join(waits[:MOST_NAMED]) + more
         return replace(decision, reason=f"waiting for what {names} gives back")
-    dying = _dying_already(rejected, state)
+    dying = _dying_already(order.rejected, state)
     if dying is not None:
         reason = f"{dying.process.comm} ({dying.process.id.pid}) is dying already and gives back {_size(dying)}"
         return replace(decision, reason=reason, target=dying)
@@ -96,6 +114,32 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
         return replace(decision, action=NOTIFY, reason=f"{alarm.ruleset}: {_evidence(alarm)}; {files}")
     verdict = _verdict(decision, alarm, ruleset, ranking[0])
     return replace(verdict, reason=f"{verdict.reason}; {order.note}") if order.note else verdict
+
+
+def is_proved(decision: Decision, rules: Rules, rest_bytes: int, unexamined_bytes: int, last: frozenset[int]) -> bool:
+    """Whether nobody who was not looked at would stand before the target. None of them owns more than ``rest_bytes``,
+    and of those below ``unexamined_bytes`` it is not known whether they are preferred; ``last`` are the roots of tree
+    scopes. Two that differ by less than a near-tie are as good as each other.
+    """
+    target = decision.target
+    if target is None or target.preference not in (PREFER, NORMAL) or target.standing:
+        return False  # somebody smaller may be of those who go first
+    if target.process.id.pid in last or rest_bytes * NEAR > target.score:
+        return False
+    names = rules.preferences.prefer
+    if target.preference == PREFER or not (names.patterns or names.matches):
+        return True
+    largest = max(each.freeable_bytes for each in decision.ranking if each.preference == NORMAL)
+    return unexamined_bytes * PREFER_SHARE < largest
+
+
+def completed(decision: Decision, status: MemoryStatus, detections: tuple[Detection, ...]) -> Decision:
+    """A decision that was made in advance and carried out, with what was seen then as its reasons."""
+    assert decision.target is not None
+    alarm = next((each for each in detections if each.ruleset == decision.ruleset), None)
+    if alarm is None:
+        return replace(decision, status=status, detections=detections)
+    return replace(decision, status=status, detections=detections, reason=_reason(alarm, decision))
 
 
 def where_memory_is(status: MemoryStatus) -> str:
@@ -144,15 +188,17 @@ def _with_past(snapshot: Snapshot, ruleset: Ruleset, state: EngineState) -> Snap
 
 
 def _verdict(decision: Decision, alarm: Detection, ruleset: Ruleset, victim: Candidate) -> Decision:
-    who = f"{name_of(victim)} gives back {_size(victim)}"
     at_once = alarm.critical or ruleset.grace_us == 0
-    return replace(
-        decision,
-        action=KILL if at_once else TERM,
-        reason=f"{alarm.ruleset}{' (critical)' if alarm.critical else ''}: {_evidence(alarm)}; {who}",
-        target=victim,
-        grace_us=0 if at_once else ruleset.grace_us,
+    verdict = replace(
+        decision, action=KILL if at_once else TERM, target=victim, grace_us=0 if at_once else ruleset.grace_us
     )
+    return replace(verdict, reason=_reason(alarm, verdict))
+
+
+def _reason(alarm: Detection, decision: Decision) -> str:
+    assert decision.target is not None
+    who = f"{name_of(decision.target)} gives back {_size(decision.target)}"
+    return f"{alarm.ruleset}{' (critical)' if alarm.critical else ''}: {_evidence(alarm)}; {who}"
 
 
 def _evidence(alarm: Detection) -> str:

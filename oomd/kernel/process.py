@@ -144,6 +144,11 @@ def parse_status(data: bytes) -> Status:
     )
 
 
+def parse_owned_bytes(data: bytes) -> int:
+    """Anonymous memory and swap in /proc/PID/status, and nothing else of it. Raises KernelFormatError."""
+    return find_kib(data, b"\nRssAnon:", _STATUS, default=0) + find_kib(data, b"\nVmSwap:", _STATUS, default=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Rollup:
     """Sums over all mappings, in bytes. ``None`` for what kernels before 5.3 do not tell."""

@@ -9,6 +9,7 @@ from oomd.kernel.process import (
     parse_cgroup,
     parse_smaps_rollup,
     parse_stat,
+    parse_statm,
     parse_status,
     read_pid_file,
     read_thread_status,
@@ -19,6 +20,7 @@ from oomd.model.snapshot import HORIZONS_US, PF_KTHREAD, Process, ProcessId
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.kernel.process import Rollup, Stat, Status
+    from oomd.monitor.bound import Rise
 
 UNREADABLE = (OSError, ValueError)
 """What reading a process may raise at any moment: gone (ENOENT, ESRCH), hidden (hidepid: EPERM, EACCES), broken (EIO),
@@ -56,7 +58,6 @@ class Row:
     __slots__ = (
         "_name",
         "anon_bytes",
-        "base_size_bytes",
         "cgroup",
         "cgroup_uid",
         "cmdline",
@@ -81,6 +82,7 @@ class Row:
         "policy",
         "ppid",
         "read_as",
+        "rise",
         "rss_bytes",
         "session",
         "shared_guess_bytes",
@@ -88,6 +90,7 @@ class Row:
         "start_ticks",
         "stat_fd",
         "state",
+        "statm_fd",
         "status_fd",
         "swap_bytes",
         "threads",
@@ -110,8 +113,8 @@ class Row:
         self.kill_pending = False
         self.exact = False
         """Whether status was read; until then ``rss_bytes`` is the upper bound of its anonymous memory."""
-        self.base_size_bytes = 0
-        """Its size at the last full scan, from which growth is counted."""
+        self.rise: Rise | None = None
+        """What it is known to have gained since the last scan; None where that explains nothing."""
         self.oom_score_adj = 0
         self.cgroup = ""
         self.out_of_scope = ""
@@ -124,6 +127,7 @@ class Row:
         self.detailed = False
         """Whether oom_score_adj and the cgroup were read."""
         self.stat_fd = -1
+        self.statm_fd = -1
         self.status_fd = -1
         self.measured_us: int | None = None
         self.measured_size_bytes = 0
@@ -224,6 +228,19 @@ class Row:
         self.update_status(status)
         return True
 
+    def reread_size(self, proc_fd: int, page_bytes: int) -> bool:
+        """Only how much it owns, in a fifth of the time: statm, which shows no swap. False when the process is gone."""
+        if self.statm_fd < 0 or self.swap_bytes:
+            return self.reread(proc_fd)
+        try:
+            resident, shared = parse_statm(os.pread(self.statm_fd, 128, 0))
+        except UNREADABLE:
+            return False
+        if not resident:
+            return self.reread(proc_fd)  # dying, or its main thread is dead
+        self.anon_bytes = max(0, resident - shared) * page_bytes
+        return True
+
     def read_details(self, proc_fd: int) -> None:
         """What only leaders need: oom_score_adj and the cgroup."""
         self.detailed = True
@@ -238,11 +255,14 @@ class Row:
             return  # what was known before stays
 
     def keep(self, proc_fd: int) -> None:
-        """Open stat and status for good: later reads open nothing and never meet another process of the same pid."""
+        """Open stat, status and statm for good: later reads open nothing and never meet another process of the same
+        pid.
+        """
         if self.is_kept:
             return
         try:
             self.stat_fd = os.open(f"{self.pid}/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+            self.statm_fd = os.open(f"{self.pid}/statm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
             self.status_fd = os.open(f"{self.pid}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
             # Read after both were opened: if this is still our process, no other one stood there in between.
             if parse_stat(os.pread(self.stat_fd, 4096, 0)).start_ticks != self.start_ticks:
@@ -252,10 +272,10 @@ class Row:
 
     def drop(self) -> None:
         """Close what was kept: a victim's memory must not be held by its readers."""
-        for fd in (self.stat_fd, self.status_fd):
+        for fd in (self.stat_fd, self.status_fd, self.statm_fd):
             if fd >= 0:
                 os.close(fd)
-        self.stat_fd = self.status_fd = -1
+        self.stat_fd = self.status_fd = self.statm_fd = -1
 
     def measured(self, rollup: Rollup, now_us: int) -> None:
         """Take what smaps_rollup said."""
@@ -286,11 +306,13 @@ class Row:
         """By how much it grew over each horizon; nothing where it was looked at for the first time just now."""
         if not self.history or now_us - self.history[0][0] < HISTORY_FINE_US:
             return ()
-        sizes = []
-        for horizon in HORIZONS_US:
-            past = next((size for time, size in reversed(self.history) if now_us - time >= horizon), self.history[0][1])
-            sizes.append(self.size_bytes - past)
-        return tuple(sizes)
+        size = self.size_bytes
+        grown: list[int] = []
+        for time, past in reversed(self.history):
+            while len(grown) < len(HORIZONS_US) and now_us - time >= HORIZONS_US[len(grown)]:
+                grown.append(size - past)
+        grown += [size - self.history[0][1]] * (len(HORIZONS_US) - len(grown))
+        return tuple(grown)
 
     def value(self, now_us: int) -> Process:
         """The row as a plain value."""

@@ -12,6 +12,7 @@ from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus, Process, Snapshot
 from oomd.model.values import dataclass, replace
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup
@@ -72,7 +73,7 @@ class Observer:
             proc_fd,
             ScopeGuard(config.scope, proc_fd),
             frozenset(),
-            vmstat=None,
+            bound=GrowthBound(None, PAGE_BYTES),
             loadavg=None,
             page_bytes=PAGE_BYTES,
             account_all=True,
@@ -81,6 +82,7 @@ class Observer:
         try:
             status = sampler.read_status(step.time_us, per_cpu_lists=True)
             table.scan(status, lambda: step.time_us)
+            table.read_everybody()
             self._remember(table, step.time_us)
             _measure(table, proc_fd, step, config)
             status = _with_budget(status, step, config, table)
