@@ -4,19 +4,23 @@
 # make bench      what oomd promises of its speed, measured on this machine
 # make takeover   the same as systemd-oomd.service, so that units' own settings (ManagedOOMSwap= …) are honoured
 # make install    protect this machine: unit, configuration, enable (as root); make uninstall undoes it
-# PYTHON=, PREFIX=, CONFIG=, UNITS= and DESTDIR= say where.
+# PYTHON=, PREFIX=, CONFIG=, UNITS=, BUS= and DESTDIR= say where.
 
 SHELL := /bin/bash
 PYTHON ?= python3
 PREFIX ?= /opt/oomd
 CONFIG ?= /etc/oomd
 UNITS ?= /etc/systemd/system
+BUS ?= /etc/dbus-1/system.d
 VENV := .venv
 BIN := $(VENV)/bin
 HOME_OF := $(DESTDIR)$(PREFIX)
 # Nothing else may kill for the same shortage.
 # What make takeover has made; a packaged unit of that name lies elsewhere, and is not touched.
 TAKEN := $(DESTDIR)$(UNITS)/systemd-oomd.service
+# Who may speak as systemd-oomd on the message bus, and ask it how things stand.
+ON_THE_BUS := $(DESTDIR)$(BUS)/oomd-oom1.conf
+RELOAD_BUS := busctl --quiet call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig || true
 GIVES_WAY := $(DESTDIR)$(UNITS)/systemd-oomd.service.d/oomd.conf
 # Only a directory that make install has made is ever removed.
 OURS := $(HOME_OF)/.installed-by-oomd
@@ -26,7 +30,9 @@ MAKE_PID := $(shell echo $$PPID)
 export OOMD_SCOPE ?= tree:$(MAKE_PID)
 
 PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
-TEST_PACKAGES := systemd strace
+TEST_PACKAGES := systemd strace dbus-daemon
+# Unpacked for the tests, never installed.
+UNPACKED := prometheus prometheus-node-exporter
 VM_PACKAGES := mmdebstrap e2fsprogs debian-archive-keyring
 PIP := pip install --quiet --disable-pip-version-check
 
@@ -53,6 +59,7 @@ run: setup
 
 test: setup
 	@.ci/packages $(TEST_PACKAGES) $(VM_PACKAGES)
+	@.ci/unpack $(UNPACKED)
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m "vm and not vm_long" tests/vm
 
@@ -83,6 +90,7 @@ install: packages leave
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/oomd.service > $(DESTDIR)$(UNITS)/oomd.service
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/oomd-lmkd.service > $(DESTDIR)$(UNITS)/oomd-lmkd.service
 	install -m 644 systemd/oomd-lmkd.socket $(DESTDIR)$(UNITS)/oomd-lmkd.socket
+	install -m 644 systemd/oomd-metrics.socket $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	test -e $(DESTDIR)$(CONFIG)/lmkd.prop || install -m 644 configs/lmkd.prop $(DESTDIR)$(CONFIG)/lmkd.prop
 	install -D -m 644 systemd/systemd-oomd-gives-way.conf $(GIVES_WAY)
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
@@ -94,9 +102,11 @@ install: packages leave
 takeover: install
 	sed -e 's|@BIN@|$(PREFIX)/bin|' -e 's|@CONFIG@|$(CONFIG)|' systemd/systemd-oomd.service > $(TAKEN)
 	install -m 644 systemd/systemd-oomd.socket $(TAKEN:.service=.socket)
+	install -D -m 644 systemd/oomd-oom1.conf $(ON_THE_BUS)
+	sed -i '/^\(PartOf\|Service\|WantedBy\)=/s/=oomd/=systemd-oomd/' $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	rm -f $(GIVES_WAY)
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
-		systemctl daemon-reload && systemctl disable --now oomd.service && \
+		$(RELOAD_BUS); systemctl daemon-reload && systemctl disable --now oomd.service && \
 		systemctl enable systemd-oomd.socket systemd-oomd.service && systemctl restart systemd-oomd.service && \
 		systemctl --no-pager status systemd-oomd.service; fi
 
@@ -105,13 +115,14 @@ leave:
 	@if grep -qs 'python3 -m oomd ' $(TAKEN); then \
 		if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
 			systemctl disable --now systemd-oomd.service systemd-oomd.socket; fi; \
-		rm -f $(TAKEN) $(TAKEN:.service=.socket); fi
+		rm -f $(TAKEN) $(TAKEN:.service=.socket) $(ON_THE_BUS); fi
 
 uninstall: leave
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ] && [ -e $(UNITS)/oomd.service ]; then \
-		systemctl disable --now oomd.service oomd-lmkd.socket oomd-lmkd.service; fi
+		systemctl disable --now oomd.service oomd-metrics.socket oomd-lmkd.socket oomd-lmkd.service; fi
 	@if [ -d $(HOME_OF) ] && [ ! -e $(OURS) ]; then \
 		echo "$(HOME_OF) was not made by make install; left alone" >&2; else rm -rf $(HOME_OF); fi
+	rm -f $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	rm -f $(DESTDIR)$(UNITS)/oomd.service $(DESTDIR)$(UNITS)/oomd-lmkd.service $(DESTDIR)$(UNITS)/oomd-lmkd.socket
 	rm -f $(GIVES_WAY)
 	@rmdir $(dir $(GIVES_WAY)) 2>/dev/null || true

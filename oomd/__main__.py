@@ -12,7 +12,21 @@ from oomd import __version__
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from oomd.commands import bench, check, demo, explain, lmkd, replay, rules, run
+    from oomd.commands import (
+        bench,
+        check,
+        demo,
+        explain,
+        kill_now,
+        kills,
+        lmkd,
+        pause,
+        reload,
+        replay,
+        rules,
+        run,
+        status,
+    )
     from oomd.commands import exec as exec_command
 
     parser = argparse.ArgumentParser(
@@ -20,7 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"oomd {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (run, exec_command, lmkd, explain, replay, check, rules, demo, bench):
+    control = (status, kills, pause, reload, kill_now)
+    for command in (run, exec_command, lmkd, *control, explain, replay, check, rules, demo, bench):
         command.add_parser(subparsers)
     return parser
 
@@ -37,12 +52,22 @@ def open_standard_descriptors() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
 
 
+def _find_our_place(arguments: argparse.Namespace) -> None:
+    """In the machine's tree of cgroups; trees of other machines have nothing to do with it."""
+    from oomd.kernel.cgroup import CGROUP_ROOT
+    from oomd.kernel.cgroup_namespace import enter_namespace, find_namespace_root
+
+    elsewhere = any(getattr(arguments, name, None) for name in ("proc", "cgroup", "path"))
+    enter_namespace("" if elsewhere else find_namespace_root(CGROUP_ROOT))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status (2: a mistake in what the user wrote)."""
     open_standard_descriptors()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a locale without our letters is no reason to fail
     arguments = build_parser().parse_args(argv)
+    _find_our_place(arguments)
     try:
         status: int = arguments.run(arguments)
     except KeyboardInterrupt:

@@ -6,10 +6,12 @@ import time
 
 from oomd.engine.aftermath import acted, refused
 from oomd.engine.detection import initial_state
+from oomd.engine.ladder import begun, is_possible, next_due, signalled, through
 from oomd.engine.levels import parts_of
-from oomd.engine.selection import completed, where_memory_is
+from oomd.engine.selection import completed, most_of, where_memory_is
 from oomd.kill.targets import begin_all, shares_with, sweep, with_sharers
 from oomd.kill.warrant import Refused
+from oomd.ladders import Ladders
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Times
 from oomd.model.report import plain_decision, plain_outcome, plain_times
 from oomd.model.units import SECOND_US
@@ -47,6 +49,7 @@ class Act:
         self.nobody_until_us = 0
         self.times = Times(0, 0, 0)
         """When this tick began, and when memory was read."""
+        self.ladders = parts.ladders or Ladders(self.tell)
         self.worth_writing = False
         """Whether something happened that a recording should tell soon."""
         self._search = search
@@ -71,25 +74,53 @@ class Act:
         """The daemon ends: what is under way is told as it stands."""
         self.tell_outcomes(self.parts.executor.conclude(self.state))
 
-    def carry_out(self, decision: Decision) -> None:
+    def note_steps(self, now_us: int) -> None:
+        """Gentle steps have results."""
+        for ruleset, due_us in self.ladders.note_results(now_us):
+            self.state = through(self.state, self.rules, ruleset, due_us)
+            if self.parts.tape is not None:
+                self.parts.tape.note_through(ruleset, due_us)
+
+    def carry_out(self, decision: Decision) -> Decision | None:
+        """What was decided in the end, where somebody may not be touched; None while it waits for a measurement."""
+        if decision.step is not None:
+            decision = self._climb(decision)
         if decision.action == NO_ACTION:
             if decision.target is not None:
                 identity = self._next_id()
                 self.state = self.parts.executor.await_death(identity, decision.target, decision.status, self.state)
                 self._record(decision)
-            return
+            return decision
         if decision.action == NOTIFY:
             self.nobody_until_us = decision.status.time_us + NOBODY_US
             self._tell_seldom(decision)
-            return
+            return decision
         if self._search.must_wait(decision):
             if self.parts.tape is not None:
                 self.parts.tape.note_held()
-            return
+            return None
         for _ in range(MOST_TRIES):
             if decision.target is None or decision.action not in (TERM, KILL) or self.attempt(decision):
-                return
+                return decision
             decision = self._search.select(self.rules, self.state, decision.detections, decision.status)
+        return replace(decision, action=NO_ACTION, target=None, reason=f"{MOST_TRIES} victims in turn could not be had")
+
+    def _climb(self, decision: Decision) -> Decision:
+        """A gentle step; where there is nobody for it the next one, at once. What is to be done besides: mostly
+        nothing.
+        """
+        while decision.step is not None:
+            ruleset = next(each for each in self.rules.rulesets if each.name == decision.ruleset)
+            identity = self._next_id()
+            self.state = begun(self.state, self.rules, decision, identity)
+            self._tell_decision(identity, decision, None)
+            memory = self.state.rulesets[self.rules.rulesets.index(ruleset)]
+            self.ladders.begin(identity, decision, ruleset, memory.ladder)
+            self._record(decision)
+            if is_possible(decision):
+                return replace(decision, action=NO_ACTION, target=None)
+            decision = self._search.select(self.rules, self.state, next_due(self.rules, decision), decision.status)
+        return decision
 
     def attempt(self, decision: Decision) -> bool:
         """Carry it out. False when the victim may not be touched or is gone: it is left out, and another is chosen."""
@@ -102,11 +133,13 @@ class Act:
         if decision.action == KILL and not self.parts.executor.dry_run:
             for part in parts:  # before the signal: a reader of its maps would hold its memory
                 self._search.condemn(part.process.id)
+        self.ladders.before_signal(decision)
         try:
-            if len(parts) == 1:
-                decision = with_sharers(decision, self._search.sharers(victim.process))
+            alone = len(parts) == 1 and not decision.whole_cgroup
+            if alone:
+                decision = with_sharers(decision, self._search.sharers(victim.process), most_of(self.rules, decision))
                 parts = parts_of(decision.target or victim)
-            if len(parts) == 1:
+            if alone and len(parts) == 1:
                 stat_fd = self._search.stat_fd(victim.process.id)
                 self.state = self.parts.executor.begin(identity, decision, self.state, stat_fd)
             else:
@@ -131,12 +164,19 @@ class Act:
         if decision.action == KILL and not self.parts.executor.dry_run:
             for part in parts:
                 self._condemn(part.process.id.pid)
-        if len(parts) > 1:
+        if len(parts) > 1 or decision.whole_cgroup:
             self._sets[identity] = decision
             self._sweep(identity)
         self._rest(decision)
+        self._note_signal(decision)
         self._tell_decision(identity, decision, self.parts.executor.sent_us)
         self._record(decision)
+
+    def _note_signal(self, decision: Decision) -> None:
+        """Gentle steps of this ruleset are over."""
+        self.state = signalled(self.state, self.rules, decision.ruleset)
+        critical = any(each.ruleset == decision.ruleset and each.critical for each in decision.detections)
+        self.ladders.after_signal(decision, critical=critical)
 
     def _record(self, decision: Decision) -> None:
         tape = self.parts.tape
@@ -144,12 +184,17 @@ class Act:
             tape.note_decision(decision, self._search.seen, self.state)
             self.worth_writing = True
 
-    def hand_out(self) -> None:
-        """Have what was seen so far written, if anybody records."""
-        self.worth_writing = False
-        parts = [] if self.parts.tape is None else self.parts.tape.drain()
-        for number, ticks in enumerate(parts, 1):
-            self.tell("seen", ticks=ticks, last=number == len(parts))
+    def hand_out(self, *, everything: bool = False) -> None:
+        """Have what was seen so far written, if anybody records: as much as takes a moment, unless it is the end; the
+        rest follows at the next ticks.
+        """
+        self.worth_writing = self.parts.tape is not None
+        while self.parts.tape is not None and self.worth_writing:
+            parts, self.worth_writing = self.parts.tape.drain()
+            for number, ticks in enumerate(parts, 1):
+                self.tell("seen", packed=ticks, last=number == len(parts) and not self.worth_writing)
+            if not everything:
+                return
 
     def _note_refusal(self, identity: str, victim: Candidate, parts: tuple[Candidate, ...], verdict: Refused) -> None:
         """Leave out who may not be touched; for one that merely shares the victim's memory, the victim."""
@@ -168,6 +213,7 @@ class Act:
         if decision is None or decision.action != KILL or self.parts.executor.dry_run:
             return
         before = self.state.credits
+        self.parts.executor.kill_whole(decision)
 
         def late(state: EngineState) -> tuple[Candidate, ...]:
             return self._search.late(self.rules, decision, state)
@@ -232,6 +278,7 @@ class Act:
         """Kills under way: grace over, memory back, deadline passed. True when somebody was killed just now: what was
         detected before that does not count for the next one.
         """
+        self.ladders.advance(detections, status, self.state)
         if not self.state.credits:
             return False
         resting = self.state.resting_until_us

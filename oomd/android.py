@@ -7,36 +7,39 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import sys
 
 from oomd.engine.credit import is_stripped
-from oomd.kernel.psi import open_trigger
+from oomd.engine.pause import pause_of
 from oomd.kill.importance import DryImportance, Importance
 from oomd.lmkd import wire
 from oomd.lmkd.choice import in_order
+from oomd.lmkd.decision import CRITICAL
+from oomd.lmkd.log import KILLINFO, zero_killinfo
 from oomd.lmkd.mind import Mind
+from oomd.lmkd.names import Names
 from oomd.lmkd.processes import read_rss_pages, read_seen
-from oomd.lmkd.properties import is_property
 from oomd.lmkd.registry import ERROR, MOST_RECORDS, WARNING, Registry
 from oomd.lmkd.server import INFO, KEY, Server, Throttle
 from oomd.lmkd.service import Service
-from oomd.lmkd.watchdog import BEAT_US, Leash, command_of
-from oomd.model.decision import KILL, Candidate, Decision
+from oomd.lmkd.triggers import Triggers
+from oomd.lmkd.watchdog import BEAT_US
+from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision
+from oomd.model.lmkd_properties import without_effect
 from oomd.model.units import MILLISECOND_US, SECOND_US
 from oomd.model.values import dataclass, replace
-from oomd.monitor.waiter import PRESSURE
-from oomd.outside.spawn import spawn_outside
 from oomd.parts import clock_us
+from oomd.standin import StandIn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oomd.companion import Answer
     from oomd.kernel.scope import ScopeGuard
     from oomd.kill.warrant import Gate
     from oomd.lmkd.decision import Decision as Wish
     from oomd.lmkd.processes import Seen
-    from oomd.lmkd.registry import Registered
+    from oomd.lmkd.registry import Record, Registered
     from oomd.loop import Loop
     from oomd.model.config import LmkdOptions
     from oomd.model.decision import ReapResult
@@ -44,17 +47,14 @@ if TYPE_CHECKING:
 TAG = "lowmemorykiller"
 RULESET = "lmkd"
 """How reports call what is decided here."""
-PRESSURE_FILE = "/proc/pressure/memory"
 SHORT_POLL_US = 10 * MILLISECOND_US
 LONG_POLL_US = 100 * MILLISECOND_US
 BLIND_POLL_US = 1 * SECOND_US
 """Where no trigger wakes us."""
-UNPRIVILEGED_WINDOW_US = 2 * SECOND_US
-"""Without CAP_SYS_RESOURCE the kernel takes only windows of whole multiples of this."""
 MOST_TRIES = 8
 """Candidates that are tried in one evaluation when warrants are refused."""
-MOST_PROPERTY_BYTES = 1 << 16
-"""A file of properties larger than this is somebody else's."""
+READ_US = 2 * SECOND_US
+"""How long the outside process may take to read the properties."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ class Site:
     guard: ScopeGuard
     proc_fd: int
     tell: Callable[..., object]
+    ask: Callable[..., None]
+    """Companion.ask: have something done by the outside process."""
     proc_dir: str
     any_window: bool
     """Whether we have CAP_SYS_RESOURCE."""
@@ -82,36 +84,44 @@ class Android:
         self._path = path
         self._site = site
         self._loop = site.loop
-        self._waiter = site.loop.parts.waiter
         self._level = wire.LEVELS[options.protocol]
         self._say = Throttle(self._tell_line, clock_us).say
         admits = DryImportance(site.guard) if site.gate is None else Importance(site.gate, site.proc_fd)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = min(MOST_RECORDS, max(64, soft // 2))  # the other half is for kills
-        self.registry = Registry(admits, site.proc_fd, self._say, compatible=options.compatible, most=most)
+        self._names = Names(site.proc_fd, clock_us)
+        self.registry = Registry(admits, site.proc_fd, self._say, self._names, compatible=options.compatible, most=most)
+        waiter = site.loop.parts.waiter
         service = Service(self.registry, self._level, self, self._say, clock_us)
-        self._server = Server(listener_fd, self._waiter, service, self._say, replaces=options.compatible)
+        self._server = Server(listener_fd, waiter, service, self._say, replaces=options.compatible)
         self._mind = Mind(site.proc_dir)
-        self._triggers: dict[int, int] = {}
-        """Descriptors of pressure triggers, with the level that each stands for."""
+        self._triggers = Triggers(waiter, KEY, self._say, any_window=site.any_window)
         self._event: int | None = None
         """The highest level since the last evaluation."""
+        self._seen_level = 0
+        """Of the last event since the last poll: lower ones tell nothing new."""
         self._monitoring = False
-        self._pending = False
-        """Whether a victim of ours has not given its memory back yet."""
+        self._pending_us: int | None = None
+        """Since when a victim of ours has not given its memory back; None where there is none."""
         self._next_us = 0
         self._until_us = 0
         """How long it is looked at often."""
-        self._leash: Leash | None = None
-        self.watchdog_pid = 0
+        self._standin = StandIn(self.registry, waiter, KEY, self._say, site.proc_dir)
         executor = site.loop.parts.executor
         self._on_result, executor.on_result = executor.on_result, self._note_reaped
 
-    def start(self) -> None:
-        """Listen, and look at memory unless that waits for the framework."""
+    @property
+    def watchdog_pid(self) -> int:
+        """0 where there is none."""
+        return self._standin.pid
+
+    def start(self, properties: str) -> None:
+        """Listen, and look at memory unless that waits for the framework. ``properties``: the text of their file."""
+        self._names.start()
         self._server.start()
-        self._loose_watchdog()
-        self.update_properties()
+        if self._site.gate is not None and self._site.watchdog:  # in a dry run nobody may be killed, whoever hangs
+            self._standin.start(clock_us())
+        self._take_properties(properties)
         self._say(INFO, f"protocol {self._level.name}, kills only what is registered")
         if not self._mind.properties.delay_monitors_until_boot:
             self.start_monitoring()
@@ -122,50 +132,56 @@ class Android:
             self._monitoring = True
             self._open_triggers()
 
-    def update_properties(self) -> bool:
-        """Read them anew; False when the file is of no use, and the old ones stay."""
-        for name in (line.partition("=")[0].strip() for line in self._options.override):
-            if not is_property(name):
-                self._say(WARNING, f"lmkd.override: {name!r} is no property of lmkd, and has no effect")
-        text = self._read_properties()
-        problems = [] if text is None else self._mind.replace_properties(text)
-        for problem in problems:
-            self._say(ERROR, f"properties: {problem}")
-        if text is None or problems:
-            return False
-        if self._monitoring:
-            self._close_triggers()
-            self._open_triggers()
-        return True
+    def update_properties(self, done: Callable[[bool], None]) -> None:
+        """Have the file read by the outside process, which may wait for a disk, and take what is in it. ``done``: False
+        when it is of no use, and the old ones stay.
+        """
+
+        def take(answer: Answer) -> None:
+            if not answer.ok:
+                self._say(ERROR, f"properties: {answer.text}")
+            done(answer.ok and self._take_properties(str(answer.content.get("properties", ""))))
+
+        if not self._options.properties:
+            done(self._take_properties(""))
+            return
+        now = clock_us()
+        self._site.ask("lmkd_properties", take, now_us=now, deadline_us=now + READ_US)
 
     def on_event(self, key: tuple[str, int], *, lost: bool) -> None:
         """A descriptor of ours is ready."""
         fd = key[1]
-        if self._leash is not None and fd == self._leash.fileno():
-            self._hear_watchdog()
-        elif fd not in self._triggers:
+        level = self._triggers.level_of(fd)
+        if self._standin.owns(fd):
+            for record, pid, adj in self._standin.hear(clock_us()):
+                self._note_killed_for_us(record, pid, adj)
+        elif level is None:
             self._server.on_event(fd, lost=lost)
         elif lost:
-            self._close_trigger(fd)
+            self._triggers.drop(fd)
             self._say(ERROR, "a pressure trigger was lost; polling instead")
         else:
-            self._event = max(self._triggers[fd], self._event or 0)
+            self._event = max(level, self._event or 0)
+            self._debug(f"{'critical' if level == CRITICAL else 'medium'} memory pressure event")
 
     def on_tick(self, now_us: int) -> None:
         """Look at memory, if it is time to, and kill if the mind says so."""
-        if self._leash is not None:
-            self._leash.beat(now_us, self.registry.records)
+        paused = pause_of(self._loop.state, now_us) is not None
+        calm = now_us >= self._until_us and not self._loop.pace.warm
+        self._standin.beat(now_us, calm=calm, holds_back=paused)
+        if self.watchdog_pid:
             self._wait_at_most(BEAT_US)
         if not self._monitoring:
             return
-        pending = any(not is_stripped(each) and now_us < each.deadline_us for each in self._loop.state.credits)
-        completed, self._pending = self._pending and not pending, pending
-        if pending:
-            self._mind.note_skipped()
+        completed = self._wait_for_victims(now_us)
+        if self._pending_us is not None or paused:
+            if self._event is not None:
+                self._mind.note_skipped()
+                self._event = None  # of before the memory came back: no reason to kill afterwards
             return  # its end wakes us
         if self._event is not None or completed or now_us >= self._next_us:
             self._evaluate(now_us, completed=completed)
-        self._hurry(now_us)
+        self._wait_at_most(max(0, self._next_us - now_us))  # the loop's next round is not later than ours
 
     def counters(self) -> dict[str, int]:
         """For the last report."""
@@ -173,50 +189,54 @@ class Android:
 
     def close(self) -> None:
         """Stop listening, and forget everybody."""
-        self._close_triggers()
+        self._triggers.close()
         self._server.close()
-        self._end_watchdog()
+        self._standin.close()
         self.registry.close()
+        self._names.stop()
         if self._path:
             try:
                 os.unlink(self._path)
             except OSError:
                 return  # somebody else has removed it
 
-    def _loose_watchdog(self) -> None:
-        """Start it; in a dry run nobody may be killed, whoever hangs."""
-        if self._site.gate is None or not self._site.watchdog:
-            return
-        argv = [sys.executable, *command_of("@LINK@", self._site.proc_dir)]
-        try:
-            started = spawn_outside(argv, "@LINK@")
-        except OSError as error:
-            self._say(ERROR, f"no watchdog: {error.strerror}")
-            return
-        self._leash, self.watchdog_pid = Leash(started.link_fd), started.pid
-        self.registry.watchdog = self._leash
-        self._waiter.watch(self._leash.fileno(), (KEY, self._leash.fileno()))
+    def _take_properties(self, text: str) -> bool:
+        problems = self._mind.replace_properties(text, self._options.override)
+        for problem in problems:
+            self._say(ERROR, f"properties: {problem}")
+        if problems:
+            return False
+        for name in without_effect(self._mind.properties):
+            self._say(WARNING, f"properties: {name} has no effect here")
+        if self._monitoring:
+            self._triggers.close()
+            self._open_triggers()
+        return True
 
-    def _hear_watchdog(self) -> None:
-        """We hung, and it has killed for us; or it has ended."""
-        assert self._leash is not None
-        for pid, adj in self._leash.take_killed():
-            self._say(ERROR, f"the watchdog killed process {pid}, oom_score_adj {adj}, while the killer hung")
-            process_id = self.registry.id_of(pid)
-            if process_id is not None:
-                self.registry.note_kill(process_id, adj)
-        if self._leash.lost:
-            self._say(ERROR, "the watchdog has ended")
-            self._end_watchdog()
+    def _open_triggers(self) -> None:
+        self._triggers.open(self._mind.triggers(), self._mind.properties.psi_window_size_ms)
 
-    def _end_watchdog(self) -> None:
-        if self._leash is not None:
-            self._waiter.unwatch(self._leash.fileno())
-            self._leash.close()
-            self._leash, self.registry.watchdog = None, None
+    def _wait_for_victims(self, now_us: int) -> bool:
+        """Whether the last victim has given its memory back just now, or will not do so any more."""
+        killed = [credit for credit in self._loop.state.credits if credit.phase != TERM and not is_stripped(credit)]
+        since_us = self._pending_us
+        if any(now_us < credit.deadline_us for credit in killed):
+            self._pending_us = now_us if since_us is None else since_us
+            return False
+        self._pending_us = None
+        if since_us is None:
+            return False
+        took_ms = (now_us - since_us) // MILLISECOND_US
+        self._debug(
+            f"Stop waiting for process kill after {took_ms}ms" if killed else f"Process got killed in {took_ms}ms"
+        )
+        return not self._loop.parts.executor.dry_run  # where nothing came back, nothing is to be seen of it
 
     def _evaluate(self, now_us: int, *, completed: bool) -> None:
         event, self._event = self._event, None
+        if event is not None and event < self._seen_level and not completed and now_us < self._next_us:
+            return
+        self._seen_level = event or 0
         recent = bool(self._loop.state.credits)
         wish = self._mind.evaluate(now_us, event, after_kill=completed, count_lists=completed or recent)
         killed = wish is not None and self._kill(wish, now_us)
@@ -226,10 +246,6 @@ class Android:
             self._next_us = now_us + (SHORT_POLL_US if killed or self._mind.swap_is_low else LONG_POLL_US)
         else:
             self._next_us = (1 << 62) if self._triggers else now_us + BLIND_POLL_US
-
-    def _hurry(self, now_us: int) -> None:
-        """The loop's next round, not later than ours."""
-        self._wait_at_most(max(0, self._next_us - now_us))
 
     def _wait_at_most(self, wait_us: int) -> None:
         if wait_us < self._loop.pace.interval_us:
@@ -245,7 +261,8 @@ class Android:
         )
         tries = 0
         for chosen in candidates:
-            seen = read_seen(self._site.proc_fd, chosen.id, chosen.adj)
+            name = self._names.of(chosen.id.pid, chosen.id.start_ticks)
+            seen = read_seen(self._site.proc_fd, chosen.id, chosen.adj, name)
             if seen is None:
                 self.registry.forget(chosen.id.pid)  # a zombie, or on its way out: the next one
                 continue
@@ -299,49 +316,27 @@ class Android:
         elif result.reap_errno not in (0, errno.ESRCH, errno.ENOSYS):
             self._tell_line(ERROR, f"process_mrelease {pid} failed: {os.strerror(result.reap_errno)}")
 
-    def _open_triggers(self) -> None:
-        for kind, stall_ms, level in self._mind.triggers():
-            window_us = self._mind.properties.psi_window_size_ms * MILLISECOND_US
-            stall_us = stall_ms * MILLISECOND_US
-            try:
-                fd = _open_trigger(kind, stall_us, window_us, any_window=self._site.any_window)
-            except OSError as error:
-                self._say(WARNING, f"no pressure trigger ({kind}: {error.strerror}); polling instead")
-                continue
-            self._triggers[fd] = level
-            self._waiter.watch(fd, (KEY, fd), PRESSURE)
+    def _note_killed_for_us(self, record: Record | None, pid: int, adj: int) -> None:
+        """We hung, and the watchdog has killed: counted and told; and while its victim still gives its memory back
+        nobody else dies.
+        """
+        self._say(ERROR, f"the watchdog killed process {pid}, oom_score_adj {adj}, while the killer hung")
+        if record is None:
+            return
+        seen = read_seen(self._site.proc_fd, record.id, adj, dying=True)
+        rss_bytes = 0 if seen is None else seen.rss_bytes
+        self._server.send(wire.KILLS, wire.encode_notice(pid, record.uid, rss_bytes, self._level))
+        self._tell_line(INFO, zero_killinfo(pid, record.uid, adj), KILLINFO)
+        self.registry.note_kill(record.id, adj)
+        status = self._loop.status
+        if seen is not None and status is not None:
+            victim = Candidate(seen.process, seen.process.size_bytes, "size", "normal", score=adj)
+            self._loop.act.carry_out(Decision(NO_ACTION, "killed by the watchdog", status, target=victim))
 
-    def _close_triggers(self) -> None:
-        for fd in list(self._triggers):
-            self._close_trigger(fd)
-
-    def _close_trigger(self, fd: int) -> None:
-        del self._triggers[fd]
-        self._waiter.unwatch(fd)
-        os.close(fd)
-
-    def _read_properties(self) -> str | None:
-        """The text of the file and of what takes the place of its lines; None where it cannot be read."""
-        text = ""
-        if self._options.properties:
-            try:
-                fd = os.open(self._options.properties, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-                try:
-                    text = os.read(fd, MOST_PROPERTY_BYTES).decode("utf-8", "backslashreplace")
-                finally:
-                    os.close(fd)
-            except OSError as error:
-                self._say(ERROR, f"{self._options.properties}: {error.strerror}")
-                return None
-        return "\n".join((text, *self._options.override))
+    def _debug(self, text: str) -> None:
+        """What is told only where ro.lmk.debug asks for it."""
+        if self._mind.properties.debug:
+            self._say(INFO, text)
 
     def _tell_line(self, letter: str, text: str, tag: str = TAG) -> None:
         self._site.tell("lmkd", letter=letter, tag=tag, writer=os.getpid(), text=text)
-
-
-def _open_trigger(kind: str, stall_us: int, window_us: int, *, any_window: bool) -> int:
-    """A trigger of this share of stall; its window is what the kernel lets us have. Raises OSError."""
-    if not any_window and window_us % UNPRIVILEGED_WINDOW_US:
-        longer = -(-window_us // UNPRIVILEGED_WINDOW_US) * UNPRIVILEGED_WINDOW_US
-        stall_us, window_us = stall_us * longer // window_us, longer
-    return open_trigger(PRESSURE_FILE, kind, stall_us, window_us)

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import time
 
+from oomd.model.values import dataclass, field
 from oomd.outside.link import Link
 from oomd.outside.spawn import spawn_outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from typing import Protocol
 
     from oomd.model.report import Plain
@@ -30,6 +31,30 @@ KEY = "link"
 """The loop's key of the link."""
 RESTART_US = 5_000_000
 """How long a dead outside process is left before it is started again."""
+MOST_ASKED = 64
+"""Requests without an answer; more are not sent."""
+NOBODY = "the outside process is gone or does not keep up"
+LATE = "no answer in time"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a request."""
+
+    ok: bool
+    text: str = ""
+    """Why not, or what is worth telling."""
+    content: Plain = field(default_factory=dict)
+    """Whatever else the answer holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    deadline_us: int
+    done: Callable[[Answer], object]
+
+
+_OF_THE_LINK = frozenset(("command", "number", "ok", "text"))
 
 
 class Companion:
@@ -42,6 +67,8 @@ class Companion:
         self._argv = argv
         self._link_token = link_token
         self._gone_us: int | None = None
+        self._asked: dict[int, _Request] = {}
+        self._last_request = 0
 
     @property
     def dropped(self) -> int:
@@ -60,6 +87,39 @@ class Companion:
         """Send an event with its time."""
         return self._link.send({"event": event, "time": time.time(), **content})
 
+    def ask(
+        self, request: str, done: Callable[[Answer], object], *, now_us: int, deadline_us: int, **content: object
+    ) -> None:
+        """Have something done outside. ``done`` is called exactly once: with the answer as soon as it is there; when
+        ``deadline_us`` has passed (:meth:`expire`); or now, where nobody can be asked. Never waits.
+        """
+        self._last_request += 1
+        number = self._last_request
+        patience_us = max(0, deadline_us - now_us)
+        if len(self._asked) >= MOST_ASKED or not self.tell(
+            "request", request=request, number=number, patience_us=patience_us, **content
+        ):
+            done(Answer(ok=False, text=NOBODY))
+            return
+        self._asked[number] = _Request(deadline_us, done)
+
+    def note_answer(self, message: Plain) -> None:
+        """An answer came; one that is too late is no answer."""
+        number = message.get("number")
+        request = self._asked.pop(number, None) if isinstance(number, int) else None
+        if request is not None:
+            content = {key: value for key, value in message.items() if key not in _OF_THE_LINK}
+            request.done(Answer(message.get("ok") is True, str(message.get("text", "")), content))
+
+    def expire(self, now_us: int) -> None:
+        """Give up what was to be answered by now."""
+        for number in [number for number, each in self._asked.items() if each.deadline_us <= now_us]:
+            self._asked.pop(number).done(Answer(ok=False, text=LATE))
+
+    def due_us(self) -> int | None:
+        """When the next request is given up; None where there is none."""
+        return min((each.deadline_us for each in self._asked.values()), default=None)
+
     def hear(self, now_us: int, watches: Watches) -> Plain | None:
         """Its next command, if it said one; its end is noted."""
         message = self._link.receive()
@@ -67,6 +127,8 @@ class Companion:
             watches.unwatch(self._link.fileno())
             self._link.close()
             self._gone_us = now_us
+            for number in [*self._asked]:
+                self._asked.pop(number).done(Answer(ok=False, text=NOBODY))
             return None
         return message
 

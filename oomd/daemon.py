@@ -6,25 +6,26 @@ import gc
 import os
 import signal
 
+from oomd.climbing import Climbing
 from oomd.companion import KEY as LINK
 from oomd.companion import Companion
-from oomd.config.compiled import from_plain, to_plain
-from oomd.engine.managed import with_managed, words_of
+from oomd.config.compiled import from_plain
 from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
 from oomd.kernel.cgroup import find_cgroup2_mount, open_cgroup_memory
+from oomd.kernel.cgroup_namespace import enter_namespace
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
 from oomd.kernel.scope import ScopeGuard
 from oomd.kernel.vmstat import read_fault_pages
 from oomd.kill.executor import Executor
 from oomd.kill.exits import NEWS, PIPE
+from oomd.kill.forgetting import Forgetting, why_not_everybody
 from oomd.kill.tally import LEADING, Tally
 from oomd.kill.warrant import Gate
+from oomd.kill.whole import WholeCgroups
+from oomd.ladders import Ladders
 from oomd.loop import Loop
-from oomd.model.config import changes_that_need_a_restart
-from oomd.model.managed import read_units
-from oomd.model.values import replace
 from oomd.monitor.bound import GrowthBound
 from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
@@ -43,7 +44,8 @@ from oomd.monitor.tape import Tape
 from oomd.monitor.waiter import SignalPipe, Waiter, watch_pressure
 from oomd.monitor.watch import CgroupWatch
 from oomd.options import Options
-from oomd.parts import Parts, clock_us
+from oomd.orders import Orders
+from oomd.parts import UNLIMITED_US, Parts, clock_us
 from oomd.reap.backends import choose_reaper
 from oomd.reap.pool import ReaperPool
 from oomd.rehearsal import rehearse
@@ -55,8 +57,6 @@ if TYPE_CHECKING:
 
     from oomd.android import Android
     from oomd.model.config import Config
-    from oomd.model.managed import ManagedUnit
-    from oomd.model.report import Plain
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -66,10 +66,9 @@ class Daemon:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        enter_namespace(options.cgroup_namespace)
         self.config: Config = from_plain(options.config)
         self.exit_status = 0
-        self._units: tuple[ManagedUnit, ...] = ()
-        """Those with settings of their own."""
         self._scope = narrowed_by_environment(self.config.scope)
         self._outside = Companion(options.link_fd, options.outside_pid, options.outside_argv, options.link_token)
         self._tell = self._outside.tell
@@ -84,7 +83,9 @@ class Daemon:
         )
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # `exec` blocked them until somebody could listen
         self._capabilities = own_capabilities(self._proc_fd)
-        self._own_pids = own_and_ancestors(self._proc_fd) | {options.outside_pid}
+        self._started = {options.outside_pid}
+        """Processes of ours that may end and be started again."""
+        self._own_pids = own_and_ancestors(self._proc_fd) | self._started
         self._guard = ScopeGuard(self._scope, self._proc_fd)
         self._table = self._build_table()
         self._sharing = SharingMeter(self._proc_fd)
@@ -92,11 +93,15 @@ class Daemon:
         marks = MarkReader(options.cgroup_root)
         self._facts = FactsReader(self._proc_fd, marks, wanted_of(self.config.rules.preferences))
         self._gate, self._reaper = self._build_gate()
+        if self._gate is not None:
+            self._sharing.forgets = Forgetting(self._gate, self._proc_fd).prepare
         self._shield = raise_shield(self._capabilities)
         self._tally = self._build_tally()
         self.loop = self._build_loop()
+        self._orders = Orders(self.config, self.loop, self._outside, self._notifier.send, self._tell_status)
+        self._orders.recorded = options.record
         self._hastening = self._build_hastening()
-        self._android = self._build_android()
+        self._android = self._orders.android = self._build_android()
 
     def run(self) -> int:
         """Watch until told to stop. Returns the exit status."""
@@ -107,27 +112,20 @@ class Daemon:
         self._watch_everything()
         self._hastening.start()
         if self._android is not None:
-            self._android.start()
-            self._own_pids |= {self._android.watchdog_pid}
-            self._know_outside(0)
+            self._android.start(self.options.lmkd_properties)
+            self._know_ours()
+        self.loop.act.ladders.prepare(self.loop.rules)
         rehearse(self.loop)
         gc.collect()
         gc.freeze()
         gc.disable()  # no cycles are made per tick; a collection would come at the worst moment
-        others = other_killers(self._table.rows, self._own_pids)
-        backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
-        report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
-        mode, lost = self.config.reap.every_exit, self.options.trace_lost
-        report["every_exit"] = {"mode": mode, "lost": lost}
-        if lost:
-            self._tell("degraded", text=f"every_exit: {mode} has no effect, SIGKILLs cannot be traced: {lost}")
-        self._tell("start", report=report, scope=str(self._scope), pid=os.getpid(), dry_run=self.config.dry_run)
-        self._tell_rules()
+        self._tell_start()
         self._notifier.send(f"READY=1\nSTATUS={self._status()}")
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
         self._notifier.send("STOPPING=1")
-        self.loop.act.hand_out()
+        self.loop.act.ladders.close(self.loop.status)
+        self.loop.act.hand_out(everything=True)
         self._tell(
             "stop",
             text="stopping",
@@ -143,6 +141,20 @@ class Daemon:
         self._hastening.stop()
         self.loop.parts.executor.close()
         return self.exit_status
+
+    def _tell_start(self) -> None:
+        """What there is to know of us, before READY."""
+        others = other_killers(self._table.rows, self._own_pids)
+        backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
+        report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
+        mode, lost = self.config.reap.every_exit, self.options.trace_lost
+        report["every_exit"] = {"mode": mode, "lost": lost}
+        if lost:
+            self._tell("degraded", text=f"every_exit: {mode} has no effect, SIGKILLs cannot be traced: {lost}")
+        self._tell("start", report=report, scope=str(self._scope), pid=os.getpid(), dry_run=self.config.dry_run)
+        if self.options.paid:
+            self._tell("note", text=f"an oomd that was killed had left changed: {'; '.join(self.options.paid)}")
+        self._orders.tell_rules()
 
     def _build_table(self) -> ProcessTable:
         proc = self.options.proc_dir
@@ -169,12 +181,13 @@ class Daemon:
 
     def _build_tally(self) -> Tally | None:
         """Counts kills on units' cgroups, where there are units and kills."""
-        file = open_optional("/proc/self/mountinfo")
-        if self._gate is None or file is None:
-            return None
-        with file:
-            root = find_cgroup2_mount(file.read())
+        root = None if self._gate is None else _cgroup2_root()
         return None if root is None else Tally(root, self._guard, self._proc_fd)
+
+    def _build_whole(self) -> WholeCgroups | None:
+        """Kills cgroups as a whole."""
+        root = _cgroup2_root()
+        return None if self._gate is None or root is None else WholeCgroups(root, self._gate, self._proc_fd)
 
     def _build_hastening(self) -> Hastening:
         hastener = None
@@ -197,7 +210,16 @@ class Daemon:
         from oomd.android import Android, Site
 
         any_window = "CAP_SYS_RESOURCE" in self._capabilities
-        site = Site(self.loop, self._gate, self._guard, self._proc_fd, self._tell, self.options.proc_dir, any_window)
+        site = Site(
+            self.loop,
+            self._gate,
+            self._guard,
+            self._proc_fd,
+            self._tell,
+            self._outside.ask,
+            self.options.proc_dir,
+            any_window,
+        )
         return Android(self.config.lmkd, self.options.lmkd_fd, self.options.lmkd_path, site)
 
     def _build_loop(self) -> Loop:
@@ -208,6 +230,7 @@ class Daemon:
             usage = open_cgroup_memory(self.options.usage_cgroup, root=root).read_usage_bytes
         executor = Executor(self._gate, self._reaper, self._waiter)
         executor.tally = self._tally
+        executor.whole = self._build_whole()
         tape = Tape() if self.options.record else None
         if tape is not None:
             executor.on_result = tape.note_reaped
@@ -226,10 +249,32 @@ class Daemon:
             cgroup=self.options.usage_cgroup,
             cgroups=CgroupWatch(self.options.cgroup_root),
             triggers=sampler.has_pressure and self._open_triggers(),
-            longest_us=self._notifier.feed_us,
+            longest_us=self._longest_us,
+            ladders=self._build_ladders(),
+            touches_lost=why_not_everybody(self._capabilities, dry_run=self.config.dry_run),
             tape=tape,
         )
         return Loop(parts, self.config.rules)
+
+    def _build_ladders(self) -> Ladders:
+        """Gentle steps; told only, in a dry run."""
+        if self._gate is None:
+            return Ladders(self._tell)
+        return Climbing(
+            self.options,
+            self._scope,
+            self._proc_fd,
+            lambda: frozenset(self._own_pids),
+            _cgroup2_root(),
+            self._outside,
+            self._waiter,
+        ).ladders()
+
+    def _longest_us(self) -> int:
+        """How long the loop may wait from now on."""
+        due_us, now_us = self._outside.due_us(), clock_us()
+        wait_us = UNLIMITED_US if due_us is None else max(0, due_us - now_us)
+        return min(wait_us, self._orders.pausing.longest_us(now_us), self._notifier.feed_us or UNLIMITED_US)
 
     def _open_triggers(self) -> bool:
         """Pressure triggers on the epoll; whether there are any."""
@@ -267,7 +312,7 @@ class Daemon:
         elif key == LINK:
             message = self._outside.hear(clock_us(), self._waiter)
             if message is not None:
-                self._on_message(message)
+                self._orders.take(message)
         elif isinstance(key, tuple) and key[0] == "root":
             self._waiter.unwatch(key[1])
             os.close(key[1])
@@ -286,9 +331,7 @@ class Daemon:
         if number == signal.SIGCHLD:
             self._reap_children()
         elif number == signal.SIGHUP and not self.options.child_pid:
-            self._notifier.send("RELOADING=1")
-            if not self._tell("reload_request"):
-                self._notifier.send("READY=1")
+            self._orders.reload.begin()
         elif self.options.child_pid:
             if not self.loop.stopping:
                 pass_on(self.options.child_pid, number)
@@ -301,45 +344,20 @@ class Daemon:
             self.exit_status = status
             self.loop.stopping = True
 
-    def _on_message(self, message: Plain) -> None:
-        if message.get("command") == "managed":
-            self._take_units(read_units(message.get("units")))
-            return
-        if message.get("command") == "config":
-            new = from_plain(message["plain"])
-            problems = changes_that_need_a_restart(self.config, new)
-            if not problems:
-                self.config = new
-                self.loop.replace_rules(with_managed(new.rules, self._units, new.managed))
-                self._tell_rules()
-                if self._android is not None:
-                    self._android.update_properties()
-            self._tell(
-                "reload",
-                ok=not problems,
-                text="reloaded" if not problems else "kept the old configuration",
-                problems=problems,
-            )
-        elif message.get("command") == "reload_failed":
-            self._tell("reload", ok=False, text="kept the old configuration", problems=message.get("problems", []))
-        self._notifier.send("READY=1")
-
-    def _take_units(self, units: tuple[ManagedUnit, ...]) -> None:
-        """Units' own settings, all of them: rules beside those of the configuration."""
-        if units != self._units:
-            self._units = units
-            self.loop.replace_rules(with_managed(self.config.rules, units, self.config.managed), carry=True)
-            self._tell_rules()
-            self._tell("note", text=words_of(units, self.config.managed))
-
     def _status(self) -> str:
         """What ``systemctl status`` shows."""
         mode = ", dry run" if self.config.dry_run else ""
-        decisions, dropped = self.loop.act.decisions, self._outside.dropped
-        return f"watching {self._scope}{mode}; decisions: {decisions}; reports dropped: {dropped}"
+        decisions, dropped, paused = self.loop.act.decisions, self._outside.dropped, self._orders.pausing.words()
+        pause = f"{paused}; " if paused else ""
+        return f"{pause}watching {self._scope}{mode}; decisions: {decisions}; reports dropped: {dropped}"
+
+    def _tell_status(self) -> None:
+        self._notifier.send(f"STATUS={self._status()}")
 
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
+        self._outside.expire(now_us)
+        self._orders.on_tick(now_us)
         self._hastening.on_tick()
         if self._tally is not None and self.loop.pace.warm:
             self._tally.keep((row.cgroup for row in self._table.leaders[:LEADING]), now_us)
@@ -347,22 +365,30 @@ class Daemon:
             self._android.on_tick(now_us)
         if self.loop.act.decisions != self._told_decisions:
             self._told_decisions = self.loop.act.decisions
-            self._notifier.send(f"STATUS={self._status()}")
-        before, dropped = self._outside.pid, self._outside.dropped
+            self._tell_status()
+        dropped = self._outside.dropped
         if self._outside.restart(now_us, self._waiter, calm=not self.loop.pace.warm):
-            self._know_outside(before)
-            self._tell_rules()
+            self._orders.tell_rules()
             self._tell("note", text=f"the outside process was started again; {dropped} reports were lost")
+        self._know_ours()
 
-    def _know_outside(self, before: int) -> None:
-        """Another process is ours now, and is spared like the one before."""
-        self._own_pids = (self._own_pids - {before}) | {self._outside.pid}
+    def _know_ours(self) -> None:
+        """Processes of ours that were started again are spared like those before."""
+        started = {self._outside.pid} | ({self._android.watchdog_pid} if self._android is not None else set())
+        if started == self._started:
+            return
+        self._own_pids, self._started = (self._own_pids - self._started) | started, started
         self._table.own_pids = frozenset(self._own_pids)
         if self._gate is not None:
             self._gate.own_pids = frozenset(self._own_pids)
         self._hastening.spare(frozenset(self._own_pids))
+        self.loop.act.ladders.spare(frozenset(self._own_pids))
 
-    def _tell_rules(self) -> None:
-        """What a recording begins with."""
-        if self.options.record:
-            self._tell("rules", plain=to_plain(replace(self.config, rules=self.loop.rules)))
+
+def _cgroup2_root() -> str | None:
+    """Where cgroups of version 2 are mounted."""
+    file = open_optional("/proc/self/mountinfo")
+    if file is None:
+        return None
+    with file:
+        return find_cgroup2_mount(file.read())

@@ -69,7 +69,7 @@ class Foresight:
         if len(victims) != 1 or not self._search.is_proved(reflexes[0].decision, rules):
             return  # nobody, or one for each ruleset: rare enough
         row = self._parts.table.rows.get(victims.pop().pid)
-        if row is None or self._search.awaits() or self._search.sharers(row.value(status.time_us)):
+        if row is None or self._search.awaits(reflexes[0].decision) or self._search.sharers(row.value(status.time_us)):
             return  # what is measured may change the choice; who shares its memory map must go with it
         if self._hold_warrant(reflexes[0].decision.target):
             self._search.keep_marks(row)
@@ -130,7 +130,9 @@ class Foresight:
             return None
         slack = max(table.bound.slack_bytes, target.score // FRESH_SHARE)
         same = (row.comm, row.uid) == (chosen.comm, chosen.uid) and not row.kill_pending and row.state not in "ZX"
-        if not same or row.size_bytes < chosen.size_bytes - slack or self._search.kept_marks_changed():
+        shrunk = chosen.rss_anon_bytes + chosen.swap_bytes - row.size_bytes > slack
+        shrunk = shrunk or chosen.rss_shmem_bytes - row.shmem_bytes > slack
+        if not same or shrunk or self._search.kept_marks_changed():
             return None
         rest = table.rest_bound_bytes()
         return row if table.bound.since_look_bytes() <= slack and rest * NEAR <= target.score else None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from oomd.act import Act
-from oomd.engine.detection import among_of, carried_state, observe, reloaded_state, wants_of
-from oomd.engine.pacing import Pace, Trend, followed, pace
+from oomd.engine.detection import carried_state, observe, reloaded_state, wants_of
+from oomd.engine.pacing import STEADY, Pace, followed, pace
 from oomd.engine.preferences import prepare, wanted_of
-from oomd.engine.selection import fired, may_add
+from oomd.engine.selection import looks_at_cgroups, may_choose
 from oomd.foresight import Foresight
 from oomd.model.decision import Times
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US
 from oomd.model.values import replace
+from oomd.monitor.lag import Lags
 from oomd.parts import clock_us
 from oomd.search import Search
 
@@ -34,12 +35,17 @@ class Loop:
     def __init__(self, parts: Parts, rules: Rules) -> None:
         self.parts = parts
         self.pace = Pace(0, warm=False, interval_us=0)
-        self._trend = Trend()
+        self._trend = STEADY
         self.stopping = False
+        self.ticks = 0
+        self.status: MemoryStatus | None = None
+        """As of the last tick; None before the first."""
+        self.detections: tuple[Detection, ...] = ()
+        self.lags = Lags()
         self._alerted_until_us = 0
-        self._search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
-        self.act = Act(parts, rules, self._search)
-        self._foresight = Foresight(parts, self._search)
+        self.search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
+        self.act = Act(parts, rules, self.search)
+        self._foresight = Foresight(parts, self.search)
         self._want()
 
     def run(self) -> None:
@@ -76,6 +82,7 @@ class Loop:
         if self.parts.tape is not None:
             self.parts.tape.begin(status, self.state, cgroups)
         detections, self.state = observe(self.rules, status, self.state, cgroups)
+        self.ticks, self.status, self.detections = self.ticks + 1, status, detections
         if struck is not None:
             self.act.complete(struck, status, detections)
         advanced = self.act.advance(detections, status)
@@ -92,10 +99,13 @@ class Loop:
 
     def replace_rules(self, rules: Rules, *, carry: bool = False) -> None:
         """A reload: kills under way go on. ``carry``: rulesets that did not change remember what they did."""
-        self.act.hand_out()
+        self.act.hand_out(everything=True)
+        if not carry:
+            self.act.ladders.end_all(self.status, "other rules are in force")
         before = self.rules
         self.act.rules = rules
         self._foresight.drop()
+        self.act.ladders.prepare(rules)
         prepare(rules.preferences)
         if self.parts.facts is not None:
             self.parts.facts.wanted = wanted_of(rules.preferences)
@@ -104,19 +114,26 @@ class Loop:
 
     def _want(self) -> None:
         """Have read what the rules look at, and nothing more."""
-        self._search.judge_by(self.rules)
+        self.search.judge_by(self.rules)
         wants = wants_of(self.rules)
         self.parts.sampler.want(wants.details)
+        if self.search.want(touches=wants.touches) and self.parts.touches_lost:
+            self.act.tell("degraded", text=f"clear_refs: {self.parts.touches_lost}")
         if self.parts.cgroups is not None:
-            self.parts.cgroups.want(wants, choices=any(map(among_of, self.rules.rulesets)))
+            self.parts.cgroups.want(wants, choices=looks_at_cgroups(self.rules))
 
     def _wait(self) -> tuple[int, int]:
         """Until something happens or is due. When that was, and how much later than it was due."""
-        due_us = clock_us() + self.pace.interval_us
-        events = self.parts.waiter.wait_ready(self.pace.interval_us)
+        wait_us = min(self.pace.interval_us, self.parts.longest_us())
+        due_us = clock_us() + wait_us
+        events = self.parts.waiter.wait_ready(wait_us)
         woke_us = clock_us()
         self._take(events)
-        return woke_us, 0 if events else max(0, woke_us - due_us)
+        if events:
+            return woke_us, 0
+        lag_us = max(0, woke_us - due_us)
+        self.lags.note(lag_us)
+        return woke_us, lag_us
 
     def _take(self, events: list[tuple[Hashable, bool]]) -> None:
         now = clock_us()
@@ -125,6 +142,8 @@ class Loop:
                 self.act.note_death(key[1], now)
             elif key == "reaper":
                 self.act.note_reaped()
+            elif key == "steps":
+                self.act.note_steps(now)
             else:
                 if isinstance(key, tuple) and key[0] == "pressure" and not lost:
                     self._alerted_until_us = now + ALERTED_US
@@ -139,7 +158,7 @@ class Loop:
         if self.parts.read_cgroup_usage is not None:
             usage, source = self._read_cgroup(self.parts.read_cgroup_usage), self.parts.cgroup
         else:
-            self._search.look(status)
+            self.search.look(status)
             usage, source = self.parts.table.usage_bytes(), "processes"
         return replace(status, budget=Budget(self.parts.limit_bytes, usage, source))
 
@@ -153,25 +172,20 @@ class Loop:
             return 0
 
     def _may_act(self, detections: tuple[Detection, ...], status: MemoryStatus) -> bool:
-        """Whether an alarm asks for a victim now: the rules of select() in short, to spare it the look at processes."""
-        alarm = fired(detections)
-        if alarm is None or status.time_us < max(self.state.resting_until_us, self.act.nobody_until_us):
-            return False
-        return may_add(alarm, self.state)
+        now_us = status.time_us
+        return now_us >= self.act.nobody_until_us and may_choose(detections, self.state, now_us)
 
     def _prepare(self, detections: tuple[Detection, ...], status: MemoryStatus) -> None:
         """Decide how soon to look again; look at processes as soon as it begins to matter."""
         alerted = status.time_us < self._alerted_until_us
         self._trend = followed(self._trend, status)
         self.pace = pace(detections, self.state, triggers=self.parts.triggers, alerted=alerted, trend=self._trend)
-        if self.parts.longest_us and self.pace.interval_us > self.parts.longest_us:
-            self.pace = replace(self.pace, interval_us=self.parts.longest_us)
         self._look(status)
         # By the upper bound: what forked processes are taken to share may long have become their own.
         limit = self.parts.limit_bytes
         if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
-            self.parts.sharing.ask(self.parts.table.leaders, status.time_us)
-        self._search.collect(status.time_us, ask=self.pace.warm)
+            self.search.measure(self.rules, self.state, status)
+        self.search.collect(status.time_us, ask=self.pace.warm)
         if self.pace.warm:
             self._foresight.prepare(self.rules, status, self.state)
         else:
@@ -191,4 +205,4 @@ class Loop:
             table.scan(status, clock_us)
 
     def _select(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Decision:
-        return self._search.select(self.rules, self.state, detections, status)
+        return self.search.select(self.rules, self.state, detections, status)

@@ -31,11 +31,21 @@ class Options:
     """By how much two readings of a process's size may differ without growth (oomd.kernel.features)."""
     lock_fd: int = -1
     """Holds the lock of the runtime directory for as long as we live."""
+    runtime_dir: str = ""
+    """Where what must be put back is written down; empty where there is none (``oomd exec``)."""
+    debts_token: str = ""
+    """As whose."""
+    paid: tuple[str, ...] = ()
+    """What an oomd that was killed had changed, and was put back just now; in words."""
     trace_fd: int = -1
     """Tells of every SIGKILL, where the configuration asks for that."""
     lmkd_fd: int = -1
     """lmkd's control socket, bound; -1 where nobody asked for it."""
     lmkd_path: str = ""
     """Where it was made, to be removed at the end; empty where it was inherited."""
+    lmkd_properties: str = ""
+    """The text of lmkd's file of properties, as it was at the start."""
+    cgroup_namespace: str = ""
+    """Where our cgroup namespace stands in the machine's tree; empty for its top."""
     trace_lost: str = ""
     """Why it does not."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from oomd.kill.executor import Executor
+    from oomd.ladders import Ladders
     from oomd.model.report import Plain
     from oomd.monitor.facts import FactsReader
     from oomd.monitor.process_table import ProcessTable
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 def clock_us() -> int:
     """CLOCK_MONOTONIC in microseconds."""
     return time.monotonic_ns() // 1000
+
+
+UNLIMITED_US = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,13 @@ class Parts:
     """Whether pressure triggers wake the loop."""
     cgroups: CgroupWatch | None = None
     """None where no rule may look at cgroups."""
-    longest_us: int = 0
-    """The longest wait that the watchdog allows; 0 for any."""
+    longest_us: Callable[[], int] = lambda: UNLIMITED_US
+    """The longest wait that is allowed now: the watchdog wants to be fed, requests to the outside have an end."""
     facts: FactsReader | None = None
     """Reads what only preferences ask for; None where nobody needs it."""
+    ladders: Ladders | None = None
+    """Carries gentle steps out; None where they are only told."""
+    touches_lost: str = ""
+    """Why not everybody's touches can be watched, should a rule ask for that; empty where they can."""
     tape: Tape | None = None
     """Where everything that was seen is kept for a recording; None where nobody records."""

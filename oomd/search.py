@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from oomd.engine.eligibility import leaning_of, sift
 from oomd.engine.levels import late_members
-from oomd.engine.selection import is_proved, select, wanted_cgroups, wants_everybody
+from oomd.engine.marks import NORMAL, PREFER
+from oomd.engine.preferences import UNREAD
+from oomd.engine.selection import is_proved, most_of, select, wanted_cgroups, wants_everybody, wants_stat_anew
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision, Detection
+from oomd.model.ruleset import CGROUP
 from oomd.model.units import SECOND_US
 from oomd.model.values import replace
 from oomd.monitor.sharers import find_sharers
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 PATIENCE_US = {TERM: 1 * SECOND_US, KILL: 300_000}
 """How long a decision waits for the first measurement of a process whose memory may be mostly its relatives', or for
 the first reading of what may protect it."""
+LEADING = 16
+"""Leaders whose command lines are read ahead; and so many of those who come last only because theirs were not."""
+FINALISTS = 4
+"""Whose touches are watched where a rule asks for that."""
 
 
 class Search:
@@ -47,6 +54,7 @@ class Search:
         self._cgroups = cgroups
         self._clock_us = clock_us
         self._waiting_since_us: int | None = None
+        self._watching = False
         self.seen: Snapshot | None = None
         """What the last choice was made of."""
 
@@ -58,8 +66,26 @@ class Search:
         if self._facts is not None:
             self._facts.collect(self._table.rows)
             if ask:
-                self._facts.ask(self._table.leaders)
+                self._facts.ask(self._table.leaders[:LEADING])
                 self._facts.note_marks(self._table.leaders, now_us)
+
+    def want(self, *, touches: bool) -> bool:
+        """Whether the touches of the foremost are watched from now on. True when they were not before."""
+        begins = touches and not self._watching
+        self._watching = touches
+        return begins
+
+    def measure(self, rules: Rules, state: EngineState, status: MemoryStatus) -> None:
+        """Have the leaders measured, ahead of need."""
+        watched = self._finalists(rules, state, status) if self._watching else frozenset()
+        self._sharing.ask(self._table.leaders, status.time_us, watched, self._table.rows.values())
+
+    def _finalists(self, rules: Rules, state: EngineState, status: MemoryStatus) -> frozenset[ProcessId]:
+        """The largest leaders that may well be taken: whoever owns more can be the colder one."""
+        candidates, _ = sift(self._table.snapshot(status, status.time_us), rules.preferences, state)
+        able = [each for each in candidates if each.preference in (NORMAL, PREFER)]
+        able.sort(key=lambda each: -each.freeable_bytes)
+        return frozenset(each.process.id for each in able[:FINALISTS])
 
     def look(self, status: MemoryStatus) -> None:
         """Bring the sizes of processes up to date."""
@@ -101,10 +127,14 @@ class Search:
         def choose(snapshot: Snapshot) -> Decision:
             return self._choose(rules, snapshot, detections, state)
 
-        table.look(status, self._clock_us)
+        if wants_stat_anew(rules, detections):
+            table.scan(status, self._clock_us)
+        else:
+            table.look(status, self._clock_us)
         self.collect(status.time_us, ask=True)
         if wants_everybody(rules, detections):
-            return choose(self._everybody(status))
+            decision = choose(self._everybody(status))
+            return choose(self._everybody(status)) if self._moved(decision) else decision
         decision = choose(table.snapshot(status, self._clock_us()))
         if decision.action == NO_ACTION or self.is_proved(decision, rules):
             return decision
@@ -119,15 +149,22 @@ class Search:
         return is_proved(decision, rules, rest, self._table.unexamined_bound_bytes(), self._table.last_pids)
 
     def late(self, rules: Rules, decision: Decision, state: EngineState) -> tuple[Candidate, ...]:
-        """Who joined the set that was taken since it was."""
+        """Who joined the set that was taken since it was, as far as the rule lets one action take so many; who is left
+        is a matter of the next alarm.
+        """
         self._table.look(decision.status, self._clock_us)
         self._table.read_everybody()
         everybody = self._table.snapshot(decision.status, self._clock_us(), everybody=True)
         candidates, rejected = sift(everybody, rules.preferences, state)
         under_way = {credit.process.id for credit in state.credits}
-        assert decision.target is not None
-        late = late_members(decision.target, candidates, rejected)
-        return tuple(each for each in late if each.process.id not in under_way)
+        target = decision.target
+        assert target is not None
+        late = late_members(target, candidates, rejected)
+        members = {process.id for process in target.processes}
+        part_of = f"{target.kind} {target.name}"
+        joined = sum(each.part_of == part_of and each.process.id not in members for each in state.credits)
+        room = max(0, most_of(rules, decision) - len(members) - joined)
+        return tuple(each for each in late if each.process.id not in under_way)[:room]
 
     def condemn(self, process_id: ProcessId) -> None:
         """From now on no background thread looks at this process."""
@@ -151,10 +188,10 @@ class Search:
 
         self._table.judge = judge
 
-    def awaits(self) -> bool:
-        """Whether a foremost leader is being measured, or read, for the first time."""
-        leaders = self._table.leaders
-        return self._sharing.awaits(leaders) or (self._facts is not None and self._facts.awaits(leaders))
+    def awaits(self, decision: Decision) -> bool:
+        """Whether something is being measured, or read, for the first time that this decision hangs on."""
+        awaited = self._awaits_facts(decision)
+        return awaited or self._sharing.awaits(self._table.leaders)
 
     def keep_marks(self, row: Row) -> None:
         """Be ready to tell at once whether this one's marks have changed."""
@@ -166,23 +203,51 @@ class Search:
         return self._facts is not None and self._facts.kept_marks_changed()
 
     def must_wait(self, decision: Decision) -> bool:
-        """Wait a little for the first measurement of leaders that may share their memory, or be protected by what was
-        not read yet; shorter than a wrong kill lasts.
+        """Wait a little for the first measurement of leaders that may share their memory, or for what may protect
+        somebody and was not read yet; shorter than a wrong kill lasts.
         """
         now = decision.status.time_us
-        self._sharing.ask(self._table.leaders, now)
-        if not self.awaits():
+        self._sharing.ask(self._table.leaders, now, rows=self._table.rows.values())
+        if not self.awaits(decision):
             self._waiting_since_us = None
             return False
         if self._waiting_since_us is None:
             self._waiting_since_us = now
         return now - self._waiting_since_us < PATIENCE_US[decision.action]
 
+    def stop_waiting(self) -> None:
+        """The one that waited was asked for, and has its answer: an alarm that comes later has its own patience."""
+        self._waiting_since_us = None
+
+    def _awaits_facts(self, decision: Decision) -> bool:
+        """Whether that is being read of the leaders, of anybody who would die, or of those who come last only because
+        it is not known: they may be in their place, and may as well be the next.
+        """
+        if self._facts is None:
+            return False
+        last = [each for each in decision.ranking if each.because == UNREAD.because][:LEADING]
+        chosen = (*(() if decision.target is None else (decision.target,)), *last)
+        rows = [self._table.rows.get(process.id.pid) for each in chosen for process in each.processes]
+        concerned = [*self._table.leaders[:LEADING], *(row for row in rows if row is not None)]
+        self._facts.ask(concerned)
+        return self._facts.awaits(concerned)
+
     def _everybody(self, status: MemoryStatus) -> Snapshot:
         self._table.read_everybody()
         if self._facts is not None:
             self._facts.note_marks(self._table.rows.values(), status.time_us)  # now that everybody's cgroup was read
         return self._table.snapshot(status, self._clock_us(), everybody=True)
+
+    def _moved(self, decision: Decision) -> bool:
+        """Whether somebody was moved into the cgroup that would die, or out of it, since its path was read: service
+        managers fork first and move then.
+        """
+        target = decision.target
+        if target is None or target.kind != CGROUP or self._cgroups is None or self._cgroups.reader is None:
+            return False
+        members = self._cgroups.reader.members(target.name)
+        known = {process.id.pid for process in target.processes}
+        return members is not None and self._table.note_cgroups((members ^ known) - self._table.own_pids)
 
     def _choose(
         self, rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], state: EngineState

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oomd.config.loader import load_config
-from oomd.kernel.files import PAGE_BYTES
+from oomd.kernel.files import PAGE_BYTES, KernelFile
 from oomd.kill.executor import Executor
 from oomd.loop import Loop
 from oomd.model.config import Config
 from oomd.model.units import GIB, MIB
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.sampler import Sampler
 from tests.fakes.proc_tree import ProcTree
 from tests.integration.way_to_a_kill import build
@@ -65,6 +66,10 @@ class Rig:
         config = load_config("x", text=RULES.encode())
         assert isinstance(config, Config)
         made = build(self.events)
+        # What others on this machine allocate is no affair of a test.
+        self.pages = 1_000_000
+        self.grown(0)
+        made.parts.table.bound = GrowthBound(KernelFile(f"{folder}/vmstat"), PAGE_BYTES)
         parts = replace(made.parts, sampler=Sampler(str(folder), PAGE_BYTES))
         if dry_run:
             parts = replace(parts, executor=Executor(None, None, parts.waiter))
@@ -75,6 +80,11 @@ class Rig:
     def level(self, available: int) -> None:
         """So much is available."""
         self.tree.set_meminfo(total=8 * GIB, available=available, anon=4 * GIB)
+
+    def grown(self, mib: int) -> None:
+        """The kernel has counted so much more."""
+        self.pages += mib * MIB // PAGE_BYTES
+        self.tree.set_vmstat(pgalloc_normal=self.pages, pgfault=self.pages)
 
     def hold(self, name: str, mib: int, then: str = "pass") -> Child:
         """A child that owns so much; ``then`` is what it does once it is told to go on."""
@@ -183,6 +193,7 @@ def test_one_that_leapt_past_the_victim_dies_in_its_place(rig: Rig, ordinary: Ca
     rig.prepare()
     go_on(other)
     said(other)
+    rig.grown(300)
     told = rig.strike()
     assert (told["decision"]["target"]["comm"], ordinary()) == ("other", 1)
     assert ended(other) == -signal.SIGKILL

@@ -7,6 +7,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from oomd import hastening
 from oomd.hastening import MOST_TOLD, Hastening
 from oomd.kill.executor import Executor
@@ -18,7 +20,7 @@ from oomd.monitor.waiter import Waiter
 from tests.fakes.builders import candidate, process, status
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
 
 NOW_US = 5_000_000
 
@@ -53,7 +55,8 @@ class Desk:
 
     def __init__(self) -> None:
         self.hastener = FakeHastener()
-        self.executor = Executor(None, None, Waiter())
+        self.waiter = Waiter()
+        self.executor = Executor(None, None, self.waiter)
         self.loop = SimpleNamespace(
             state=EngineState(), parts=SimpleNamespace(executor=self.executor), pace=SimpleNamespace(warm=False)
         )
@@ -74,11 +77,18 @@ class Desk:
         self.hastening.on_event(NEWS)
 
 
-def test_awaited_victim_is_stripped_once() -> None:
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    """A fresh one."""
+    desk = Desk()
+    yield desk
+    desk.waiter.close()
+
+
+def test_awaited_victim_is_stripped_once(desk: Desk) -> None:
     """A kill by somebody else that the engine waits for is stripped by the reap: one credit, whose bytes no longer
     count twice; without such a credit nothing is opened.
     """
-    desk = Desk()
     desk.finish(7)
     assert desk.loop.state == EngineState()
     victim = candidate(7, 100, kill_pending=True)
@@ -94,9 +104,8 @@ def test_awaited_victim_is_stripped_once() -> None:
     assert state.credits == ()
 
 
-def test_reap_that_failed_is_no_memory() -> None:
+def test_reap_that_failed_is_no_memory(desk: Desk) -> None:
     """ESRCH or EINVAL leave the credit as it is."""
-    desk = Desk()
     victim = candidate(7, 100, kill_pending=True)
     desk.loop.state = desk.executor.await_death("1", victim, status(time_us=NOW_US), desk.loop.state)
     for number in (errno.ESRCH, errno.EINVAL):
@@ -104,9 +113,8 @@ def test_reap_that_failed_is_no_memory() -> None:
         assert [credit.reaped_us for credit in desk.loop.state.credits] == [None]
 
 
-def test_own_victims_are_named_and_awaited_ones_are_not() -> None:
+def test_own_victims_are_named_and_awaited_ones_are_not(desk: Desk) -> None:
     """Those that oomd killed itself have a ruleset; those that it waits for have none, and are hastened."""
-    desk = Desk()
     state = desk.executor.await_death("1", candidate(7), status(), EngineState())
     awaited = state.credits[0]
     own = replace(awaited, process=process(8), ruleset="level")
@@ -115,11 +123,10 @@ def test_own_victims_are_named_and_awaited_ones_are_not() -> None:
     assert desk.hastener.own_victims == frozenset({8})
 
 
-def test_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many a second; the next second's first one says how many were left out."""
     now = [NOW_US]
     monkeypatch.setattr(hastening, "clock_us", lambda: now[0])
-    desk = Desk()
     desk.finish(*range(100, 100 + MOST_TOLD + 5))
     assert len(desk.told) == MOST_TOLD
     assert {event["untold"] for event in desk.told} == {0}
@@ -130,9 +137,8 @@ def test_reports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert desk.told[-1]["untold"] == 0
 
 
-def test_report() -> None:
+def test_report(desk: Desk) -> None:
     """Who, how much, what the reaper said, what hindered and was lifted."""
-    desk = Desk()
     desk.finish(7)
     (event,) = desk.told
     assert (event["event"], event["comm"], event["expected_bytes"]) == ("hastened", "p7", 100 * MIB)
@@ -140,9 +146,8 @@ def test_report() -> None:
     assert (event["hindrances"], event["lifted"]) == (["nice 19"], ["nice 19"])
 
 
-def test_broken_trace_is_told() -> None:
+def test_broken_trace_is_told(desk: Desk) -> None:
     """Once it can no longer be read, that is said."""
-    desk = Desk()
     desk.hastener.wrong = "Input/output error"
     desk.hastening.on_event(PIPE)
     assert desk.told == [
@@ -153,9 +158,8 @@ def test_broken_trace_is_told() -> None:
     ]
 
 
-def test_need_is_passed_on() -> None:
+def test_need_is_passed_on(desk: Desk) -> None:
     """The loop's pace decides whether the trace is looked at."""
-    desk = Desk()
     desk.hastening.on_tick()
     desk.loop.pace.warm = True
     desk.hastening.on_tick()

@@ -153,7 +153,7 @@ def test_a_container_goes_as_a_whole(
     target = decision["target"]
     assert decision["pids"] == ([100, 101, 102] if group else [100])
     assert target["name"] == (BATCH.path(driver) if group else inner)
-    assert (target["pod"], target["qos"]) == (BATCH.uid, "besteffort")
+    assert (target["container"], target["pod"], target["qos"]) == (BATCH.id, BATCH.uid, "besteffort")
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -54,13 +54,16 @@ def test_uninstall_removes_what_was_installed_and_keeps_the_configuration(tmp_pa
     unit = tmp_path / "etc" / "systemd" / "system" / "oomd.service"
     unit.parent.mkdir(parents=True)
     unit.touch()
-    others = [unit.with_name(name) for name in ("oomd-lmkd.service", "oomd-lmkd.socket")]
+    others = [unit.with_name(name) for name in ("oomd-lmkd.service", "oomd-lmkd.socket", "oomd-metrics.socket")]
     for other in others:
         other.touch()
     taken = unit.with_name("systemd-oomd.service")
     taken.write_text("ExecStart=/opt/oomd/bin/python3 -m oomd run\n")
-    others += [taken, taken.with_suffix(".socket")]
-    others[-1].touch()
+    bus = tmp_path / "etc" / "dbus-1" / "system.d" / "oomd-oom1.conf"
+    bus.parent.mkdir(parents=True)
+    others += [taken, taken.with_suffix(".socket"), bus]
+    for other in others[-2:]:
+        other.touch()
     drop_in = unit.parent / "systemd-oomd.service.d" / "oomd.conf"
     drop_in.parent.mkdir()
     drop_in.touch()

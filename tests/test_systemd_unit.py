@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from oomd.commands.run import default_runtime_dir
 from tests.integration.harness import Guarded
 from tests.integration.test_run import tell, tree
 
@@ -103,7 +104,9 @@ def test_lmkd_differs_only_where_it_must() -> None:
         "Requires",
         "After",
         "ExecStart",
+        "ExecStopPost",
         "RuntimeDirectory",
+        "RuntimeDirectoryPreserve",
         "LimitNOFILE",
         "CapabilityBoundingSet",
     }
@@ -144,6 +147,47 @@ def test_takeover_differs_only_where_it_must() -> None:
         "PrivateTmp",
     }
     assert {line for line in takeover if line.startswith("After=")} == {"After=systemd-oomd.socket"}
+
+
+def test_what_must_be_put_back_is_in_the_runtime_directory() -> None:
+    """The manager looks where the killer writes, and keeps that folder while it starts it anew; a plain stop removes
+    it, or systemd-oomd would never run again.
+    """
+    for name in (UNIT.name, "systemd-oomd.service"):
+        unit = UNIT.with_name(name).read_text(encoding="utf-8")
+        assert "\nRuntimeDirectory=oomd\n" in unit
+        assert "\nRuntimeDirectoryPreserve=restart\n" in unit
+        (command,) = re.findall(r"^ExecStopPost=-@BIN@/(.+)$", unit, re.MULTILINE)
+        assert command == f"python3 -m oomd.debts {default_runtime_dir() if os.geteuid() == 0 else '/run/oomd'}"
+
+
+@pytest.mark.parametrize("name", ["oomd", "systemd-oomd"])
+def test_systemd_finds_nothing_wrong_with_metrics(tmp_path: Path, name: str) -> None:
+    """Nor about the socket of metrics, for which the service loses none of its walls; in the place of systemd-oomd it
+    belongs to that service, as ``make takeover`` lays it.
+    """
+    socket = UNIT.with_name("oomd-metrics.socket").read_text(encoding="utf-8")
+    if name != "oomd":
+        socket = re.sub(r"(?m)^(PartOf|Service|WantedBy)=oomd", r"\1=systemd-oomd", socket)
+        makefile = (UNIT.parents[1] / "Makefile").read_text(encoding="utf-8")
+        assert r"'/^\(PartOf\|Service\|WantedBy\)=/s/=oomd/=systemd-oomd/'" in makefile
+    assert socket.count(f"={name}.service\n") == 3
+    (tmp_path / "oomd-metrics.socket").write_text(socket, encoding="utf-8")
+    for path in UNIT.parent.glob(f"{name}.s*"):
+        text = path.read_text(encoding="utf-8").replace("@BIN@", "/usr/bin").replace("@CONFIG@", "/etc/oomd")
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
+    env = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+    command = ["systemd-analyze", "verify", *(str(path) for path in sorted(tmp_path.iterdir()))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert {"accept4", "recvfrom", "sendto", "shutdown", "poll"} <= filtered_calls()[0]
+
+
+def test_drop_in_for_the_textfile_permits_one_folder() -> None:
+    """And nothing else."""
+    drop_in = UNIT.with_name("oomd-textfile.conf").read_text(encoding="utf-8")
+    given = [line for line in drop_in.splitlines() if "=" in line and not line.startswith("#")]
+    assert given == ["ReadWritePaths=-/var/lib/prometheus/node-exporter"]
 
 
 def test_drop_in_for_every_exit_weakens_nothing_else(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ class Killers:
             for warrant in warrants:
                 signal.pidfd_send_signal(warrant.pidfd, signal.SIGKILL)
         else:
-            self._pools[backend].submit_all(warrants)
+            pool = self._pools[backend]
+            pool.submit(warrants[0]) if len(warrants) == 1 else pool.kill_all(warrants)
         end = begin / 1e9 + limit_s
         dead = _wait_dead([warrant.pidfd for warrant in warrants], end)
         return Killed(begin, dead, self._errno_of(backend, warrants, end))

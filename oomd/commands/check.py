@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from oomd.commands.options import MISTAKE
+from oomd.config.addresses import Address
 from oomd.config.effective import effective, to_yaml
 from oomd.config.loader import describe_file, load_config
 from oomd.config.problems import printable
@@ -20,10 +21,11 @@ from oomd.kernel.files import PAGE_BYTES
 from oomd.kernel.process import list_pids
 from oomd.kernel.tracefs import why_not_traced
 from oomd.model.config import Config
-from oomd.model.ruleset import ALWAYS, OFF
+from oomd.model.ruleset import ALWAYS, LAST_CGROUP_KILL, OFF
 from oomd.model.units import format_duration
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.rows import read_row
+from oomd.outside.peers import group_id
 
 if TYPE_CHECKING:
     import argparse
@@ -58,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
                 "preferences": preferences_in_words(loaded.rules.preferences),
                 "patterns": hits,
                 "every_exit": traced,
+                "control": control_in_words(loaded),
+                "metrics": metrics_in_words(loaded),
             }
             print(json.dumps(content))
         else:
@@ -76,7 +80,7 @@ def describe(config: Config, path: str | None, hits: list[Plain], traced: Plain)
     """The effective configuration for people."""
     lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
     lines += preferences_in_words(config.rules.preferences)
-    lines += _every_exit_words(traced)
+    lines += [*_every_exit_words(traced), *control_in_words(config), *metrics_in_words(config)]
     for name in LISTS:
         lines.append(f"# {name} hits now:")
         lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
@@ -108,6 +112,20 @@ def preferences_in_words(preferences: Preferences) -> list[str]:
     return [*lines, f"killed {omitted}: cgroups of root's that are marked user.oomd_omit"]
 
 
+def metrics_in_words(config: Config) -> list[str]:
+    """Where figures for Prometheus are to be had, and by whom."""
+    lines = []
+    for text in config.metrics.listen:
+        address = Address.of(text)
+        whom = "whoever may reach that path" if address.path else "everybody on this machine"
+        if not address.path and not address.is_local:
+            whom = "EVERYBODY who can reach this machine there; nobody is asked for a password"
+        lines.append(f"metrics are served on {text}, to {whom}")
+    if config.metrics.textfile:
+        lines.append(f"metrics are written to {config.metrics.textfile} every 15 s, and after each kill")
+    return lines
+
+
 def pattern_hits(config: Config) -> list[Plain]:
     """Which live processes each entry of the lists hits now."""
     live = live_processes(wanted_of(config.rules.preferences))
@@ -135,6 +153,18 @@ def live_processes(wanted: frozenset[str]) -> list[Process]:
     return [row.value(0) for row in found]
 
 
+def control_in_words(config: Config) -> list[str]:
+    """Who may ask the daemon, and what."""
+    if not config.control.enabled:
+        return ["control socket: none"]
+    group, known = config.control.group, True
+    if group:
+        known = group_id(group) is not None
+    members = f" and members of the group {group}" if group else ""
+    lines = [f"control socket: root and oomd's own user{members} may ask; root and oomd's own user may change things"]
+    return lines if known else [*lines, f"  but there is no group {group!r} on this machine"]
+
+
 def _hit(name: str, entry: str, found: list[Process]) -> Plain:
     names = sorted({each.comm for each in found})
     return {"list": name, "pattern": entry, "pids": [each.id.pid for each in found], "names": names}
@@ -152,15 +182,27 @@ def _every_exit_words(traced: Plain) -> list[str]:
 
 def _ruleset_words(ruleset: Ruleset) -> list[str]:
     hold = f", for {format_duration(ruleset.for_us)}" if ruleset.for_us else ""
-    ask = f"SIGTERM, SIGKILL after {format_duration(ruleset.grace_us)}" if ruleset.grace_us else "SIGKILL"
-    lines = [f"ruleset {ruleset.name}: when {_groups_words(ruleset.when)}{hold}: {ask}"]
+    *steps, last = ladder_words(ruleset)
+    lines = [f"ruleset {ruleset.name}: when {_groups_words(ruleset.when)}{hold}: {steps[0] if steps else last}"]
+    lines += [f"  then, if that is not enough: {words}" for words in [*steps, last][1:]]
     if ruleset.critical:
         lines.append(f"  when {_groups_words(ruleset.critical)}: SIGKILL at once")
     if ruleset.policy is not None:
-        lines.append(f"  to {_choice_words(ruleset)} {ruleset.policy.words()}")
+        to = "to" if ruleset.last else "chosen is"
+        lines.append(f"  {to} {_choice_words(ruleset)} {ruleset.policy.words()}")
     if ruleset.pause_us:
         lines.append(f"  then it rests for {format_duration(ruleset.pause_us)}")
     return lines
+
+
+def ladder_words(ruleset: Ruleset) -> list[str]:
+    """Each gentle step, and how it ends."""
+    words = [step.words() for step in ruleset.steps]
+    if not ruleset.last:
+        return words
+    kill = "SIGKILL to the whole cgroup by cgroup.kill" if ruleset.last == LAST_CGROUP_KILL else "SIGKILL"
+    ask = f"SIGTERM, {kill} after {format_duration(ruleset.grace_us)}" if ruleset.grace_us else kill
+    return [*words, ask]
 
 
 def _choice_words(ruleset: Ruleset) -> str:

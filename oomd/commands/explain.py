@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from oomd.commands.check import ladder_words
 from oomd.commands.options import (
     add_config_options,
     add_tree_options,
@@ -15,7 +16,7 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
-from oomd.engine.detection import initial_state, longest_window_us, observe, wants_of
+from oomd.engine.detection import as_though_fired, initial_state, longest_window_us, observe, wants_of
 from oomd.engine.preferences import wanted_of
 from oomd.engine.selection import name_of, select, wanted_cgroups
 from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
@@ -30,6 +31,8 @@ from oomd.model.units import format_size
 from oomd.model.values import replace
 from oomd.monitor.bound import GrowthBound
 from oomd.monitor.facts import MarkReader, read_all
+from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
+from oomd.monitor.own_shmem import kin_of, read_own_shmem
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
@@ -42,7 +45,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from oomd.model.ruleset import EngineState
+    from oomd.model.ruleset import EngineState, Ruleset
+
+
+ASSUMED = Evidence("assumed", holds=True, text="memory is assumed to be low (--assume-low)")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,7 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
         return complain(str(error))
     except OSError as error:
         return complain(f"{error.filename or arguments.proc or '/proc'}: {error.strerror}")
-    print(json.dumps(plain_decision(decision)) if arguments.json else "\n".join(describe(decision)))
+    ladder = [
+        line for ruleset in config.rules.rulesets if ruleset.name == decision.ruleset for line in _ladder(ruleset)
+    ]
+    print(json.dumps(plain_decision(decision)) if arguments.json else "\n".join(describe(decision, ladder)))
     return 0
 
 
@@ -109,14 +118,14 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
     status = _with_budget(status, config, scope, table, arguments.cgroup or CGROUP_ROOT)
     detections, state = observe(config.rules, status, state, watch.look(clock_us))
     if arguments.assume_low:
-        detections = _assumed(detections)
+        detections = as_though_fired(detections, ASSUMED)
     snapshot = table.snapshot(status, clock_us(), everybody=True)
     snapshot = replace(snapshot, cgroups=watch.choice(wanted_cgroups(config.rules, detections), clock_us()))
     return select(config.rules, snapshot, detections, state)
 
 
-def describe(decision: Decision) -> list[str]:
-    """The decision for people."""
+def describe(decision: Decision, ladder: list[str] | None = None) -> list[str]:
+    """The decision for people; ``ladder``: lines about what its ruleset does."""
     status = decision.status
     lines = [f"memory: {format_size(status.available_bytes)} of {format_size(status.base_bytes)} available"]
     if status.budget is not None:
@@ -127,6 +136,7 @@ def describe(decision: Decision) -> list[str]:
         lines.append(f"ruleset {detection.ruleset}: {_state_of(detection)}")
         lines += [f"  {'x' if piece.holds else '-'} {piece.text}" for piece in detection.evidence]
     lines.append(f"decision: {decision.action}: {decision.reason}")
+    lines += ladder or []
     lines.append("who would go first:" if decision.ranking else "nobody may be killed")
     for place, candidate in enumerate(decision.ranking[:10], 1):
         process = candidate.process
@@ -146,6 +156,13 @@ def describe(decision: Decision) -> list[str]:
     if len(spared) > 20:
         lines.append(f"  and {len(spared) - 20} more")
     return lines
+
+
+def _ladder(ruleset: Ruleset) -> list[str]:
+    """What is done one after the other; nothing where nothing comes before the signal."""
+    if not ruleset.steps:
+        return []
+    return [f"the ladder of {ruleset.name}:", *(f"  {each}" for each in ladder_words(ruleset))]
 
 
 def _state_of(detection: Detection) -> str:
@@ -184,13 +201,10 @@ def _with_budget(status: MemoryStatus, config: Config, scope: Scope, table: Proc
 
 
 def _measure_sharing(table: ProcessTable, proc_fd: int) -> None:
-    for row in table.leaders[:MOST]:
-        rollup = read_rollup(proc_fd, row.pid) if row.size_bytes >= WORTH_BYTES else None
+    rows = table.rows.values()
+    sharers = sorted((row for row in rows if row.shmem_bytes >= SHMEM_BYTES), key=lambda row: -row.shmem_bytes)
+    for row in dict.fromkeys((*table.leaders[:MOST], *sharers[:MOST])):
+        rollup = read_rollup(proc_fd, row.pid) if max(row.size_bytes, row.shmem_bytes) >= WORTH_BYTES else None
         if rollup is not None:
-            row.measured(rollup, clock_us())
-
-
-def _assumed(detections: tuple[Detection, ...]) -> tuple[Detection, ...]:
-    assumed = Evidence("assumed", holds=True, text="memory is assumed to be low (--assume-low)")
-    first = detections[0]
-    return (replace(first, fired=True, evidence=(assumed, *first.evidence)), *detections[1:])
+            own = read_own_shmem(proc_fd, row.pid, kin_of(row, rows), rollup)
+            row.measured(rollup, clock_us(), own_shmem_bytes=own)

@@ -7,16 +7,21 @@ import json
 import marshal
 import os
 import sys
+import time
 
 from oomd.config.compiled import to_plain
+from oomd.kernel.cgroup_namespace import namespace_root
 from oomd.kernel.features import rss_slack_bytes
 from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
 from oomd.model.ruleset import OFF
+from oomd.model.steps import RestartStep
 from oomd.model.values import dataclass
-from oomd.outside.spawn import spawn_outside
+from oomd.outside.spawn import Outside, spawn_outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oomd.model.config import Config
 
 
@@ -46,42 +51,84 @@ def become_killer(
     record: str = "",
     keep_fds: tuple[int, ...] = (),
     managed_fd: int = -1,
+    metrics_fds: Sequence[int] = (),
+    runtime_dir: str = "",
     **options: object,
 ) -> None:
-    """Replace this process by the killer; does not return.
+    """Replace this process by the killer; does not return. ``runtime_dir``: where the control socket and what is owed
+    to others lie; empty for neither.
 
     The killer gets plain values over a memfd: it never parses YAML, and none of our libraries stays in its memory.
     """
     trace = trace_exits(config)
-    if managed_fd >= 0:
-        os.set_inheritable(managed_fd, True)  # for every outside process that there will be
+    token = f"{os.getpid()}-{time.monotonic_ns()}"
+    directory = runtime_dir and os.path.abspath(runtime_dir)
     outside = {
-        "managed": config.managed.systemd,
-        "managed_fd": managed_fd,
-        "link_fd": LINK_TOKEN,
-        "instances_fd": trace.instances_fd,
-        "trace_instance": trace.name,
-        "format": config.log.format,
+        **_outside_options(config, managed_fd, metrics_fds, trace),
+        "control": directory if config.control.enabled else "",
         "config_path": None if config_path is None else os.path.abspath(config_path),
         "overrides": overrides,
         "quiet": quiet,
         "record": record and os.path.abspath(record),
-        "lmkd_log": os.path.abspath(config.lmkd.log) if config.lmkd is not None and config.lmkd.log else "",
+        "runtime_dir": directory,
+        "debts_token": token,
     }
     argv = _outside_argv(outside)
     started = spawn_outside(argv, LINK_TOKEN)
     everything = {
         "config": to_plain(config),
+        **_companion_options(argv, started, trace),
+        "record": bool(record),
+        "runtime_dir": directory,
+        "debts_token": token,
+        "cgroup_namespace": namespace_root(),
+        **options,
+    }
+    _replace_image(everything, (started.link_fd, trace.pipe_fd, *keep_fds))
+
+
+def _companion_options(argv: list[str], started: Outside, trace: Trace) -> dict[str, object]:
+    """What the killer knows of the outside process and of the trace that the two share."""
+    return {
         "outside_argv": argv,
         "link_token": LINK_TOKEN,
         "outside_pid": started.pid,
         "link_fd": started.link_fd,
         "trace_fd": trace.pipe_fd,
         "trace_lost": trace.lost,
-        "record": bool(record),
-        **options,
     }
-    _replace_image(everything, (started.link_fd, trace.pipe_fd, *keep_fds))
+
+
+def _outside_options(config: Config, managed_fd: int, metrics_fds: Sequence[int], trace: Trace) -> dict[str, object]:
+    """What the outside process is told of the configuration, and the descriptors that every one of them inherits; the
+    killer, which starts the next, keeps them and never looks into them.
+    """
+    for fd in (managed_fd, *metrics_fds):
+        if fd >= 0:
+            os.set_inheritable(fd, True)
+    return {
+        "link_fd": LINK_TOKEN,
+        "ledger_fd": os.memfd_create("oomd-ledger", 0),
+        "control_group": config.control.group,
+        "managed": config.managed.systemd,
+        "managed_fd": managed_fd,
+        "instances_fd": trace.instances_fd,
+        "trace_instance": trace.name,
+        "restarts": any(isinstance(step, RestartStep) for rules in config.rules.rulesets for step in rules.steps),
+        "format": config.log.format,
+        "metrics": {
+            "listen": config.metrics.listen,
+            "textfile": config.metrics.textfile,
+            "fds": list(metrics_fds),
+        },
+        "lmkd_log": "" if config.lmkd is None else _absolute(config.lmkd.log),
+        "lmkd_properties": "" if config.lmkd is None else _absolute(config.lmkd.properties),
+    }
+
+
+def _absolute(path: str) -> str:
+    """Where it is, whatever becomes our folder; empty for none."""
+    return path and os.path.abspath(path)
 
 
 def _replace_image(everything: dict[str, object], fds: tuple[int, ...]) -> None:

@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--compatible", action="store_true", help="a fourth client replaces the others; senders are not looked at"
     )
     parser.add_argument("--dry-run", action="store_true", help="decide and report, but never touch anybody")
-    parser.add_argument("--runtime-dir", metavar="DIR", help="where the lock lives; one instance per directory")
+    parser.add_argument("--runtime-dir", metavar="DIR", help="where lock and control socket live; one per directory")
     parser.add_argument("--log-format", choices=("text", "json", "journal"), help="how to report (default: text)")
     parser.set_defaults(
         run=run_command.run, config=None, budget=None, proc=None, cgroup=None, record=None, only_registered=True

@@ -48,6 +48,8 @@ def overrides_of(arguments: argparse.Namespace) -> dict[str, str]:
         ("runtime_dir", "runtime_dir"),
         ("log_format", "log.format"),
         ("managed", "managed.systemd"),
+        ("metrics_listen", "metrics.listen"),
+        ("metrics_textfile", "metrics.textfile"),
         ("socket", "lmkd.socket"),
         ("properties", "lmkd.properties"),
         ("protocol", "lmkd.protocol"),

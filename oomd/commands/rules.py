@@ -8,7 +8,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from oomd import detectors, policies
-from oomd.config.schema import ACTIONS, Key, is_needed, option_keys
+from oomd.config.schema import Key, is_needed, option_keys
+from oomd.model import steps
 
 if TYPE_CHECKING:
     import argparse
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def list_declared(declared: tuple[type[Any], ...]) -> list[dict[str, Any]]:
-    """Detectors or policies as plain values."""
+    """Detectors, policies or the steps of ladders as plain values."""
     return [
         {
             "name": each.name,
@@ -61,18 +62,10 @@ def list_declared(declared: tuple[type[Any], ...]) -> list[dict[str, Any]]:
     ]
 
 
-def list_actions() -> list[dict[str, Any]]:
-    """The steps of a ladder as plain values."""
-    return [
-        {"name": action.name, "meaning": action.meaning, "options": [_plain(key, needed=False) for key in action.keys]}
-        for action in ACTIONS
-    ]
-
-
 LISTS = {
     "detectors": lambda: list_declared(detectors.ALL),
     "policies": lambda: list_declared(policies.ALL),
-    "actions": list_actions,
+    "actions": lambda: list_declared(steps.ALL),
 }
 
 

@@ -16,6 +16,9 @@ from oomd.commands.options import (
     missing_cgroup,
     overrides_of,
 )
+from oomd.commands.passed import METRICS, metrics_fds, passed_fds
+from oomd.config.lmkd_properties import PropertiesError, read_properties
+from oomd.debts import put_all_back
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
 from oomd.kernel.scope import ScopeGuard
@@ -36,11 +39,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_config_options(parser)
     add_tree_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="decide and report, but never signal anybody")
-    parser.add_argument("--runtime-dir", metavar="DIR", help="where the lock lives; one instance per directory")
+    parser.add_argument("--runtime-dir", metavar="DIR", help="where lock and control socket live; one per directory")
     parser.add_argument("--log-format", choices=("text", "json", "journal"), help="how to report (default: text)")
     parser.add_argument(
         "--managed", choices=SOURCES, help="honour units' own settings (ManagedOOMSwap= and its kin), heard from where"
     )
+    parser.add_argument(
+        "--metrics-listen", metavar="ADDRESS", help="serve figures for Prometheus there, as 127.0.0.1:9779"
+    )
+    parser.add_argument("--metrics-textfile", metavar="FILE", help="write them to this file (….prom) for node_exporter")
     parser.add_argument("--record", metavar="FILE", help="at every action write what was seen there, for replay")
     parser.set_defaults(run=run)
 
@@ -50,13 +57,20 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = overrides_of(arguments)
     config = load_or_complain(arguments.config, overrides)
     if config is None:
+        _pay_debts(arguments.runtime_dir or default_runtime_dir())
         return 2
     mistake = _mistake(arguments, config)
     if mistake:
         return complain(mistake)
-    lock_fd = _lock(config.runtime_dir or default_runtime_dir())
+    runtime_dir = os.path.abspath(config.runtime_dir or default_runtime_dir())
+    lock_fd = _lock(runtime_dir)
     if isinstance(lock_fd, str):
         return complain(lock_fd)
+    paid = [] if config.dry_run else put_all_back(runtime_dir)
+    try:
+        properties = _properties(config)
+    except PropertiesError as error:
+        return complain(str(error))
     listening = _listen(config)
     if isinstance(listening, str):
         return complain(listening)
@@ -64,22 +78,22 @@ def run(arguments: argparse.Namespace) -> int:
     become_killer(
         config,
         managed_fd=_managed_fd(config),
+        metrics_fds=metrics_fds(),
         config_path=arguments.config,
         overrides=overrides,
         record=arguments.record or "",
         keep_fds=(lock_fd, lmkd_fd),
         lock_fd=lock_fd,
+        runtime_dir=runtime_dir,
+        paid=paid,
         lmkd_fd=lmkd_fd,
         lmkd_path=lmkd_path,
+        lmkd_properties=properties,
         proc_dir=arguments.proc or "/proc",
         cgroup_root=arguments.cgroup or CGROUP_ROOT,
         usage_cgroup=_usage_cgroup(config),
     )
     return 1
-
-
-FIRST_PASSED = 3
-"""SD_LISTEN_FDS_START; sd_listen_fds(3)."""
 
 
 def default_runtime_dir() -> str:
@@ -138,13 +152,20 @@ def _listen(config: Config) -> tuple[int, str] | str:
         return str(error)
 
 
+def _properties(config: Config) -> str:
+    """The text of lmkd's file of properties. Raises PropertiesError when it has gone since the loader looked at it."""
+    return read_properties(config.lmkd.properties) if config.lmkd is not None and config.lmkd.properties else ""
+
+
 def _managed_fd(config: Config) -> int:
     """The socket for users' managers that systemd-oomd.socket passed, or -1; sd_listen_fds(3)."""
-    if config.managed.systemd not in (AUTO, TAKEOVER) or os.environ.get("LISTEN_PID") != str(os.getpid()):
+    if config.managed.systemd not in (AUTO, TAKEOVER):
         return -1
     import socket
 
-    for number in range(FIRST_PASSED, FIRST_PASSED + int(os.environ.get("LISTEN_FDS") or 0)):
+    for number, name in passed_fds().items():
+        if name == METRICS:
+            continue
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as copy:
             if copy.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM:
                 return number
@@ -172,6 +193,15 @@ def _lock(directory: str) -> int | str:
             return f"another oomd (pid {_holder(directory)}) runs with the runtime directory {directory}"
         return f"--runtime-dir {directory}: {error.strerror}"
     return fd
+
+
+def _pay_debts(directory: str) -> None:
+    """What an oomd that was killed left changed is put back even where nobody can be started now."""
+    lock_fd = _lock(directory)
+    if isinstance(lock_fd, int):
+        for text in put_all_back(directory):
+            complain(text)
+        os.close(lock_fd)
 
 
 def _holder(directory: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from oomd import detectors, policies
-from oomd.model.config import Config, LmkdOptions, LogOptions
+from oomd.model.config import Config, ControlOptions, LmkdOptions, LogOptions, MetricsOptions
 from oomd.model.managed import ManagedOptions
 from oomd.model.matching import Match, Term
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
+from oomd.model.steps import GENTLE
 from oomd.model.threshold import Threshold
 from oomd.model.values import fields, is_dataclass
 
@@ -21,10 +22,12 @@ _TYPES: dict[str, Callable[..., object]] = {
     for each in (
         Choice,
         Config,
+        ControlOptions,
         LmkdOptions,
         LogOptions,
         ManagedOptions,
         Match,
+        MetricsOptions,
         Names,
         Preferences,
         ReapOptions,
@@ -36,18 +39,34 @@ _TYPES: dict[str, Callable[..., object]] = {
         Threshold,
         *detectors.ALL,
         *policies.ALL,
+        *GENTLE,
     )
 }
 
 
+_AS_IT_IS = frozenset((int, str, float, bool, type(None)))
+_names: dict[type, tuple[str, ...]] = {}
+
+
 def to_plain(value: object) -> Any:
     """Dataclasses as (name, {field: value}), tuples as lists, the rest as it is: ready for marshal."""
-    if is_dataclass(value) and not isinstance(value, type):
-        content = {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
-        return (type(value).__name__, content)
-    if isinstance(value, tuple):
-        return [to_plain(each) for each in value]
-    return value
+    kind = type(value)
+    if kind in _AS_IT_IS:
+        return value
+    if kind is tuple:
+        assert isinstance(value, tuple)
+        return [each if type(each) in _AS_IT_IS else to_plain(each) for each in value]
+    names = _names.get(kind)
+    if names is None:
+        if not is_dataclass(value):
+            return value
+        names = _names[kind] = tuple(field.name for field in fields(value))
+    # Thousands of fields stand in one recorded decision: what needs no look is given none.
+    content = {}
+    for name in names:
+        each = getattr(value, name)
+        content[name] = each if type(each) in _AS_IT_IS else to_plain(each)
+    return (kind.__name__, content)
 
 
 def from_plain(plain: object) -> Config:

@@ -16,16 +16,12 @@ from oomd.model.values import fields
 
 def effective(config: Config) -> dict[str, Any]:
     """The configuration as YAML would hold it: mappings, lists and texts."""
-    preferences = config.rules.preferences
     return {
         "scope": ",".join(str(part) for part in config.scope.parts),
         "budget": "none" if config.budget_bytes is None else format_exact_size(config.budget_bytes),
         "dry_run": config.dry_run,
         **({"rulesets": [_ruleset(ruleset) for ruleset in config.rules.rulesets]} if config.rules.rulesets else {}),
-        "protect": plain_list(preferences.protect),
-        "prefer": plain_list(preferences.prefer),
-        "avoid": plain_list(preferences.avoid),
-        "omit": preferences.omit,
+        **_preferences(config),
         "reap": {
             "backend": config.reap.backend,
             "workers": config.reap.workers,
@@ -39,6 +35,11 @@ def effective(config: Config) -> dict[str, Any]:
             "pressure_limit": format_share(config.managed.pressure_limit),
             "pressure_duration": format_exact_duration(config.managed.pressure_duration_us),
         },
+        "metrics": {
+            "listen": ", ".join(config.metrics.listen) or "off",
+            "textfile": config.metrics.textfile or "off",
+        },
+        "control": {"enabled": config.control.enabled, "group": config.control.group},
         **_lmkd(config.lmkd),
         "runtime_dir": config.runtime_dir,
     }
@@ -50,6 +51,19 @@ def to_yaml(config: Config) -> str:
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None))
 
 
+def _preferences(config: Config) -> dict[str, Any]:
+    """Nothing where they have no say."""
+    if config.lmkd is not None and config.lmkd.only:
+        return {}
+    preferences = config.rules.preferences
+    return {
+        "protect": plain_list(preferences.protect),
+        "prefer": plain_list(preferences.prefer),
+        "avoid": plain_list(preferences.avoid),
+        "omit": preferences.omit,
+    }
+
+
 def _lmkd(lmkd: LmkdOptions | None) -> dict[str, Any]:
     if lmkd is None:
         return {}
@@ -58,16 +72,23 @@ def _lmkd(lmkd: LmkdOptions | None) -> dict[str, Any]:
 
 
 def _ruleset(ruleset: Ruleset) -> dict[str, Any]:
-    grace = [{"term": {"grace": format_exact_duration(ruleset.grace_us)}}] if ruleset.grace_us else []
     return {
         "name": ruleset.name,
         "when": _groups(ruleset.when),
         **({"critical": _groups(ruleset.critical)} if ruleset.critical else {}),
         "for": format_exact_duration(ruleset.for_us),
         "choose": _choice(ruleset),
-        "then": [*grace, {"kill": {}}],
+        "then": _ladder(ruleset),
         "pause": format_exact_duration(ruleset.pause_us),
     }
+
+
+def _ladder(ruleset: Ruleset) -> list[dict[str, Any]]:
+    grace = {"term": {"grace": format_exact_duration(ruleset.grace_us)}}
+    steps = [_named(step) for step in ruleset.steps]
+    if ruleset.last:
+        steps += [*([grace] if ruleset.grace_us else []), {ruleset.last: {}}]
+    return steps
 
 
 def _choice(ruleset: Ruleset) -> dict[str, Any]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from oomd.config.lmkd_properties import problems_of_file
+from oomd.config.problems import did_you_mean
 from oomd.config.schema import LMKD_KEYS, Key
 from oomd.model.config import LmkdOptions
+from oomd.model.lmkd_properties import names_of_all, problem_of
 
 if TYPE_CHECKING:
     import yaml
 
     from oomd.config.nodes import Walker
 
-RULES = ("level", "stall", "rulesets")
-"""The keys that ``only`` leaves without effect."""
+RULES = ("level", "stall", "rulesets", "protect", "prefer", "avoid", "omit")
+"""The keys that ``only`` leaves without effect: who may die is a matter of adj alone."""
 _LINE = Key("override", "text", "", "one property")
 
 
@@ -33,6 +36,8 @@ def build_lmkd(walker: Walker, nodes: dict[str, yaml.Node], given: dict[str, Any
         if "override" in inner:
             values["override"] = _lines(walker, inner["override"])
     options = LmkdOptions(**{**values, **(given or {})})
+    if options.properties:
+        walker.problems += problems_of_file(options.properties)
     for name in RULES:
         if options.only and name in nodes:
             walker.problem(nodes[name], name, "has no effect beside lmkd: {only: true}; remove one of them")
@@ -46,8 +51,10 @@ def _lines(walker: Walker, node: yaml.Node) -> tuple[str, ...]:
         text = walker.scalar(item, place, _LINE)
         if text is None:
             continue
-        name, equals, _ = text.partition("=")
-        if not equals or not name.strip():
-            walker.problem(item, place, f"{text!r} is not name=value")
+        problem = problem_of(text)
+        if problem:
+            name = text.partition("=")[0].strip()
+            hint = did_you_mean(name, names_of_all()) if "no property" in problem else ""
+            walker.problem(item, place, problem + hint)
         lines.append(text)
     return tuple(lines)

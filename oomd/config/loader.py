@@ -15,7 +15,7 @@ from oomd.config.problems import Problem
 from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
 from oomd.detectors.pressure import PressureShare
-from oomd.model.config import Config, LogOptions
+from oomd.model.config import Config, ControlOptions, LogOptions, MetricsOptions
 from oomd.model.managed import ManagedOptions
 from oomd.model.ruleset import OFF, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
@@ -76,6 +76,8 @@ def load_config(
         runtime_dir=values.get("runtime_dir", ""),
         lmkd=lmkd,
         managed=managed,
+        metrics=MetricsOptions(**values.get("metrics", {})),
+        control=ControlOptions(**values.get("control", {})),
     )
 
 

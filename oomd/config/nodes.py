@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from oomd.config.addresses import parse_listen, parse_textfile
 from oomd.config.problems import Problem, did_you_mean
 from oomd.model.scope import ScopeError, parse_scope
 from oomd.model.units import (
@@ -63,6 +64,20 @@ def parse_text(text: str) -> str:
     return text
 
 
+MOST_GID = (1 << 32) - 2
+
+
+def parse_group(text: str) -> str:
+    """A group by name or number; empty for none. One that there is not is told at start and by ``check``: the same file
+    may serve several machines.
+    """
+    if text.isascii() and text.isdigit() and (len(text) > 10 or int(text) > MOST_GID):
+        raise UnitError(f"{text[:20]!r} is no number of a group")
+    if not text.isprintable() or " " in text or ":" in text or len(text) > 256:
+        raise UnitError("is no name of a group")
+    return text
+
+
 MOST_WORKERS = 16
 """Each has a stack, and the unit's TasksMax is not far above."""
 
@@ -79,6 +94,8 @@ CONVERSIONS: dict[str, Callable[[str], Any]] = {
     "cgroups": parse_cgroup_globs,
     "count": parse_count,
     "duration": parse_duration,
+    "group": parse_group,
+    "listen": parse_listen,
     "no_cgroups": parse_no_cgroups,
     "percent": parse_percent,
     "rate": parse_rate,
@@ -88,6 +105,7 @@ CONVERSIONS: dict[str, Callable[[str], Any]] = {
     "size": parse_budget,
     "subject": parse_subject,
     "text": parse_text,
+    "textfile": parse_textfile,
     "threshold": parse_threshold,
     "workers": parse_workers,
 }
@@ -166,7 +184,7 @@ class Walker:
     @staticmethod
     def convert(text: str, key: Key, tell: Callable[[str], None]) -> Any:
         """The value of a text, or None after telling what is wrong."""
-        if not text and key.kind != "text":
+        if not text and key.kind not in ("text", "group"):
             tell("is empty")
             return None
         if key.kind == "choice":

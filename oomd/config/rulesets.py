@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from oomd import detectors, policies
+from oomd.config.ladders import build_ladder, check_ladder
 from oomd.config.problems import did_you_mean
-from oomd.config.schema import ACTIONS, CHOOSE_KEYS, GRACE, RULESET_KEYS, Key, is_needed, option_keys
+from oomd.config.schema import CHOOSE_KEYS, RULESET_KEYS, Key, is_needed, option_keys
 from oomd.model.ruleset import CGROUP, PROCESS_IN, Choice, Ruleset
-from oomd.model.units import SECOND_US
 from oomd.model.values import fields
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 DETECTORS: dict[str, Any] = {each.name: each for each in detectors.ALL}
 POLICIES: dict[str, Any] = {each.name: each for each in policies.ALL}
-DEFAULT_GRACE_US = 5 * SECOND_US
 _KEYS = {key.name: key for key in RULESET_KEYS}
 _CHOOSE = {key.name: key for key in CHOOSE_KEYS}
 
@@ -54,6 +53,8 @@ def _build(walker: Walker, node: yaml.Node, path: str) -> Ruleset:
     if values.get("name") == "":
         walker.problem(nodes["name"], f"{path}.name", "is empty")
     choice, policy = _choose(walker, nodes.get("choose"), f"{path}.choose")
+    ladder = build_ladder(walker, nodes.get("then"), f"{path}.then")
+    check_ladder(walker, nodes, path, ladder, choice.level)
     return Ruleset(
         name=values.get("name") or path,
         when=_groups(walker, nodes["when"], f"{path}.when") if "when" in nodes else (),
@@ -61,8 +62,10 @@ def _build(walker: Walker, node: yaml.Node, path: str) -> Ruleset:
         policy=policy,
         choice=choice,
         for_us=values.get("for") or 0,
-        grace_us=_grace(walker, nodes.get("then"), f"{path}.then"),
+        grace_us=ladder.grace_us,
         pause_us=values.get("pause") or 0,
+        steps=ladder.steps,
+        last=ladder.last,
     )
 
 
@@ -160,25 +163,6 @@ def _policy(walker: Walker, node: yaml.Node, path: str) -> Policy | None:
         walker.problem(node, path, f"{name!r} is no policy; there is: {', '.join(POLICIES)}{hint}")
         return None
     return POLICIES[str(name)]()  # type: ignore[no-any-return]
-
-
-def _grace(walker: Walker, node: yaml.Node | None, path: str) -> int:
-    """The ladder: SIGTERM with grace, then SIGKILL; or SIGKILL alone."""
-    if node is None:
-        return DEFAULT_GRACE_US
-    grace = 0
-    steps = []
-    for index, item in enumerate(walker.sequence(node, path)):
-        place = f"{path}[{index}]"
-        for name, options in walker.mapping(item, place, [action.name for action in ACTIONS]).items():
-            steps.append(name)
-            if name == "term":
-                grace = walker.options(options, f"{place}.term", (GRACE,)).get("grace", DEFAULT_GRACE_US)
-            else:
-                walker.options(options, f"{place}.kill", ())
-    if steps not in (["term", "kill"], ["kill"]):
-        walker.problem(node, path, "should be [{term: {grace: 5s}}, {kill: {}}] or [{kill: {}}]")
-    return int(grace)
 
 
 def _construct(walker: Walker, node: yaml.Node, path: str, declared: type[Any], values: dict[str, Any]) -> Any:

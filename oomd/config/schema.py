@@ -167,12 +167,39 @@ KEYS = (
             Key("pressure_duration", "duration", "30s", "for how long, where a unit names no duration"),
         ),
     ),
+    Key(
+        "metrics",
+        "mapping",
+        "",
+        "figures for Prometheus",
+        keys=(
+            Key(
+                "listen",
+                "listen",
+                "off",
+                "serve them over HTTP: ADDRESS:PORT, [IPV6]:PORT, :PORT (everywhere), unix:/PATH; several with commas",
+            ),
+            Key(
+                "textfile", "textfile", "off", "write them to this file (….prom) for node_exporter's textfile collector"
+            ),
+        ),
+    ),
     Key("lmkd", "lmkd", "", "take the place of Android's lmkd; `{}`: with the defaults", keys=LMKD_KEYS),
+    Key(
+        "control",
+        "mapping",
+        "",
+        "the socket that `oomd status` and its kin talk to, control.sock in the runtime directory",
+        keys=(
+            Key("enabled", "bool", "true", "whether there is one"),
+            Key("group", "group", "", "a group whose members may read (root and oomd's own user may change things)"),
+        ),
+    ),
     Key(
         "runtime_dir",
         "text",
         "",
-        "where the lock lives, one oomd per directory; default /run/oomd, or the user's runtime directory",
+        "where lock and control socket live, one oomd per directory; default /run/oomd, or the user's own",
     ),
 )
 RULESET_KEYS = (
@@ -181,7 +208,7 @@ RULESET_KEYS = (
     Key("critical", "groups", "", "the same for SIGKILL at once"),
     Key("for", "duration", "0s", "how long the alarm must hold before anybody is asked to go"),
     Key("choose", "choose", "", "{from: [CGROUP, …], level: process, policy: culprit, recursive: false, most: 64}"),
-    Key("then", "ladder", "", "[{term: {grace: 5s}}, {kill: {}}]; only [{kill: {}}] kills at once"),
+    Key("then", "ladder", "", "[{term: {grace: 5s}}, {kill: {}}]; gentle steps may come first (see `oomd actions`)"),
     Key("pause", "duration", "0s", "how long it rests after it acted (the critical level never rests)"),
 )
 
@@ -199,12 +226,6 @@ CHOOSE_KEYS = (
     Key("recursive", "bool", "false", "go down to the worst child of the worst cgroup, or to memory.oom.group=1"),
     Key("most", "count", "64", "how many processes one action may take; larger candidates are passed over"),
 )
-GRACE = Key("grace", "duration", "5s", "how long the victim has to go by itself; less when memory keeps falling")
-ACTIONS = (
-    Key("term", "mapping", "", "SIGTERM first: the victim may save and go by itself", keys=(GRACE,)),
-    Key("kill", "mapping", "", "SIGKILL, and its memory back at once; the last step of every ladder"),
-)
-"""The steps of ``then:``, in the order of the ladder."""
 
 
 def option_keys(declared: type[Any]) -> tuple[Key, ...]:

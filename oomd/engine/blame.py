@@ -5,7 +5,7 @@ back. Pure.
 from __future__ import annotations
 
 from oomd.model.ruleset import FileBlame, MemorySample
-from oomd.model.snapshot import MemoryStatus, Snapshot
+from oomd.model.snapshot import MemoryStatus, Process, Snapshot
 from oomd.model.units import SECOND_US, format_size
 
 LOOK_BACK_US = 60 * SECOND_US
@@ -58,10 +58,15 @@ def taken_by_files(state_blame: FileBlame | None, snapshot: Snapshot) -> str:
     """In words, when files in tmpfs, or shared memory that nobody in sight maps, took what is missing; else empty."""
     if state_blame is None:
         return ""
-    if any(process.rss_shmem_bytes > state_blame.grown_bytes // 2 for process in snapshot.processes):
-        return ""  # whoever maps it may give it back
+    if any(_may_give_back(process) > state_blame.grown_bytes // 2 for process in snapshot.processes):
+        return ""
     grown = format_size(state_blame.grown_bytes)
     return f"{grown} went into files in tmpfs or shared memory, which no kill brings back"
+
+
+def _may_give_back(process: Process) -> int:
+    """Of shared memory: what is its own where that is known, else all that it maps."""
+    return process.rss_shmem_bytes if process.private_bytes is None else process.own_shmem_bytes
 
 
 def _still(before: FileBlame, now: MemorySample, total_bytes: int) -> bool:

@@ -34,6 +34,9 @@ BACK_SHARE = 0.9
 """Nine tenths of the expected bytes count as "the memory is back": the victim may have freed some by itself meanwhile.
 """
 
+SHARED_PART = 10
+"""Shared memory that is more than one part in so many of what is expected counts for its kind."""
+
 DRY_RUN_US = 10 * SECOND_US
 """In a dry run nothing comes back; the same decision is told again after this long."""
 
@@ -172,7 +175,11 @@ def outstanding(credits: tuple[Credit, ...], status: MemoryStatus, *, killed_onl
 
 
 def stripped(credit: Credit, now_us: int) -> Credit:
-    """The same victim when process_mrelease has taken its memory: what is still missing lies on per-CPU lists."""
+    """The same victim when process_mrelease has taken its memory: what is still missing lies on per-CPU lists. Shared
+    memory it leaves to the exit, so of who owns much of that the end is waited for.
+    """
+    if credit.process.own_shmem_bytes * SHARED_PART > credit.expected_bytes:
+        return credit
     return replace(credit, reaped_us=now_us, deadline_us=max(credit.deadline_us, now_us + SETTLE_US))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from oomd.engine.blame import blame, followed
 from oomd.engine.credit import outstanding, progressed
-from oomd.model.decision import Detection, Evidence
+from oomd.engine.ladder import climbed, due
+from oomd.model.decision import ASKED, Detection, Evidence
 from oomd.model.history import thin
 from oomd.model.ruleset import CGROUP, PROCESS_IN, EngineState, Rules, Ruleset, RulesetState, Sample, View, Wants
 from oomd.model.snapshot import Cgroup, MemoryStatus
@@ -63,6 +64,7 @@ def wants_of(rules: Rules) -> Wants:
         details=frozenset(detail for each in wants for detail in each.details),
         cgroups=tuple(sorted({pattern for each in wants for pattern in each.cgroups})),
         files=frozenset(file for each in wants for file in each.files),
+        touches=any(each.touches for each in wants),
     )
 
 
@@ -117,6 +119,8 @@ def _observe_ruleset(
         evidence = _telling(groups)
     since = (now if memory.since_us is None else memory.since_us) if holds or is_critical else None
     critical_since = (now if memory.critical_since_us is None else memory.critical_since_us) if is_critical else None
+    memory = climbed(ruleset, memory, now, holds=since is not None)
+    step, waits = due(ruleset, memory, now, critical=is_critical)
     long_enough = since is not None and now - since >= ruleset.for_us and now >= memory.paused_until_us
     detection = Detection(
         ruleset=ruleset.name,
@@ -124,6 +128,8 @@ def _observe_ruleset(
         critical=is_critical,
         since_us=since,
         evidence=evidence,
+        step=step,
+        waits=waits,
     )
     return detection, replace(memory, since_us=since, critical_since_us=critical_since, cgroups_since_us=timers)
 
@@ -179,6 +185,24 @@ def _any_group(
             return True, evidence
         seen.extend(evidence)
     return False, tuple(seen)
+
+
+def as_though_fired(detections: tuple[Detection, ...], evidence: Evidence) -> tuple[Detection, ...]:
+    """The detections in which the first ruleset fires on this evidence too: somebody asks whom it would take."""
+    first, *others = detections
+    return (replace(first, fired=True, evidence=(evidence, *first.evidence)), *others)
+
+
+_BEHIND_ALL = 1 << 30
+"""A step that no ladder has: the signal."""
+
+
+def asked_for(detections: tuple[Detection, ...], text: str) -> tuple[Detection, ...]:
+    """The same for a kill on request, which is never critical and stands alone: what fires by itself is the loop's
+    affair, and beside a kill under way nobody is taken by hand. Gentle steps are not asked for.
+    """
+    alone = tuple(replace(each, fired=False, critical=False, step=_BEHIND_ALL, waits=False) for each in detections)
+    return as_though_fired(alone, Evidence(ASKED, holds=True, text=text))
 
 
 def _view(status: MemoryStatus, state: EngineState, cgroups: tuple[Cgroup, ...], *, killed_only: bool) -> View:

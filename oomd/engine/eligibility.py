@@ -21,7 +21,7 @@ def freeable_bytes(process: Process) -> tuple[int, str]:
     """
     if process.private_bytes is None:
         return process.size_bytes, "size"
-    return max(0, min(process.private_bytes, process.size_bytes)), "private"
+    return max(0, min(process.private_bytes + process.own_shmem_bytes, process.size_bytes)), "private"
 
 
 def sift(
@@ -37,7 +37,7 @@ def sift(
     pods = pod_usage(snapshot)
     refused = {refusal.id: refusal.why for refusal in state.refusals}
     for process in snapshot.processes:
-        why, verdict = _why_never(process, snapshot), NOTHING_SAID
+        why, verdict = why_never(process, snapshot), NOTHING_SAID
         if not why:
             verdict = judge(process, preferences, snapshot.own_uid, monitored_uid)
             why = _why_not_now(process, verdict, preferences)
@@ -72,7 +72,7 @@ def why_spared(verdict: Verdict, preferences: Preferences) -> str:
     return ""
 
 
-def _why_never(process: Process, snapshot: Snapshot) -> str:
+def why_never(process: Process, snapshot: Snapshot) -> str:
     """Reasons of what the process is; they hold whatever the configuration says."""
     if process.id.pid == 1:
         return "pid 1 is never killed"

@@ -386,6 +386,7 @@ def _freeable_bytes(members: list[Candidate], cgroup: Cgroup | None) -> int:
     share once; else each one's own, and of what they share the largest part.
     """
     if cgroup is not None and cgroup.anon_bytes is not None:
-        return cgroup.anon_bytes + (cgroup.swap_bytes or 0)
+        shmem = sum(each.process.own_shmem_bytes for each in members)
+        return cgroup.anon_bytes + (cgroup.swap_bytes or 0) + shmem
     own = sum(each.freeable_bytes for each in members)
     return own + max(each.process.size_bytes - each.freeable_bytes for each in members)

@@ -48,6 +48,7 @@ class _Judged:
 
 
 _judged = _Judged()
+UNREAD = Verdict(AVOID, "what protects it could not be read yet")
 
 
 def judge(process: Process, preferences: Preferences, own_uid: int = 0, monitored_uid: int = 0) -> Verdict:
@@ -92,7 +93,7 @@ def _judge(process: Process, preferences: Preferences, own_uid: int, monitored_u
         if named:
             return Verdict(kind, named)
     if _is_unread(process, preferences.protect, placed):
-        return Verdict(AVOID, "what protects it could not be read yet")
+        return UNREAD
     return marked
 
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 from oomd.detectors.thresholds import LET_GO, MemoryAvailable, SwapFree
 from oomd.engine.blame import blame, followed, taken_by_files
 from oomd.engine.detection import among_of
-from oomd.engine.selection import decide, order_of, takes_one_by_size
+from oomd.engine.selection import Order, decide, order_of, takes_one_by_size
 from oomd.model.decision import KILL, TERM, Decision, Detection
+from oomd.model.ruleset import LAST_KILL
 from oomd.model.threshold import Threshold
 from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomd.engine.levels import Ranking
     from oomd.model.ruleset import Detector, EngineState, Rules, Ruleset, RulesetState
     from oomd.model.snapshot import MemoryStatus, Snapshot
 
@@ -65,7 +65,7 @@ def foresee(rules: Rules, snapshot: Snapshot, state: EngineState) -> tuple[Refle
     ahead = list(zip(rules.rulesets, state.rulesets, strict=True))
     while ahead:
         ruleset, memory = ahead[0]
-        if not takes_one_by_size(ruleset) or among_of(ruleset):
+        if not _is_plain(ruleset):
             break
         triggers = _triggers_of(ruleset, memory)
         if triggers:
@@ -79,7 +79,16 @@ def foresee(rules: Rules, snapshot: Snapshot, state: EngineState) -> tuple[Refle
         del ahead[0]
     if any(trigger[1] for ruleset, memory in ahead for trigger in _triggers_of(ruleset, memory)):
         reflexes = [reflex for reflex in reflexes if reflex.critical]  # whoever asks would come after that one
+    if any(ruleset.steps for ruleset in rules.rulesets):
+        reflexes = [
+            reflex for reflex in reflexes if reflex.critical
+        ]  # who is frozen is thawed before he is asked to go
     return tuple(sorted(reflexes, key=lambda reflex: not reflex.critical))
+
+
+def _is_plain(ruleset: Ruleset) -> bool:
+    """Whether it takes one of all processes, at once."""
+    return takes_one_by_size(ruleset) and not among_of(ruleset) and not ruleset.steps and ruleset.last == LAST_KILL
 
 
 def _triggers_of(ruleset: Ruleset, memory: RulesetState) -> list[tuple[tuple[Limit, ...], bool, int]]:
@@ -94,7 +103,7 @@ def _triggers_of(ruleset: Ruleset, memory: RulesetState) -> list[tuple[tuple[Lim
     return triggers
 
 
-def _decided(ruleset: Ruleset, snapshot: Snapshot, state: EngineState, order: Ranking, *, critical: bool) -> Decision:
+def _decided(ruleset: Ruleset, snapshot: Snapshot, state: EngineState, order: Order, *, critical: bool) -> Decision:
     alarm = Detection(ruleset.name, fired=True, critical=critical, since_us=snapshot.status.time_us)
     return decide(ruleset, snapshot, (alarm,), state, order)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 
+from oomd.kernel.cgroup_namespace import absolute_path
 from oomd.kernel.files import KernelFile, find_number, parse_number, unescape_octal
 from oomd.model.values import dataclass
 
@@ -41,7 +42,7 @@ def _parse_mounts(mountinfo: bytes) -> list[_Mount]:
         version = 2 if kinds[0] == b"cgroup2" else 1
         if version == 2 or (kinds[0] == b"cgroup" and b"memory" in kinds[2].split(b",")):
             root, point = (os.fsdecode(unescape_octal(place)) for place in places[3:5])
-            mounts.append(_Mount(point, root, version))
+            mounts.append(_Mount(point, absolute_path(root) if version == 2 else root, version))
     # A whole hierarchy tells more than a part of it that is mounted somewhere else; the sort is stable.
     return sorted(mounts, key=lambda mount: mount.root != "/")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from oomd.kernel.cgroup_namespace import absolute_path
 from oomd.kernel.files import unescape_octal
 from oomd.model.values import dataclass
 
@@ -56,7 +57,7 @@ def parse_lever_mounts(mountinfo: bytes) -> tuple[LeverMount, ...]:
             continue
         root, point = (os.fsdecode(unescape_octal(place)) for place in places[3:5])
         if kinds[0] == b"cgroup2":
-            mounts.append(LeverMount(point, root, frozenset(CONTROLLERS), 2))
+            mounts.append(LeverMount(point, absolute_path(root), frozenset(CONTROLLERS), 2))
         elif found := frozenset(CONTROLLERS) & {os.fsdecode(option) for option in kinds[2].split(b",")}:
             mounts.append(LeverMount(point, root, found, 1))
     return tuple(mounts)
@@ -69,7 +70,8 @@ def parse_memberships(data: bytes) -> tuple[tuple[frozenset[str], str], ...]:
         parts = line.split(b":", 2)
         if len(parts) == 3:
             names = frozenset(os.fsdecode(name) for name in parts[1].split(b",") if name)
-            found.append((names, os.fsdecode(parts[2]).removesuffix(" (deleted)")))
+            path = os.fsdecode(parts[2]).removesuffix(" (deleted)")
+            found.append((names, path if names else absolute_path(path)))
     return tuple(found)
 
 

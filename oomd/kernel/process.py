@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
+from oomd.kernel.cgroup_namespace import absolute_path
 from oomd.kernel.files import KernelFormatError, find_kib, find_number, parse_number
 from oomd.model.values import dataclass
 
@@ -144,9 +145,12 @@ def parse_status(data: bytes) -> Status:
     )
 
 
-def parse_owned_bytes(data: bytes) -> int:
-    """Anonymous memory and swap in /proc/PID/status, and nothing else of it. Raises KernelFormatError."""
-    return find_kib(data, b"\nRssAnon:", _STATUS, default=0) + find_kib(data, b"\nVmSwap:", _STATUS, default=0)
+def parse_owned_bytes(data: bytes) -> tuple[int, int]:
+    """Anonymous memory and swap, and shared memory, in /proc/PID/status, and nothing else of it. Raises
+    KernelFormatError.
+    """
+    owned = find_kib(data, b"\nRssAnon:", _STATUS, default=0) + find_kib(data, b"\nVmSwap:", _STATUS, default=0)
+    return owned, find_kib(data, b"\nRssShmem:", _STATUS, default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,17 @@ class Rollup:
     private_clean_bytes: int
     swap_bytes: int
     swap_pss_bytes: int
+    referenced_bytes: int | None = None
+    """Pages that were touched, of files too, since the kernel looked last or somebody wrote clear_refs."""
+
+    @property
+    def untouched_bytes(self) -> int | None:
+        """Anonymous memory that was not touched since then, at least; None where the kernel does not tell. What is
+        referenced may as well be of files: then more of it is untouched.
+        """
+        if self.referenced_bytes is None:
+            return None
+        return max(0, self.anonymous_bytes - self.referenced_bytes)
 
     @property
     def private_bytes(self) -> int:
@@ -208,6 +223,8 @@ def parse_smaps_rollup(data: bytes) -> Rollup:
         private_clean_bytes=find_kib(data, b"\nPrivate_Clean:", _ROLLUP),
         swap_bytes=find_kib(data, b"\nSwap:", _ROLLUP, default=0),
         swap_pss_bytes=find_kib(data, b"\nSwapPss:", _ROLLUP, default=0),
+        # The kernel has it where it was built with CONFIG_PROC_PAGE_MONITOR, as this file itself.
+        referenced_bytes=find_kib(data, b"\nReferenced:", _ROLLUP) if b"\nReferenced:" in data else None,
     )
 
 
@@ -224,10 +241,12 @@ def parse_cgroup(data: bytes) -> str:
 
 
 def parse_cgroup_v2(data: bytes) -> str | None:
-    """The path on the ``0::`` line of /proc/PID/cgroup; None where cgroup2 is not mounted. cgroups(7)."""
+    """The path on the ``0::`` line of /proc/PID/cgroup; None where cgroup2 is not mounted. cgroups(7). In a cgroup
+    namespace of ours it is the cgroup's own name all the same, where that can be known.
+    """
     for line in data.split(b"\n"):
         if line.startswith(b"0::"):
-            return decode_name(line[3:])
+            return absolute_path(decode_name(line[3:]))
     return None
 
 

@@ -39,6 +39,7 @@ _MULTIARCH: str = getattr(sys.implementation, "_multiarch", "")
 _POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
 
 _PIDFD_SEND_SIGNAL = number_of(424, _MACHINE, _POINTER_BYTES, _MULTIARCH)
+_PROCESS_MADVISE = number_of(440, _MACHINE, _POINTER_BYTES, _MULTIARCH)
 _PROCESS_MRELEASE = number_of(448, _MACHINE, _POINTER_BYTES, _MULTIARCH)
 _FSOPEN = number_of(430, _MACHINE, _POINTER_BYTES, _MULTIARCH)
 _FSCONFIG = number_of(431, _MACHINE, _POINTER_BYTES, _MULTIARCH)
@@ -76,6 +77,11 @@ MCL_FUTURE = 0x4000 if _SHIFTED_MCL else 2
 MCL_ONFAULT = 0x8000 if _SHIFTED_MCL else 4
 """Lock pages when they are touched first, instead of touching them all now."""
 
+MADV_PAGEOUT = 21
+"""Take these pages now; madvise(2), Linux 5.4."""
+MOST_RANGES = 1024
+"""In one call; IOV_MAX."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -93,6 +99,10 @@ _send_signal.restype = ctypes.c_long
 _mrelease = _dropping["syscall"]
 _mrelease.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_uint)
 _mrelease.restype = ctypes.c_long
+
+_madvise = _dropping["syscall"]
+_madvise.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint)
+_madvise.restype = ctypes.c_long
 
 _ioprio = _dropping["syscall"]
 _ioprio.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int)
@@ -165,6 +175,21 @@ def process_mrelease(pidfd: int, flags: int = 0) -> None:
     """
     if _mrelease(_PROCESS_MRELEASE, pidfd, flags) < 0:
         raise _error()
+
+
+def process_madvise(pidfd: int, ranges: list[tuple[int, int]], advice: int) -> int:
+    """Advice about another process's memory, as (address, length) of whole pages; at most :data:`MOST_RANGES`. How many
+    bytes of them were gone through, from the first on; process_madvise(2), 5.10 and later. With :data:`MADV_PAGEOUT`
+    that lasts as long as the pages take to be written.
+
+    Raises OSError: ESRCH, EPERM (it asks for CAP_SYS_NICE and what ptrace may read), EINVAL (an advice that is not for
+    others), ENOMEM (unmapped meanwhile), EBADF, EINTR, ENOSYS.
+    """
+    vector = (ctypes.c_size_t * (2 * len(ranges)))(*(number for pair in ranges for number in pair))
+    done: int = _madvise(_PROCESS_MADVISE, pidfd, ctypes.addressof(vector), len(ranges), advice, 0)
+    if done < 0:
+        raise _error()
+    return done
 
 
 def signal_and_release(pidfd: int, signal: int, sent: list[int]) -> tuple[int, int, int]:

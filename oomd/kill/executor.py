@@ -23,11 +23,12 @@ from oomd.reap.pool import DYING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterable
     from typing import Protocol
 
     from oomd.kill.tally import Counted, Tally
     from oomd.kill.warrant import Gate
+    from oomd.kill.whole import WholeCgroups
     from oomd.model.decision import Candidate, Credit, Detection, ReapResult, Warrant
     from oomd.model.ruleset import EngineState
     from oomd.model.snapshot import MemoryStatus, Process
@@ -74,11 +75,11 @@ class Executor:
         """Told of every result of the reaper before it counts."""
         self.tally: Tally | None = None
         """Counts on the cgroups of units; None where nobody does."""
+        self.whole: WholeCgroups | None = None
+        """Kills whole cgroups by one write; None where that cannot be done."""
         self.sent_us: int | None = None
         """When the first signal since it was set to None was sent (CLOCK_MONOTONIC); None where that is not known yet.
         """
-        self.signalled: set[ProcessId] = set()
-        """Those of a set that got SIGKILL before the first of it was reaped."""
 
     @property
     def dry_run(self) -> bool:
@@ -148,15 +149,18 @@ class Executor:
         if len(warrants) == 1:
             self._submit(warrants[0], SIGKILL)
         elif warrants:
-            for warrant in warrants:
-                with contextlib.suppress(OSError):  # gone, or told by the reaper, which signals again
-                    pidfd_send_signal(warrant.pidfd, SIGKILL)
-                    self.sent_us = self.sent_us or time.monotonic_ns() // 1000
-                self.signalled.add(warrant.id)
             assert self._reaper is not None
-            with contextlib.suppress(OSError):  # no descriptor left for the reaper's copies: they end by themselves
-                self._reaper.submit_all(tuple(warrants), SIGKILL)
-                self._reaping.update(warrant.id for warrant in warrants)
+            self._reaping.update(warrant.id for warrant in warrants)
+            sent_us = self._reaper.kill_all(tuple(warrants))
+            self.sent_us = self.sent_us or sent_us
+
+    def kill_whole(self, decision: Decision, granted: Iterable[Warrant] = ()) -> bool:
+        """The whole cgroup of this decision by one write, newcomers too, where its ladder says so and everybody in it
+        is under warrant; whether that was done. Signals follow in any case. ``granted``: who was not signalled yet.
+        """
+        if not decision.whole_cgroup or self.whole is None or decision.target is None:
+            return False
+        return self.whole.kill(decision.target, (*self._warrants.values(), *granted))
 
     def await_death(self, decision_id: str, victim: Candidate, status: MemoryStatus, state: EngineState) -> EngineState:
         """Wait for a process that somebody else killed, with credit and without touching it."""
@@ -256,7 +260,7 @@ class Executor:
         if not credits.is_stripped(credit):
             return "timed_out"
         result = self._reaped.get(credit.process.id)
-        if result is not None and result.signal_errno == errno.ESRCH and credit.process.id not in self.signalled:
+        if result is not None and result.signal_errno == errno.ESRCH:
             return "already_gone"
         return "killed" if credit.kill_us is not None else "exited"
 
@@ -264,7 +268,7 @@ class Executor:
         result = self._reaped.get(credit.process.id)
         warrant = self._warrants.get(credit.process.id)
         signalled = credit.kill_us if credit.kill_us is not None else credit.signal_us
-        if result is not None and result.signal_us:
+        if result is not None and result.signal and result.signal_us:
             signalled = result.signal_us
         return KillOutcome(
             decision_id=credit.decision_id,
@@ -280,6 +284,9 @@ class Executor:
             reap_us=result.reap_us if result is not None else None,
             hindrances=warrant.hindrances if warrant is not None else (),
             lifted=self._reaper.take_lifted(credit.process.id.pid) if self._reaper is not None else (),
+            ruleset=credit.ruleset,
+            signal=_last_signal(credit) if warrant is not None else "",
+            signalled_us=(result.signal_us or None) if result is not None and result.signal else None,
         )
 
     def _unwatch(self, process_id: ProcessId) -> None:
@@ -295,7 +302,6 @@ class Executor:
         if pidfd is not None:
             os.close(pidfd)
         self._reaped.pop(process_id, None)
-        self.signalled.discard(process_id)
 
 
 def _with_result(state: EngineState, result: ReapResult) -> EngineState:
@@ -306,6 +312,10 @@ def _with_result(state: EngineState, result: ReapResult) -> EngineState:
     if result.reap_errno == 0:
         credit = credits.stripped(credit, result.signal_us + result.reap_us)
     return with_credit(state, credit)
+
+
+def _last_signal(credit: Credit) -> str:
+    return "SIGKILL" if credit.kill_us is not None else "SIGTERM"
 
 
 def _credit_of(process_id: ProcessId, state: EngineState) -> Credit | None:

@@ -30,9 +30,9 @@ MOST_ROUNDS = 8
 """Looks for newcomers after a kill. What forks faster than that is caught by the next alarm."""
 
 
-def with_sharers(decision: Decision, sharers: tuple[Process, ...]) -> Decision:
-    """The decision that takes those along who share the victim's memory map. Raises Refused when one of them is spared:
-    the victim's death would give nothing back.
+def with_sharers(decision: Decision, sharers: tuple[Process, ...], most: int) -> Decision:
+    """The decision that takes those along who share the victim's memory map. Raises Refused when one of them is spared,
+    or they are more than the ``most`` that one action may take: the victim's death would give nothing back.
     """
     target = decision.target
     assert target is not None
@@ -42,6 +42,8 @@ def with_sharers(decision: Decision, sharers: tuple[Process, ...]) -> Decision:
     for process in sharers:
         if process.id in spared:
             raise Refused(shares_with(process, spared[process.id]), target.process.id)
+    if len(sharers) >= most:
+        raise Refused(f"shares its memory with {len(sharers)} more, and one action may take {most}", target.process.id)
     return replace(decision, target=replace(target, members=(target.process, *sharers)))
 
 
@@ -74,6 +76,7 @@ def begin_all(
     killed = decision.action == KILL
     counted = executor.count_ooms(tuple(part.process for part, _ in granted))
     if killed:
+        executor.kill_whole(decision, [warrant for _, warrant in granted])
         executor.kill_all([warrant for _, warrant in granted])
     for part, warrant in granted:
         with contextlib.suppress(Refused):  # gone between warrant and signal: nothing is expected of it

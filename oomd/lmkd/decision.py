@@ -10,7 +10,7 @@ from oomd.model.values import dataclass, replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.lmkd.facts import Facts
-    from oomd.lmkd.properties import Properties
+    from oomd.model.lmkd_properties import Properties
 
 MEDIUM, CRITICAL = 1, 2
 """Levels of pressure events; None stands for a poll."""
@@ -44,6 +44,7 @@ class State:
     limit: int | None = None
     """The limit of thrashing, lowered by kills; None: as configured."""
     max_thrashing: int = 0
+    """The highest percentage since the last kill."""
     after_thrashing: bool = False
     """Somebody was killed for thrashing: the file cache is looked at until it has grown again."""
     direct_since_us: int | None = None
@@ -92,6 +93,8 @@ def decide(
     if after_kill or not state.known:
         state = replace(state, base_pages=base, window_refault=refault, window_us=facts.time_us, growth=0)
     direct, busy, state = _reclaim(facts, refault, state)
+    free_swap_kb, swap_limit_kb = _free_swap(facts, properties)
+    state = replace(state, swap_is_low=free_swap_kb < swap_limit_kb)
     if not busy:
         return None, state
     thrashing, state = _thrashing(facts.time_us, refault, base, state, properties)
@@ -101,7 +104,7 @@ def decide(
         LOW_SWAP_AND_THRASHING, LOW_MEM_AND_THRASHING, DIRECT_RECL_AND_THRASHING, LOW_FILECACHE_AFTER_THRASHING
     )  # fmt: skip
     earlier = found is not None and found[0] not in (LOW_FILECACHE_AFTER_THRASHING, LOW_MEM)
-    state = replace(state, swap_is_low=view.swap_is_low, after_thrashing=flagged or (earlier and state.after_thrashing))
+    state = replace(state, after_thrashing=flagged or (earlier and state.after_thrashing))
     if found is None:
         return None, state
     reason, text, min_adj = found
@@ -113,7 +116,10 @@ def decide(
 
 
 def after_success(state: State, reason: int, properties: Properties) -> State:
-    """Somebody was killed for this reason: what thrashes on is taken sooner."""
+    """Somebody was killed for this reason: what thrashes on is taken sooner, and the highest thrashing is that since
+    the last kill.
+    """
+    state = replace(state, max_thrashing=0)
     if reason not in (LOW_MEM_AND_THRASHING, DIRECT_RECL_AND_THRASHING):
         return state
     limit = properties.thrashing_limit if state.limit is None else state.limit
@@ -158,13 +164,9 @@ def _look(
     *,
     after_kill: bool,
 ) -> _View:
-    total_kb, swap_free_kb = facts.kb("SwapTotal"), facts.kb("SwapFree")
-    free_swap_kb = swap_free_kb
-    if properties.swap_compression_ratio:
-        free_swap_kb = min(swap_free_kb, _easy_kb(facts, properties))
-    limit_kb = total_kb * properties.swap_free_low_percentage // 100
+    free_swap_kb, limit_kb = _free_swap(facts, properties)
     anon_kb = facts.kb("Active(anon)") + facts.kb("Inactive(anon)") + facts.kb("Shmem")
-    used_kb = total_kb - swap_free_kb
+    used_kb = facts.kb("SwapTotal") - facts.kb("SwapFree")
     free = (facts.kb("MemFree") - facts.kb("CmaFree")) // facts.page_kb + facts.pcp_pages
     return _View(
         level=level,
@@ -181,6 +183,14 @@ def _look(
         swap_used=used_kb * 100 // max(1, anon_kb + used_kb),
         file_kb=facts.kb("Active(file)") + facts.kb("Inactive(file)"),
     )
+
+
+def _free_swap(facts: Facts, properties: Properties) -> tuple[int, int]:
+    """What can still be swapped out, and below what that is little, in kB."""
+    free_kb = facts.kb("SwapFree")
+    if properties.swap_compression_ratio:
+        free_kb = min(free_kb, _easy_kb(facts, properties))
+    return free_kb, facts.kb("SwapTotal") * properties.swap_free_low_percentage // 100
 
 
 def _easy_kb(facts: Facts, properties: Properties) -> int:

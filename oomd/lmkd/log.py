@@ -36,6 +36,11 @@ def killinfo_line(head: Sequence[int], facts: Facts, waking: Sequence[int], tail
     return "[" + ",".join((*map(str, numbers), *(f"{each:.2f}" for each in pressures))) + "]"
 
 
+def zero_killinfo(pid: int, uid: int, adj: int) -> str:
+    """The same of a kill of which nothing else is known: the watchdog's."""
+    return "[" + ",".join((f"{pid},{uid},{adj}", *["0"] * 30, *["0.00"] * 5)) + "]"
+
+
 def _both(pressure: Pressure | None) -> tuple[float, float]:
     """avg10 of some and full, in percent."""
     if pressure is None:

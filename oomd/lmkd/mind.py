@@ -8,7 +8,7 @@ from oomd.kernel.files import PAGE_BYTES, KernelFormatError
 from oomd.lmkd.decision import CRITICAL, MEDIUM, State, after_success, decide
 from oomd.lmkd.facts import FactsFiles
 from oomd.lmkd.log import KILLINFO, kill_line, killinfo_line
-from oomd.lmkd.properties import Properties, parse_properties
+from oomd.model.lmkd_properties import Properties, parse_properties
 from oomd.model.units import MILLISECOND_US
 
 TYPE_CHECKING = False
@@ -45,9 +45,9 @@ class Mind:
         """At the last evaluation."""
         return self._state.direct_since_us is not None
 
-    def replace_properties(self, text: str) -> list[str]:
+    def replace_properties(self, text: str, override: tuple[str, ...]) -> list[str]:
         """Properties from now on; after any mistake the old ones stay."""
-        found = parse_properties(text)
+        found = parse_properties(text, override)
         if isinstance(found, list):
             return found
         self.properties = found
@@ -72,18 +72,23 @@ class Mind:
         if level is not None:
             self._event_us, self._wakes, self._skipped = now_us, 0, 0
         self._wakes += 1
+        before = self._state
         try:
-            self._facts = self._files.read(now_us, count_lists=count_lists)
+            found = self._decide(now_us, level, before, after_kill=after_kill, count_lists=count_lists)
+            if found is not None and self._first_kill:
+                # Watermarks may be a minute old; the first kill is worth the reading of zoneinfo.
+                self._first_kill = False
+                self._files.forget_marks()
+                found = self._decide(now_us, level, before, after_kill=after_kill, count_lists=True)
         except (OSError, KernelFormatError):
             return None
-        before = self._state
+        return found
+
+    def _decide(
+        self, now_us: int, level: int | None, before: State, *, after_kill: bool, count_lists: bool
+    ) -> Decision | None:
+        self._facts = self._files.read(now_us, count_lists=count_lists)
         found, self._state = decide(self._facts, level, before, self.properties, after_kill=after_kill)
-        if found is not None and self._first_kill:
-            # Watermarks may be a minute old; the first kill is worth the reading of zoneinfo.
-            self._first_kill = False
-            self._files.forget_marks()
-            self._facts = self._files.read(now_us, count_lists=True, all_pressure=True)
-            found, self._state = decide(self._facts, level, before, self.properties, after_kill=after_kill)
         return found
 
     def note_kill(self, wish: Decision) -> None:

@@ -12,6 +12,8 @@ from oomd.model.values import dataclass
 
 NS_PER_SECOND = 1_000_000_000
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+MOST_NAME_BYTES = 4096
+"""Of a command line."""
 _STATUS = "/proc/PID/status"
 
 
@@ -69,9 +71,9 @@ def read_identity(proc_fd: int, pid: int) -> Process | None:
         return None
 
 
-def read_seen(proc_fd: int, process_id: ProcessId, adj: int) -> Seen | None:
-    """A candidate just before its kill; None when it is gone, is another process by now, or has left its memory
-    already: a zombie, or one on its way out.
+def read_seen(proc_fd: int, process_id: ProcessId, adj: int, name: str = "", *, dying: bool = False) -> Seen | None:
+    """A candidate just before its kill, called by this name where one is known; None when it is gone, is another
+    process by now, or has left its memory already: a zombie, or (unless ``dying``) one on its way out.
     """
     pid = process_id.pid
     try:
@@ -82,20 +84,33 @@ def read_seen(proc_fd: int, process_id: ProcessId, adj: int) -> Seen | None:
         stat, status = parse_stat(stat_data), parse_status(status_data)
         if stat.start_ticks != process_id.start_ticks or status.tgid != pid:
             return None
-        cmdline = read_cmdline(proc_fd, pid)
     except (OSError, KernelFormatError):
         return None
     process = _process(stat, status, adj)
-    return None if process.is_dying or process.is_dead else Seen(process, stat, status, cmdline or process.comm)
+    if process.is_dead or (process.is_dying and not dying):
+        return None
+    return Seen(process, stat, status, name or process.comm)
 
 
 def read_cmdline(proc_fd: int, pid: int) -> str:
-    """Its first word of argv, as Android's processes name themselves there; empty for who has none, or is gone."""
+    """Its first word of argv, as Android's processes name themselves there; empty for who has none, or is gone. May
+    wait for its owner.
+    """
     try:
-        data = read_pid_file(proc_fd, pid, "cmdline", denied=b"") or b""
+        fd = os.open(f"{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+        try:
+            data = os.read(fd, MOST_NAME_BYTES)
+        finally:
+            os.close(fd)
     except OSError:
         return ""
     return decode_name(data.split(b"\0", 1)[0])
+
+
+def read_comm(proc_fd: int, pid: int) -> str:
+    """The kernel's name of it, for which nobody waits; empty when it is gone."""
+    process = read_identity(proc_fd, pid)
+    return "" if process is None else process.comm
 
 
 def read_rss_pages(proc_fd: int, pid: int) -> int | None:

@@ -10,7 +10,7 @@ import errno
 import os
 
 from oomd.kernel.pidfd import is_readable
-from oomd.lmkd.processes import read_cmdline, read_identity, read_leader, read_uid
+from oomd.lmkd.processes import read_comm, read_identity, read_leader, read_uid
 from oomd.lmkd.wire import HIGHEST_ADJ, LOWEST_ADJ
 from oomd.model.snapshot import ProcessId
 from oomd.model.values import dataclass
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from oomd.lmkd.names import Names
     from oomd.lmkd.wire import Registration
     from oomd.model.snapshot import Process
 
@@ -99,6 +100,7 @@ class Registry:
         admits: Admits,
         proc_fd: int,
         say: Callable[[str, str], None],
+        names: Names,
         *,
         compatible: bool,
         most: int = MOST_RECORDS,
@@ -109,6 +111,7 @@ class Registry:
         self._admits = admits
         self._proc_fd = proc_fd
         self._say = say
+        self._names = names
         self._compatible = compatible
         self._most = most
         self._records: dict[int, Record] = {}
@@ -127,10 +130,9 @@ class Registry:
         """Everybody registered, the dead among them."""
         return list(self._records.values())
 
-    def id_of(self, pid: int) -> ProcessId | None:
+    def record_of(self, pid: int) -> Record | None:
         """Who is registered with this pid."""
-        record = self._records.get(pid)
-        return None if record is None else record.id
+        return self._records.get(pid)
 
     def candidates(self) -> tuple[Registered, ...]:
         """Everybody registered, least important first, of equal ones the one that was longest left alone; who of them
@@ -158,8 +160,14 @@ class Registry:
         for pid in [pid for pid, record in self._records.items() if record.owner in (None, sender.pid)]:
             self.forget(pid)
 
+    def meet(self, sender: Sender) -> None:
+        """Somebody speaks for the first time: what it is called is good to know when it is to be told of."""
+        self._names.ask(sender.pid)
+
     def disown(self, owner: int) -> None:
         """This client is gone: its records stay, and belong to whoever touches them next."""
+        if owner not in self._records:
+            self._names.forget(owner)
         for record in self._records.values():
             if record.owner == owner:
                 record.owner = None
@@ -169,6 +177,7 @@ class Registry:
         record = self._records.pop(pid, None)
         if record is not None:
             os.close(record.pidfd)
+            self._names.forget(pid)
             if self.watchdog is not None:
                 self.watchdog.drop(pid)
 
@@ -207,7 +216,7 @@ class Registry:
             record.owner = sender.pid
         if record.owner == sender.pid:
             return True
-        name = read_cmdline(self._proc_fd, sender.pid)
+        name = self._names.of(sender.pid) or read_comm(self._proc_fd, sender.pid)
         offender = f"{name} ({sender.uid}, {sender.pid})"
         self._say(ERROR, f"{offender} attempts to {what} a process registered by another client")
         return False
@@ -239,9 +248,12 @@ class Registry:
 
     def _store(self, sender: Sender, asked: Registration, process_id: ProcessId, pidfd: int) -> None:
         self._order += 1
-        self.forget(asked.pid)
+        before = self._records.pop(asked.pid, None)
+        if before is not None:
+            os.close(before.pidfd)
         record = Record(process_id, pidfd, asked.uid, asked.adj, sender.pid, self._order)
         self._records[asked.pid] = record
+        self._names.ask(asked.pid)
         if self.watchdog is not None:
             self.watchdog.note(record)
 

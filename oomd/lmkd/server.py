@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     class Answers(Protocol):
         """What is done with a packet."""
 
-        def answer(self, data: bytes, sender: Sender, subscribe: Callable[[int], None]) -> bytes:
-            """Carry it out; the reply, empty for none."""
+        def meet(self, sender: Sender) -> None:
+            """Somebody speaks over a connection for the first time."""
+
+        def answer(self, data: bytes, sender: Sender, client: Client) -> bytes:
+            """Carry it out; the reply, empty for none, or for one that comes later."""
 
         def disown(self, owner: int) -> None:
             """This client is gone."""
@@ -40,6 +43,8 @@ MOST_CLIENTS = 3
 """The framework, init, and a test."""
 MOST_PACKETS = 64
 """Of one client per round of the loop: a flood must not keep it from looking at memory."""
+MOST_LEFT = 1024
+"""Of one client that has hung up: what it sent before is still dealt with, as far as a socket's buffer reaches."""
 MOST_BYTES = 4096
 """What is read of a packet: more than any is long, so that its real length can be told."""
 INFO, WARNING = "I", "W"
@@ -53,9 +58,18 @@ class Client:
     """One connection."""
 
     socket: _socket.socket
+    server: Server
     sender: int | None = None
     """The pid in its last packet; None before the first."""
     subscriptions: set[int] = field(default_factory=set)
+    waits: bool = False
+    """For an answer that comes later; what it sends meanwhile is read after that."""
+
+    def reply_later(self) -> Callable[[bytes], None]:
+        """What the answer is given to, once; until then nothing more is read of this client, so that answers come in
+        the order of questions.
+        """
+        return self.server.put_off(self)
 
 
 class Server:
@@ -101,9 +115,25 @@ class Server:
         if fd == self._listener.fileno():
             self._accept()
         elif fd in self._clients:
-            self._receive(fd)
             if lost:
+                self._receive(fd, MOST_LEFT)
                 self._drop(fd)
+            elif not self._clients[fd].waits:
+                self._receive(fd, MOST_PACKETS)
+
+    def put_off(self, client: Client) -> Callable[[bytes], None]:
+        """Read nothing more of this client until its answer is there; what that is given to."""
+        client.waits = True
+        fd = client.socket.fileno()
+        self._watches.unwatch(fd)
+
+        def reply(data: bytes) -> None:
+            client.waits = False
+            if self._clients.get(fd) is client:
+                self._watches.watch(fd, (KEY, fd))
+                self._write(client, data)
+
+        return reply
 
     def send(self, what: int, data: bytes) -> None:
         """A notice for whoever subscribed to this."""
@@ -133,14 +163,14 @@ class Server:
                 return
             for other in list(self._clients):
                 self._drop(other)
-        self._clients[fd] = Client(connection)
+        self._clients[fd] = Client(connection, self)
         self._watches.watch(fd, (KEY, fd))
         self._say(INFO, "lmkd data connection established")
 
-    def _receive(self, fd: int) -> None:
-        for _ in range(MOST_PACKETS):
+    def _receive(self, fd: int, most: int) -> None:
+        for _ in range(most):
             client = self._clients.get(fd)
-            if client is None:
+            if client is None or client.waits:
                 return
             try:
                 data, ancillary, _, _ = client.socket.recvmsg(MOST_BYTES, _ANCILLARY_BYTES)
@@ -150,15 +180,21 @@ class Server:
                 self._drop(fd)
                 return
             sender = _sender_of(ancillary)
-            if sender is None:  # the end of the stream, or somebody who cannot be told from others
+            if sender is None:  # the end of the stream
                 self._say(INFO, "lmkd data connection dropped")
                 self._drop(fd)
                 return
-            client.sender = sender.pid
+            if sender.pid <= 0:
+                self._say(ERROR, "a client of another PID namespace was dropped: it cannot be told from others")
+                self._drop(fd)
+                return
+            if client.sender != sender.pid:
+                client.sender = sender.pid
+                self._answers.meet(sender)
             if not data:
                 self._say(ERROR, "Got EOF on control data socket")
             else:
-                reply = self._answers.answer(data, sender, client.subscriptions.add)
+                reply = self._answers.answer(data, sender, client)
                 if reply:
                     self._write(client, reply)
 
@@ -184,7 +220,7 @@ class Server:
         for fd in self._clients:
             poll.register(fd, 0)
         for fd, _ in poll.poll(0) if self._clients else ():
-            self._receive(fd)
+            self._receive(fd, MOST_LEFT)
             self._drop(fd)
 
 
@@ -192,7 +228,7 @@ def _sender_of(ancillary: list[tuple[int, int, bytes]]) -> Sender | None:
     for level, kind, data in ancillary:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_CREDENTIALS) and len(data) >= _CREDENTIALS.size:
             pid, uid, _ = _CREDENTIALS.unpack_from(data)
-            return Sender(pid, uid) if pid > 0 else None
+            return Sender(pid, uid)
     return None
 
 

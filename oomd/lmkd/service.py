@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from oomd.lmkd.registry import Registry, Sender
+    from oomd.lmkd.server import Client
     from oomd.lmkd.wire import Level
 
     class Daemon(Protocol):
         """Who decides and kills."""
 
-        def update_properties(self) -> bool:
-            """Read them anew; False when they are of no use, and the old ones stay."""
+        def update_properties(self, done: Callable[[bool], None]) -> None:
+            """Read them anew; ``done`` is told False when they are of no use, and the old ones stay."""
 
         def start_monitoring(self) -> None:
             """Begin to look at memory, if that was put off until now."""
@@ -50,8 +51,12 @@ class Service:
         self._targeted_us: int | None = None
         self._booted = False
 
-    def answer(self, data: bytes, sender: Sender, subscribe: Callable[[int], None]) -> bytes:
-        """Carry a packet out; the reply, empty for none."""
+    def meet(self, sender: Sender) -> None:
+        """Somebody speaks over a connection for the first time."""
+        self.registry.meet(sender)
+
+    def answer(self, data: bytes, sender: Sender, client: Client) -> bytes:
+        """Carry a packet out; the reply, empty for none, or for one that comes later."""
         command = wire.decode(data, self._level)
         if isinstance(command, wire.Register):
             for record in command.records:
@@ -63,22 +68,23 @@ class Service:
         elif isinstance(command, wire.Remove):
             self.registry.remove(sender, command.pid)
         elif isinstance(command, wire.Subscribe):
-            self._subscribe(command.what, subscribe)
+            self._subscribe(command.what, client)
         elif isinstance(command, wire.Target):
             self._target(command)
         else:
-            return self._plain(command.opcode, sender)
+            return self._plain(command.opcode, sender, client)
         return b""
 
     def disown(self, owner: int) -> None:
         """This client is gone."""
         self.registry.disown(owner)
 
-    def _plain(self, opcode: int, sender: Sender) -> bytes:
+    def _plain(self, opcode: int, sender: Sender, client: Client) -> bytes:
         if opcode == wire.PROCPURGE:
             self.registry.purge(sender)
         elif opcode == wire.UPDATE_PROPS:
-            return wire.encode_reply(opcode, 0 if self._daemon.update_properties() else -1)
+            reply = client.reply_later()
+            self._daemon.update_properties(lambda good: reply(wire.encode_reply(opcode, 0 if good else -1)))
         elif opcode == wire.START_MONITORING:
             self._daemon.start_monitoring()
         else:
@@ -87,9 +93,9 @@ class Service:
             return wire.encode_reply(opcode, 1 if before else 0)
         return b""
 
-    def _subscribe(self, what: int, subscribe: Callable[[int], None]) -> None:
+    def _subscribe(self, what: int, client: Client) -> None:
         if what in self._level.subscriptions:
-            subscribe(what)
+            client.subscriptions.add(what)
         else:
             self._say(ERROR, f"Invalid SUBSCRIBE event type {what}")
 

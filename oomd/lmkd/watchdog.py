@@ -1,8 +1,9 @@
 """A process of its own that kills when the killer hangs: it has pidfds of everybody registered, over a socket pair.
 
-The killer tells it of every record, and that it lives, at least every :data:`BEAT_US`. After two seconds of silence in
-which memory stands below the low watermark the least important process dies, and one more for every two seconds that
-follow. Nothing else is done: no reap, no report, until the killer lives again and hears of it.
+The killer tells it of every record, and that it lives, at least every :data:`BEAT_US`. After two seconds of silence it
+looks at memory again and again: as soon as that stands below the low watermark the least important process dies, and
+two seconds later, if it still does, one more. Nothing else is done: no reap, no report, until the killer lives again
+and hears of it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 HANG_US = 2_000_000
 """So long the killer may be silent."""
+LOOK_US = 50_000
+"""How often it then looks: from the low watermark to the kernel's own killer is but a moment."""
 BEAT_US = 500_000
 """How often it says that it lives."""
 REGISTER, FORGET, ALIVE, CLEAR = b"r", b"f", b"a", b"c"
@@ -47,6 +50,8 @@ class Leash:
         self._socket.setblocking(False)
         self._complete = True
         self._beat_us = 0
+        self.holds_back = False
+        """Nobody is to be chosen for a while: the watchdog knows nobody then."""
         self.lost = False
         """Whether the watchdog has ended."""
 
@@ -57,7 +62,7 @@ class Leash:
     def note(self, record: Record) -> None:
         """A process was registered, or brought up to date."""
         message = _MESSAGE.pack(REGISTER, record.id.pid, record.adj, record.order)
-        self._complete &= self._send(message, record.pidfd)
+        self._complete &= not self.holds_back and self._send(message, record.pidfd)
 
     def drop(self, pid: int) -> None:
         """It is registered no more."""
@@ -69,7 +74,10 @@ class Leash:
             return
         self._beat_us = now_us
         self._send(_MESSAGE.pack(ALIVE, 0, 0, 0))
-        if not self._complete:
+        if self.holds_back:
+            self._complete = False
+            self._send(_MESSAGE.pack(CLEAR, 0, 0, 0))
+        elif not self._complete:
             self._complete = self._send(_MESSAGE.pack(CLEAR, 0, 0, 0))
             for record in records:
                 self.note(record)
@@ -123,12 +131,13 @@ class Watchdog:
 
     def run(self) -> None:
         """Until the killer has ended."""
-        heard_us = _clock_us()
+        due_us = _clock_us() + HANG_US
         while True:
-            left_us = heard_us + HANG_US - _clock_us()
+            left_us = due_us - _clock_us()
             if left_us <= 0:
-                self.act()
-                heard_us, left_us = _clock_us(), HANG_US
+                killed = self.act()
+                left_us = HANG_US if killed else LOOK_US
+                due_us = _clock_us() + left_us
             self._socket.settimeout(left_us / 1_000_000)
             try:
                 data, ancillary, _, _ = self._socket.recvmsg(_MESSAGE.size, _socket.CMSG_SPACE(4))
@@ -136,23 +145,23 @@ class Watchdog:
                 continue
             if len(data) != _MESSAGE.size:
                 return
-            heard_us = _clock_us()
+            due_us = _clock_us() + HANG_US
             self._take(data, ancillary)
 
-    def act(self) -> None:
+    def act(self) -> bool:
         """The killer hangs: if memory is short, the least important one dies, of equal ones who was longest left alone.
-        Never below 0.
+        Never below 0. Whether somebody was killed.
         """
         try:
             facts = self._files.read(_clock_us(), count_lists=True)
         except (OSError, KernelFormatError):
-            return
+            return False
         free = (facts.kb("MemFree") - facts.kb("CmaFree")) // facts.page_kb + facts.pcp_pages
         if free >= facts.marks.low_pages:
-            return
+            return False
         for pid, known in sorted(self._known.items(), key=lambda each: (-each[1].adj, each[1].order)):
             if known.adj < 0:
-                return
+                break
             self._forget(pid, close=False)
             try:
                 pidfd_send_signal(known.pidfd, SIGKILL)
@@ -162,7 +171,8 @@ class Watchdog:
                 os.close(known.pidfd)
             with contextlib.suppress(OSError):
                 self._socket.send(_KILLED.pack(pid, known.adj), _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT)
-            return
+            return True
+        return False
 
     def _take(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
         what, pid, adj, order = _MESSAGE.unpack(data)

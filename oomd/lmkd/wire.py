@@ -29,8 +29,7 @@ LOWEST_ADJ = -1000
 HIGHEST_ADJ = 1000
 """The range of oom_score_adj; proc_pid_oom_score_adj(5)."""
 MOST_TARGETS = 6
-MOST_BATCH = 3
-"""Registrations in one PROCS_PRIO."""
+"""Pairs in one TARGET, whatever the longest packet is."""
 MOST_NAME_BYTES = 127
 """Of the command line in a statistics packet, its NUL not counted."""
 KILLS = 0
@@ -155,7 +154,8 @@ def decode(data: bytes, level: Level) -> Command:
     if length > level.most_bytes or _FIXED.get(opcode, len(words)) != len(words):
         return wrong
     if opcode == TARGET:
-        return wrong if len(words) % 2 else Target(tuple(zip(words[::2], words[1::2], strict=True)))
+        odd_or_many = len(words) % 2 or len(words) > 2 * MOST_TARGETS
+        return wrong if odd_or_many else Target(tuple(zip(words[::2], words[1::2], strict=True)))
     if opcode == PROCPRIO:
         return Register((_registration(words),)) if len(words) in level.registration_words else wrong
     if opcode == PROCS_PRIO:

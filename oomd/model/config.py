@@ -17,6 +17,18 @@ class LogOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsOptions:
+    """``metrics:`` of the configuration."""
+
+    listen: tuple[str, ...] = ()
+    """Where the outside process serves them: ``127.0.0.1:9779``, ``[::1]:9779``, ``:9779``, ``unix:/PATH``; empty:
+    nowhere.
+    """
+    textfile: str = ""
+    """The file that is written for node_exporter's textfile collector; empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
 class LmkdOptions:
     """``lmkd:`` of the configuration: oomd in the place of Android's lmkd."""
 
@@ -37,6 +49,15 @@ class LmkdOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlOptions:
+    """``control:`` of the configuration: the socket that ``oomd status`` and its kin talk to."""
+
+    enabled: bool = True
+    group: str = ""
+    """Whose members may read, by name or number; empty: root and oomd's own user only."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that a user can set, resolved: the short form already expanded into rulesets."""
 
@@ -50,11 +71,13 @@ class Config:
     lmkd: LmkdOptions | None = None
     """None: nobody listens."""
     managed: ManagedOptions = field(default_factory=ManagedOptions)
+    metrics: MetricsOptions = field(default_factory=MetricsOptions)
+    control: ControlOptions = field(default_factory=ControlOptions)
 
 
 def changes_that_need_a_restart(old: Config, new: Config) -> list[str]:
     """What a reload cannot change, in words."""
-    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log", "lmkd")
+    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log", "lmkd", "metrics", "control")
     changed = [field.removesuffix("_bytes") for field in fields if getattr(old, field) != getattr(new, field)]
     changed += ["managed.systemd"] if old.managed.systemd != new.managed.systemd else []
     return [f"{name}: changed; that needs a restart" for name in changed]

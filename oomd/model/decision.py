@@ -25,6 +25,10 @@ class Evidence:
     """
 
 
+ASKED = "asked"
+"""In the place of a detector's name: somebody asked for a victim (``oomd kill-now``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Detection:
     """One ruleset's answer at one tick."""
@@ -37,6 +41,10 @@ class Detection:
     since_us: int | None
     """When it began to hold (CLOCK_MONOTONIC); None when it does not."""
     evidence: tuple[Evidence, ...] = ()
+    step: int = 0
+    """The step of the ladder that is due; behind the gentle ones: somebody is signalled."""
+    waits: bool = False
+    """A step was begun and has time yet, or the ladder is at its end: nothing is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,10 @@ class Rejection:
 
 NO_ACTION = "none"
 NOTIFY = "notify"
+RECLAIM = "reclaim"
+THROTTLE = "throttle"
+FREEZE = "freeze"
+RESTART_UNIT = "restart_unit"
 TERM = "term"
 KILL = "kill"
 
@@ -93,7 +105,7 @@ class Decision:
     """What to do now, with all its reasons."""
 
     action: str
-    """``none``, ``notify``, ``term`` or ``kill``; the wire contract names more for rulesets with a ladder."""
+    """``none``, ``notify``, ``reclaim``, ``throttle``, ``freeze``, ``restart_unit``, ``term`` or ``kill``."""
     reason: str
     status: MemoryStatus
     ruleset: str = ""
@@ -103,6 +115,10 @@ class Decision:
     rejected: tuple[Rejection, ...] = ()
     grace_us: int = 0
     """How long the victim has between SIGTERM and SIGKILL; only with ``term``."""
+    step: int | None = None
+    """The place in its ruleset's ladder, for a gentle step."""
+    whole_cgroup: bool = False
+    """The target is killed by cgroup.kill, where that can be done; the last step of its ladder says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +214,24 @@ class ReapResult:
     """Whether the motion ran under a real-time class, or with the victim demoted instead."""
 
 
+DONE, IMPOSSIBLE, PROVED, PUT_BACK = "done", "impossible", "proved", "put_back"
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What whoever carries a gentle step out says of it."""
+
+    decision_id: str
+    status: str
+    """``done``; ``impossible``: nothing was changed; ``proved``: everybody is under warrant, and nothing was done yet;
+    ``put_back``: what was changed is as it was before.
+    """
+    why: str = ""
+    taken_bytes: int = 0
+    """What was reclaimed or swapped out."""
+    took_us: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class KillOutcome:
     """What came of a decision."""
@@ -219,3 +253,9 @@ class KillOutcome:
     hindrances: tuple[str, ...] = ()
     lifted: tuple[str, ...] = ()
     """What of them, and what else was found in its way, was lifted."""
+    ruleset: str = ""
+    """Which asked for it; empty where somebody else had killed the process."""
+    signal: str = ""
+    """The last that it got: ``SIGTERM`` or ``SIGKILL``; empty where nobody was signalled by us."""
+    signalled_us: int | None = None
+    """When it was sent (CLOCK_MONOTONIC), as the reaper tells; None where it told nothing."""

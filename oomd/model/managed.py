@@ -5,6 +5,13 @@ from __future__ import annotations
 from oomd.model.units import SECOND_US
 from oomd.model.values import dataclass
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from oomd.model.report import Plain
+
 OFF, AUTO, TAKEOVER, POLL = "off", "auto", "takeover", "poll"
 SOURCES = (AUTO, TAKEOVER, POLL, OFF)
 
@@ -61,6 +68,21 @@ def read_units(plain: object) -> tuple[ManagedUnit, ...]:
             continue
         units[path] = ManagedUnit(path, bool(swap), bool(pressure), limit or None, duration or None)
     return tuple(units[path] for path in sorted(units))
+
+
+def plain_units(units: Iterable[ManagedUnit]) -> list[list[Any]]:
+    """What :func:`read_units` reads."""
+    return [[unit.path, unit.swap, unit.pressure, unit.limit, unit.duration_us] for unit in units]
+
+
+def plain_managed(options: ManagedOptions, units: Iterable[ManagedUnit]) -> Plain:
+    """What is in force: defaults, and every unit with settings of its own as in :func:`plain_units`."""
+    return {
+        "swap_limit": options.swap_limit,
+        "pressure_limit": options.pressure_limit,
+        "pressure_duration_us": options.pressure_duration_us,
+        "units": plain_units(units),
+    }
 
 
 def is_unit_path(path: object) -> bool:

@@ -130,7 +130,8 @@ def _container(names: list[str], *, in_pod: bool) -> str:
             return name.removeprefix("lxc.payload.")
         if name == "machine.slice" and place + 1 < len(names):
             return names[place + 1].removesuffix(".scope").removesuffix(".service")
-    return names[-1] if in_pod and _is_id(names[-1]) else ""
+    # kubelet's other driver: the id alone, and below it whatever the container makes for itself.
+    return next((name for name in names if _is_id(name)), "") if in_pod else ""
 
 
 def _is_id(text: str) -> bool:

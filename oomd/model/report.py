@@ -6,7 +6,7 @@ decision share this form.
 
 from __future__ import annotations
 
-from oomd.model.decision import Candidate, Decision, Detection, KillOutcome, ReapResult, Rejection, Times
+from oomd.model.decision import Candidate, Credit, Decision, Detection, KillOutcome, ReapResult, Rejection, Times
 from oomd.model.placement import placement_of
 from oomd.model.snapshot import MemoryStatus, Process
 
@@ -83,6 +83,9 @@ def plain_candidate(candidate: Candidate) -> Plain:
         "measured_age_us": process.private_age_us if candidate.measured == "private" else None,
         "rss_anon_bytes": process.rss_anon_bytes,
         "swap_bytes": process.swap_bytes,
+        "own_shmem_bytes": process.own_shmem_bytes,
+        "untouched_bytes": process.untouched_bytes,
+        "untouched_over_us": process.untouched_over_us or None,
         "oom_score_adj": process.oom_score_adj,
         "uid": process.uid,
         "preference": candidate.preference,
@@ -113,6 +116,7 @@ def plain_decision(decision: Decision) -> Plain:
             "pids": [] if target is None else [process.id.pid for process in target.processes[:MOST_PIDS]],
             "processes": 0 if target is None else len(target.processes),
         },
+        "candidates": {"ranked": len(decision.ranking), "rejected": len(decision.rejected)},
         "ranking": [plain_candidate(candidate) for candidate in decision.ranking[:TOP]],
         "rejected": [plain_rejection(rejection) for rejection in rejected[:MOST_REJECTED]],
     }
@@ -132,12 +136,53 @@ def plain_times(times: Times) -> Plain:
     }
 
 
+def plain_step(
+    identity: str,
+    decision: Decision,
+    status: str,
+    why: str,
+    *,
+    dry_run: bool = False,
+    gained_bytes: int = 0,
+    gained_swap_bytes: int = 0,
+    taken_bytes: int = 0,
+    took_us: int = 0,
+    worked_us: int | None = None,
+) -> Plain:
+    """What came of a gentle step, or that what it changed was put back. ``status``: ``enough`` (the alarm is over),
+    ``not_enough``, ``impossible``, ``overtaken`` (by the critical level), ``ended`` (by other rules, or oomd's end),
+    ``put_back``. ``gained``: what became available while it lasted (below zero: less), ``taken``: what was reclaimed or
+    swapped out for it, ``worked_us``: how long that took.
+    """
+    target = decision.target
+    whom = {} if target is None else {**_plain_process(target.process), **_plain_kind(target.kind, target.name)}
+    return {
+        "version": VERSION,
+        "id": identity,
+        "ruleset": decision.ruleset,
+        "action": decision.action,
+        "step": decision.step,
+        **whom,
+        "status": status,
+        "why": why,
+        "dry_run": dry_run,
+        "gained_bytes": gained_bytes,
+        "gained_swap_bytes": gained_swap_bytes,
+        "taken_bytes": taken_bytes,
+        "took_us": took_us,
+        "worked_us": worked_us,
+    }
+
+
 def plain_outcome(outcome: KillOutcome) -> Plain:
     """What came of a decision."""
     return {
         "version": VERSION,
         **_plain_process(outcome.process),
         "status": outcome.status,
+        "ruleset": outcome.ruleset or None,
+        "signal": outcome.signal or None,
+        "signalled_us": outcome.signalled_us,
         "detail": outcome.detail,
         "signal_to_death_us": outcome.signal_to_death_us,
         "signal_to_memory_us": outcome.signal_to_memory_us,
@@ -150,6 +195,21 @@ def plain_outcome(outcome: KillOutcome) -> Plain:
         },
         "hindrances": list(outcome.hindrances),
         "lifted": list(outcome.lifted),
+    }
+
+
+def plain_credit(credit: Credit) -> Plain:
+    """A kill under way."""
+    return {
+        "id": credit.decision_id,
+        **_plain_process(credit.process),
+        "ruleset": credit.ruleset,
+        "phase": credit.phase,
+        "expected_bytes": credit.expected_bytes + credit.expected_swap_bytes,
+        "returned_bytes": credit.returned_bytes + credit.returned_swap_bytes,
+        "signal_us": credit.signal_us,
+        "deadline_us": credit.deadline_us,
+        "part_of": credit.part_of,
     }
 
 

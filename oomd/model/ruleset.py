@@ -12,6 +12,8 @@ TYPE_CHECKING = False  # spelled so instead of imported: `typing` costs the kill
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from oomd.model.steps import Gentle
+
     class Detector(Protocol):
         """A rule that says "now", with its evidence. A frozen dataclass whose fields are its options."""
 
@@ -73,6 +75,8 @@ class Wants:
     """Patterns of cgroups (``/system.slice/*``)."""
     files: frozenset[str] = frozenset()
     """Files of theirs (``memory.pressure``)."""
+    touches: bool = False
+    """What the foremost processes touch, watched with clear_refs: not without effect on them."""
 
 
 NOTHING = Wants()
@@ -158,6 +162,10 @@ class Choice:
     """
 
 
+LAST_KILL, LAST_CGROUP_KILL, LAST_NOTHING = "kill", "cgroup_kill", ""
+"""How a ladder ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ruleset:
     """OR of AND-groups of detectors, a policy, and what happens then."""
@@ -175,6 +183,10 @@ class Ruleset:
     """Between SIGTERM and SIGKILL; 0 kills at once."""
     pause_us: int = 0
     """How long this ruleset rests after it acted; the critical level never rests."""
+    steps: tuple[Gentle, ...] = ()
+    """What is tried before anybody is signalled, one after the other while the alarm holds."""
+    last: str = LAST_KILL
+    """``kill``, ``cgroup_kill``, or nothing: then nobody is ever signalled, and there is no critical level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +224,21 @@ class Preferences:
 
 
 @dataclass(frozen=True, slots=True)
+class Ladder:
+    """The gentle step that a ruleset has begun last, while its alarm holds."""
+
+    step: int
+    """Its place in ``steps``."""
+    decision_id: str
+    since_us: int
+    ends_us: int
+    """The next step is due then; at once when the step is through."""
+    available_bytes: int
+    """What was available when it was begun (per-CPU lists included)."""
+    swap_free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class RulesetState:
     """What a ruleset remembers from tick to tick."""
 
@@ -222,6 +249,11 @@ class RulesetState:
     """For detectors that look at cgroups: which detector (its place), which cgroup, since when it holds there without
     a break. One cgroup's time is never counted for another.
     """
+    ladder: Ladder | None = None
+    next_step: int = 0
+    """Which step is to be begun next; behind the last one: whoever is chosen is signalled."""
+    quiet_since_us: int | None = None
+    """Since when the alarm holds no longer, after steps were begun: for a while the ladder goes on where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +262,18 @@ class Refusal:
 
     id: ProcessId
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Until then nobody new is chosen (``oomd pause``)."""
+
+    since_us: int
+    until_us: int
+    why: str = ""
+    """The reason that was given; may be empty."""
+    by: str = ""
+    """Who asked, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +291,8 @@ class EngineState:
     """Kills in a row that returned almost nothing."""
     resting_until_us: int = 0
     """Backing off after futile kills: nothing is done before."""
+    pause: Pause | None = None
+    """Somebody asked for it; one that is over says nothing."""
 
 
 OFF, PRESSURE, ALWAYS = "off", "pressure", "always"

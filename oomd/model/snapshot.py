@@ -213,8 +213,18 @@ class Process:
     """What smaps_rollup said only this process holds of its anonymous memory and swap, carried forward by what it grew
     since.
     """
+    own_shmem_bytes: int = 0
+    """What nobody else holds of the shared memory that it maps, and no file system: it goes with the process. Known
+    with ``private_bytes``.
+    """
     private_age_us: int = 0
     """How long ago smaps_rollup was read; only with ``private_bytes``."""
+    untouched_bytes: int | None = None
+    """Anonymous memory in use that it did not touch lately, at least; None when not read."""
+    untouched_over_us: int = 0
+    """Over how long it was watched since the kernel was made to forget what was touched (clear_refs); 0: not at all, it
+    is since the kernel itself looked last, which nobody knows.
+    """
     cmdline: str | None = None
     """Its command line, spaces between the words; None when not read."""
     exe: str | None = None
@@ -234,8 +244,8 @@ class Process:
 
     @property
     def size_bytes(self) -> int:
-        """Anonymous memory and swap, shared by copy-on-write or not."""
-        return self.rss_anon_bytes + self.swap_bytes
+        """Anonymous memory and swap, shared by copy-on-write or not; and shared memory that is its own."""
+        return self.rss_anon_bytes + self.swap_bytes + self.own_shmem_bytes
 
     @property
     def is_kernel_thread(self) -> bool:

@@ -36,6 +36,9 @@ _DURATIONS = {
 }
 
 
+_SPANS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
 Count = int
 """A plain number of things; aliases name the kind of an option to the configuration's loader (config/schema.py)."""
 Rate = int
@@ -185,6 +188,16 @@ def format_share(share: float) -> str:
     """``5%``, ``2.5%``; ten decimals at most, and never an exponent, which nobody could read back."""
     text = f"{share * 100:.10f}".rstrip("0").rstrip(".")
     return f"{text}%"
+
+
+def format_span(us: int) -> str:
+    """``10min``, ``9min 58s``, ``2h 5min``, ``3d 4h``: two units, for what lasts long."""
+    seconds = max(0, us) // SECOND_US
+    for (name, length), (smaller, part) in zip(_SPANS, _SPANS[1:], strict=False):  # noqa: RUF007 - saves an import
+        if seconds >= length:
+            rest = seconds % length // part
+            return f"{seconds // length}{name}" + (f" {rest}{smaller}" if rest else "")
+    return f"{seconds}s"
 
 
 def format_duration(duration_us: int) -> str:

@@ -11,6 +11,7 @@ from array import array
 
 from oomd.kernel.files import KernelFormatError
 from oomd.kernel.process import parse_owned_bytes, parse_statm
+from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
 from oomd.monitor.rows import read_row
 
 TYPE_CHECKING = False
@@ -33,13 +34,18 @@ class Sizes:
     def __init__(self, page_bytes: int) -> None:
         self._page_bytes = page_bytes
         self._packed = array("q")
+        self.sharers: list[tuple[int, int]] = []
+        """Pids that map much that is not anonymous, and how much; it may be shared memory of their own."""
 
     def __len__(self) -> int:
         return len(self._packed)
 
-    def add(self, pid: int, size_bytes: int) -> None:
-        """One more."""
-        self._packed.append(size_bytes // self._page_bytes << PID_BITS | pid)
+    def add(self, pid: int, size_bytes: int, shared_bytes: int = 0) -> None:
+        """One more, if it owns anything; ``shared_bytes`` is what it maps besides."""
+        if size_bytes:
+            self._packed.append(size_bytes // self._page_bytes << PID_BITS | pid)
+        if shared_bytes >= SHMEM_BYTES:
+            self.sharers.append((shared_bytes, pid))
 
     def largest_first(self) -> Iterator[tuple[int, int]]:
         """Pid and size of each, largest first; of equal ones the lower pid."""
@@ -72,19 +78,22 @@ class SizeReader:
                 name = entry.name
                 if not name.isdecimal() or (pid := int(name)) in skip:
                     continue
-                size = self._read_size(name, swapped=swapped)
-                if size:
-                    sizes.add(pid, size)
-                elif size is not None:
+                seen = self._read_size(name, swapped=swapped)
+                if seen is None:
+                    continue
+                sizes.add(pid, *seen)
+                if not any(seen):
                     empty.append(pid)
         self._ask_the_empty(empty, sizes)
         return sizes
 
     def read_one(self, pid: int, *, swapped: bool) -> int | None:
         """The size of this process, or of the one that this thread belongs to; None when there is none."""
-        return self._read_size(str(pid), swapped=swapped)
+        seen = self._read_size(str(pid), swapped=swapped)
+        return None if seen is None else seen[0]
 
-    def _read_size(self, name: str, *, swapped: bool) -> int | None:
+    def _read_size(self, name: str, *, swapped: bool) -> tuple[int, int] | None:
+        """Anonymous memory and swap, and what is shared (by statm: mapped files too)."""
         try:
             fd = os.open(f"{name}/status" if swapped else f"{name}/statm", _OPEN, dir_fd=self._proc_fd)
             try:
@@ -96,7 +105,7 @@ class SizeReader:
             resident, shared = parse_statm(data)
         except (OSError, KernelFormatError):
             return None
-        return max(0, resident - shared) * self._page_bytes
+        return max(0, resident - shared) * self._page_bytes, shared * self._page_bytes
 
     def _ask_the_empty(self, empty: list[int], sizes: Sizes) -> None:
         """Of those that show no memory some have it all the same: a main thread has ended, others live."""
@@ -107,7 +116,7 @@ class SizeReader:
             if pid in known or (row is not None and row.is_kernel_thread):
                 self._kernel_threads.add(pid)
             elif row is not None and row.has_dead_leader and row.read_status(self._proc_fd):
-                sizes.add(pid, row.size_bytes)
+                sizes.add(pid, row.size_bytes, row.shmem_bytes)
 
 
 def read_rows(proc_fd: int, pids: Iterable[int], known: Mapping[int, Row], page_bytes: int) -> dict[int, Row]:

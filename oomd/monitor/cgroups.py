@@ -61,6 +61,10 @@ FILES: dict[str, Callable[[bytes], dict[str, Any]]] = {
 EVERYTHING = frozenset(FILES)
 
 
+_LITERALLY = {ord(sign): f"[{sign}]" for sign in "[*?"}
+"""From a path to the pattern that only it fits."""
+
+
 class CgroupReader:
     """Reads the hierarchy whose mount point is ``root``: the kernel's, or a recorded tree."""
 
@@ -108,6 +112,14 @@ class CgroupReader:
             return () if data is None else parse_pids(data)
         except ValueError:
             return ()
+
+    def members(self, path: str) -> frozenset[int] | None:
+        """The processes in this cgroup and in those below it; None where it is gone, or a recording does not tell."""
+        directory = self._directory(path)
+        if directory is None or directory.read_once("cgroup.procs") is None:
+            return None
+        below = self.find([f"{path.translate(_LITERALLY)}/**"])
+        return frozenset(pid for each in {path, *below} for pid in self.read_pids(each))
 
     def close(self) -> None:
         """Close every descriptor."""

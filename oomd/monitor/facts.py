@@ -28,8 +28,6 @@ MOST_BYTES = 4096
 """Of a command line."""
 DELETED = " (deleted)"
 """What the kernel puts after the path of an executable that was replaced on disk; proc_pid_exe(5)."""
-LEADING = 16
-"""Leaders whose command lines are read ahead."""
 MOST_REMEMBERED = 1024
 MARKS_AGE_US = 2_000_000
 """Marks older than this are read again."""
@@ -156,13 +154,13 @@ class FactsReader:
         """End the thread after the reading in hand."""
         self._asked.put(None)
 
-    def ask(self, leaders: list[Row]) -> None:
-        """Have the foremost leaders read whose command line is not known, or was read under another name (a process
-        that executes another program mostly changes its name).
+    def ask(self, rows: Iterable[Row]) -> None:
+        """Have those read whose command line is not known, or was read under another name (a process that executes
+        another program mostly changes its name).
         """
         if not self.wanted:
             return
-        for row in leaders[:LEADING]:
+        for row in rows:
             process_id = row.id
             fresh = row.read_as == row.comm
             if not fresh and process_id not in self._pending and process_id not in self._condemned:
@@ -201,9 +199,9 @@ class FactsReader:
         """Whether one of those has."""
         return self._marks.has_changed()
 
-    def awaits(self, leaders: list[Row]) -> bool:
-        """Whether a foremost leader is being read for the first time."""
-        return any(row.id in self._pending and row.read_as is None for row in leaders[:LEADING])
+    def awaits(self, rows: Iterable[Row]) -> bool:
+        """Whether one of them is being read for the first time."""
+        return any(row.id in self._pending and row.read_as is None for row in rows)
 
     def condemn(self, process_id: ProcessId) -> None:
         """Never look at this process again."""

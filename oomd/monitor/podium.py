@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oomd.model.values import dataclass
+from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ EXAMINED_SHARE = 20
 only from a tenth on."""
 MOST_EXAMINED = 256
 """Of those behind the leaders, who are looked at for a preference at each scan."""
+
+SHARERS = 4
+"""Beside them those with the most shared memory, which may be their own."""
+MOST_MAPPING = 32
+"""Of those who map much, who are asked how much of it is shared memory."""
 
 PREFER, NORMAL = "prefer", "normal"
 """Who may stand first by size. Everybody else (avoided, omitted, protected) is spared as long as there are others."""
@@ -66,6 +72,13 @@ def choose_leaders(
             leaders.append(row)
             spared += 1
     return Podium(leaders, rest, 0)
+
+
+def choose_sharers(sharers: Iterable[tuple[int, int]], admit: Callable[[int], Row | None]) -> list[Row]:
+    """Those with the most shared memory, of processes (mapped bytes and pid) that map much."""
+    rows = (admit(pid) for _, pid in sorted(sharers, reverse=True)[:MOST_MAPPING])
+    found = [row for row in rows if row is not None and row.shmem_bytes >= SHMEM_BYTES]
+    return sorted(found, key=lambda row: -row.shmem_bytes)[:SHARERS]
 
 
 def largest_first(row: Row) -> tuple[int, int]:

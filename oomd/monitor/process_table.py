@@ -6,6 +6,10 @@ everybody else only the size is read, and the largest of them kept: the rest. As
 bound) stays below the chosen victim, looking at the leaders alone gives the answer of a full scan. New processes are
 found by the last pid that /proc/loadavg tells.
 
+Size is anonymous memory and swap. Shared memory counts where it is a process's own (oomd/monitor/own_shmem.py); the few
+that map the most are leaders for that, whatever their size; one beyond them whose own shared memory grew since the last
+scan is found by the next.
+
 Where every process counts (a budget that is their sum, a scope that is less than the machine) every row is kept, but
 only the leaders' descriptors.
 """
@@ -17,14 +21,14 @@ from oomd.model.snapshot import MemoryStatus, Snapshot
 from oomd.monitor.bound import Rise
 from oomd.monitor.census import SizeReader, Sizes, read_rows
 from oomd.monitor.newcomers import Newcomers
-from oomd.monitor.podium import LEADERS, NORMAL, choose_leaders, largest_first
+from oomd.monitor.podium import LEADERS, NORMAL, choose_leaders, choose_sharers, largest_first
 from oomd.monitor.rows import Row, read_row
 from oomd.monitor.sharers import find_sharers
 from oomd.monitor.usage import note_fork, sum_usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from oomd.kernel.files import KernelFile
     from oomd.kernel.scope import ScopeGuard
@@ -104,6 +108,11 @@ class ProcessTable:
     def leaders(self) -> list[Row]:
         """The largest processes that could be taken, largest first as of the last look."""
         return self._leaders
+
+    @property
+    def scan_cost_us(self) -> int:
+        """How long the last scan took."""
+        return self._scan_cost_us
 
     @property
     def looked_us(self) -> int:
@@ -240,6 +249,17 @@ class ProcessTable:
             complete=everybody,
         )
 
+    def note_cgroups(self, pids: Iterable[int]) -> bool:
+        """Read again in which cgroup these are. Whether one of them was moved."""
+        moved = False
+        for pid in pids:
+            row = self._rows.get(pid)
+            if row is not None:
+                before = row.cgroup
+                row.read_details(self._proc_fd)
+                moved = moved or row.cgroup != before
+        return moved
+
     def forget(self, pid: int) -> None:
         """Drop what is kept of a process that is condemned or gone."""
         row = self._rows.pop(pid, None)
@@ -269,10 +289,12 @@ class ProcessTable:
         """Sizes of everybody, rows of the leaders."""
         known = {row.pid: row for row in self._leaders if row.reread(self._proc_fd)}
         again = self._scanned_us is not None
-        former, self._sizes = self._sizes, self._reader.read(self._skipped(known), swapped=self._swapped)
+        skipped = {*known, *self._condemned, *self.own_pids}
+        former, self._sizes = self._sizes, self._reader.read(skipped, swapped=self._swapped)
         for row in known.values():
-            self._sizes.add(row.pid, row.size_bytes)
+            self._sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
         podium = choose_leaders(self._sizes.largest_first(), lambda pid: self._admit(pid, known), self.judge)
+        self._add_sharers(podium, known)
         before = former.of({row.pid for row in podium.leaders})
         self._rows = {row.pid: row for row in podium.leaders}
         for pid in self._rows.keys() - before.keys() if again else ():
@@ -294,15 +316,18 @@ class ProcessTable:
                 row.read_status(self._proc_fd)
             if not self._guard.scope.is_machine:
                 row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid if row.exact else None)
-            if row.exact and row.size_bytes:
-                self._sizes.add(row.pid, row.size_bytes)
+            if row.exact:
+                self._sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
         for pid in self._rows.keys() - known.keys() if known else ():
             note_fork(self._rows[pid], self._rows.get(self._rows[pid].ppid))
         podium = choose_leaders(self._sizes.largest_first(), lambda pid: self._admit(pid, self._rows), self.judge)
+        self._add_sharers(podium, self._rows)
         self._crown(podium, former.of(self._rows))
 
-    def _skipped(self, known: dict[int, Row]) -> set[int]:
-        return {*known, *self._condemned, *self.own_pids}
+    def _add_sharers(self, podium: Podium, known: dict[int, Row]) -> None:
+        leading = {row.pid for row in podium.leaders}
+        others = (each for each in self._sizes.sharers if each[1] not in leading)
+        podium.leaders.extend(choose_sharers(others, lambda pid: self._admit(pid, known)))
 
     def _admit(self, pid: int, known: dict[int, Row]) -> Row | None:
         """The row of one that could lead; None for those that never do."""
@@ -327,7 +352,8 @@ class ProcessTable:
         for row in self._rows.values():
             if self._scanned_us is not None and not row.history and row.exact and row.size_bytes >= WORTH_BYTES:
                 # 0 for those that are new: all that they have has grown.
-                row.history.append((self._scanned_us, before.get(row.pid, 0)))
+                size = before.get(row.pid, 0)
+                row.history.append((self._scanned_us, size, row.shmem_bytes if size else 0))
         for place, row in enumerate(self._leaders):
             row.keep(self._proc_fd)
             twin = find_sharers(row, self._leaders[:place]) if row not in former else row.rise is None
@@ -352,10 +378,11 @@ class ProcessTable:
         row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
         note_fork(row, self._rows.get(row.ppid))
         self._rows[row.pid] = row
-        row.history.append((self._looked_us, 0))
-        if not row.out_of_scope and row.size_bytes:
-            row.rise = None if find_sharers(row, self._leaders) else Rise(row.size_bytes)
-            self._leaders.append(row)
+        row.history.append((self._looked_us, 0, 0))
+        if row.out_of_scope or not row.size_bytes:
+            return None
+        row.rise = None if find_sharers(row, self._leaders) else Rise(row.size_bytes)
+        self._leaders.append(row)
         return row
 
     def _note_sizes(self, now_us: int) -> None:

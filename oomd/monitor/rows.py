@@ -16,6 +16,7 @@ from oomd.kernel.process import (
 )
 from oomd.model.history import thin
 from oomd.model.snapshot import HORIZONS_US, PF_KTHREAD, Process, ProcessId
+from oomd.monitor.touches import Touches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Row:
         "nice",
         "oom_score_adj",
         "out_of_scope",
+        "own_shmem_share",
         "page_tables_bytes",
         "pgrp",
         "pid",
@@ -94,6 +96,7 @@ class Row:
         "status_fd",
         "swap_bytes",
         "threads",
+        "touches",
         "uid",
     )
 
@@ -108,8 +111,8 @@ class Row:
         self.swap_bytes = 0
         self.file_bytes = 0
         self.page_tables_bytes = 0
-        self.history: list[tuple[int, int]] = []
-        """When it was looked at, and its size then; oldest first, thinned with age. Leaders only."""
+        self.history: list[tuple[int, int, int]] = []
+        """When it was looked at, and its size and shared memory then; oldest first, thinned with age. Leaders only."""
         self.kill_pending = False
         self.exact = False
         """Whether status was read; until then ``rss_bytes`` is the upper bound of its anonymous memory."""
@@ -132,8 +135,11 @@ class Row:
         self.measured_us: int | None = None
         self.measured_size_bytes = 0
         self.measured_private_bytes = 0
+        self.own_shmem_share = 0.0
+        """Of the shared memory that it maps, how much is its own."""
         self.shared_guess_bytes = 0
         """What a fork made it share, until smaps_rollup tells."""
+        self.touches = Touches()
         self.update_stat(stat, page_bytes)
 
     @property
@@ -230,7 +236,7 @@ class Row:
 
     def reread_size(self, proc_fd: int, page_bytes: int) -> bool:
         """Only how much it owns, in a fifth of the time: statm, which shows no swap. False when the process is gone."""
-        if self.statm_fd < 0 or self.swap_bytes:
+        if self.statm_fd < 0 or self.swap_bytes or self.own_shmem_share:
             return self.reread(proc_fd)
         try:
             resident, shared = parse_statm(os.pread(self.statm_fd, 128, 0))
@@ -277,8 +283,12 @@ class Row:
                 os.close(fd)
         self.stat_fd = self.status_fd = self.statm_fd = -1
 
-    def measured(self, rollup: Rollup, now_us: int) -> None:
-        """Take what smaps_rollup said."""
+    def measured(self, rollup: Rollup, now_us: int, *, forgot: int | None = None, own_shmem_bytes: int = 0) -> None:
+        """Take what smaps_rollup said; ``forgot`` is 0 where the kernel forgot just before it what was touched, else
+        the errno, None where it was not asked to. ``own_shmem_bytes``: of shared memory what nobody else holds.
+        """
+        self.own_shmem_share = min(1.0, own_shmem_bytes / self.shmem_bytes) if self.shmem_bytes else 0.0
+        self.touches.note(rollup, now_us, forgot)
         self.measured_us = now_us
         self.measured_size_bytes = rollup.anonymous_bytes + rollup.swap_bytes
         self.measured_private_bytes = rollup.private_bytes
@@ -299,28 +309,33 @@ class Row:
         """Remember its size now, so that growth can be told later."""
         if self.history and now_us - self.history[-1][0] < HISTORY_FINE_US:
             return
-        self.history.append((now_us, self.size_bytes))
+        self.history.append((now_us, self.size_bytes, self.shmem_bytes))
         thin(self.history, lambda sample: sample[0], HISTORY_FINE_US, HISTORY_PARTS, HORIZONS_US[-1])
 
     def grown(self, now_us: int) -> tuple[int, ...]:
         """By how much it grew over each horizon; nothing where it was looked at for the first time just now."""
         if not self.history or now_us - self.history[0][0] < HISTORY_FINE_US:
             return ()
-        size = self.size_bytes
         grown: list[int] = []
-        for time, past in reversed(self.history):
+        for time, past, shmem in reversed(self.history):
             while len(grown) < len(HORIZONS_US) and now_us - time >= HORIZONS_US[len(grown)]:
-                grown.append(size - past)
-        grown += [size - self.history[0][1]] * (len(HORIZONS_US) - len(grown))
-        return tuple(grown)
+                grown.append(self._grown_since(past, shmem))
+        _, past, shmem = self.history[0]
+        return (*grown, *[self._grown_since(past, shmem)] * (len(HORIZONS_US) - len(grown)))
+
+    def _grown_since(self, size_bytes: int, shmem_bytes: int) -> int:
+        """Since it owned so much, its own part of its shared memory counted in."""
+        return self.size_bytes - size_bytes + int((self.shmem_bytes - shmem_bytes) * self.own_shmem_share)
 
     def value(self, now_us: int) -> Process:
         """The row as a plain value."""
-        private = None
-        age = 0
+        private = untouched = None
+        age = own_shmem = 0
         if self.measured_us is not None and now_us - self.measured_us <= PRIVATE_MAX_AGE_US:
             age = max(0, now_us - self.measured_us)
             private = self.private_estimate_bytes()
+            own_shmem = int(self.shmem_bytes * self.own_shmem_share)
+            untouched = self.touches.untouched_bytes
         return Process(
             id=self.id,
             ppid=self.ppid,
@@ -339,7 +354,10 @@ class Row:
             cgroup=self.cgroup,
             out_of_scope=self.out_of_scope,
             private_bytes=private,
+            own_shmem_bytes=own_shmem,
             private_age_us=age,
+            untouched_bytes=None if untouched is None else min(untouched, self.anon_bytes),
+            untouched_over_us=0 if untouched is None else self.touches.over_us,
             cmdline=self.cmdline,
             exe=self.exe,
             marks=self.marks,

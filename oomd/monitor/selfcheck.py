@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import resource
 
+from oomd.kernel.cgroup_namespace import is_beyond
 from oomd.kernel.features import Features, probe_features, read_capabilities
-from oomd.kernel.process import parse_stat, read_pid_file
+from oomd.kernel.process import parse_cgroup_v2, parse_stat, read_pid_file
 from oomd.kernel.swaps import parse_swaps
 from oomd.kernel.syscalls import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, mlockall
 from oomd.model.scope import Scope, ScopeError, parse_scope
@@ -155,7 +156,7 @@ def start_report(proc_dir: str, shield: Shield, capabilities: frozenset[str], ot
         "realtime": shield.realtime,
         "reaper": backend,
         "other_killers": others,
-        "lost": _losses(features, shield, capabilities, others),
+        "lost": _losses(features, shield, capabilities, others, _cgroup_of_init(proc_dir)),
     }
 
 
@@ -168,7 +169,18 @@ def cgroup_version() -> str:
     return "v1" if b"cgroup" in kinds else "none"
 
 
-def _losses(features: Features, shield: Shield, capabilities: frozenset[str], others: list[str]) -> list[str]:
+def _cgroup_of_init(proc_dir: str) -> str:
+    """Which is what everybody's is called like; empty where it cannot be told."""
+    try:
+        with open(f"{proc_dir}/1/cgroup", "rb") as file:
+            return parse_cgroup_v2(file.read()) or ""
+    except OSError:
+        return ""
+
+
+def _losses(
+    features: Features, shield: Shield, capabilities: frozenset[str], others: list[str], cgroup_of_init: str
+) -> list[str]:
     checks = (
         (
             features.process_mrelease,
@@ -184,6 +196,11 @@ def _losses(features: Features, shield: Shield, capabilities: frozenset[str], ot
         (shield.locked, "memory is not locked (CAP_IPC_LOCK): the killer itself may be paged out"),
         (shield.spared, "oom_score_adj is not -1000 (CAP_SYS_RESOURCE): the kernel may kill the killer"),
         (shield.realtime, "no real-time priority (CAP_SYS_NICE): decisions are late when CPUs are busy"),
+        ("CAP_SYS_PTRACE" in capabilities, "no CAP_SYS_PTRACE: of other users' processes only the size is known"),
+        (
+            not is_beyond(cgroup_of_init),
+            "in a cgroup namespace without the machine's own /sys/fs/cgroup: units, containers and pods have no names",
+        ),
         (not others, f"another killer is active ({', '.join(others)}): both may kill for one shortage"),
     )
     return [text for there, text in checks if not there]

@@ -1,4 +1,5 @@
-"""How much of a leader's memory is really its own: smaps_rollup, read in the background.
+"""How much of a leader's memory is really its own, and how much of it was touched lately: smaps_rollup, read in the
+background.
 
 Reading it walks page tables (16–24 ms per GiB) and holds the process's mmap lock for reading, so it never happens on
 the way to a kill and never
@@ -7,17 +8,41 @@ for a condemned process: its memory would stay as long as somebody reads.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from queue import Empty, SimpleQueue
 
 from oomd.kernel.sched import be_prompt
+from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
+from oomd.monitor.own_shmem import kin_of, read_own_shmem
 from oomd.monitor.rows import Row, read_rollup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Protocol
+
     from oomd.kernel.process import Rollup
-    from oomd.model.snapshot import ProcessId
+    from oomd.model.snapshot import Process, ProcessId
+
+    class Forget(Protocol):
+        """Makes the kernel forget what a process touched (oomd/kill/forgetting.py)."""
+
+        def carry_out(self) -> int:
+            """0, or the errno."""
+
+        def let_go(self) -> None:
+            """Done with, carried out or not."""
+
+    Question = tuple[ProcessId, Forget | None, tuple[int, ...] | None]
+    """Of whom, whether the kernel is to forget before, and the relatives who may map the same shared memory (None:
+    there is little of it).
+    """
+    Measured = tuple[ProcessId, Rollup | None, int, int, int | None, int]
+    """Of whom, what, begin and end of the reading; where the kernel was to forget before it, the errno of that; and the
+    shared memory that is its own.
+    """
 
 WORTH_BYTES = 16 << 20
 """Below this the difference decides nothing."""
@@ -34,14 +59,21 @@ FRESH_US = 2_000_000
 OVERHEAD = 20
 """Measuring takes at most one part in so many of the time."""
 
+FORGET_US = 30_000_000
+"""How long what a process touches is watched before the kernel is made to forget it again."""
+
 
 class SharingMeter:
     """One thread that measures; requests and results pass through queues, so the loop never waits for it."""
 
     def __init__(self, proc_fd: int) -> None:
         self._proc_fd = proc_fd
-        self._asked: SimpleQueue[ProcessId | None] = SimpleQueue()
-        self._answers: SimpleQueue[tuple[ProcessId, Rollup | None, int, int]] = SimpleQueue()
+        self.forgets: Callable[[Process, int], Forget | None] | None = None
+        """Prepares (from a process and its kept stat), on the caller's thread, what makes the kernel forget its
+        touches; None where nobody may.
+        """
+        self._asked: SimpleQueue[Question | None] = SimpleQueue()
+        self._answers: SimpleQueue[Measured] = SimpleQueue()
         self._pending: set[ProcessId] = set()
         self._condemned: dict[ProcessId, None] = {}
         self._rest_until_us = 0
@@ -55,26 +87,37 @@ class SharingMeter:
         """End the thread after the reading in hand."""
         self._asked.put(None)
 
-    def ask(self, leaders: list[Row], now_us: int) -> None:
+    def ask(
+        self,
+        leaders: list[Row],
+        now_us: int,
+        watched: frozenset[ProcessId] = frozenset(),
+        rows: Iterable[Row] = (),
+    ) -> None:
         """Have the foremost leaders measured that were not of late; never more often than the overhead allows, but a
-        first time at once.
+        first time at once. Of those that are to be ``watched`` the kernel forgets now and then what they touched.
+        ``rows``: everybody, relatives among them.
         """
         for row in sorted(leaders, key=_longest_unmeasured):
             process_id = row.id
             if len(self._pending) >= MOST:
                 return
-            if row.size_bytes < WORTH_BYTES or process_id in self._pending or process_id in self._condemned:
+            if not _is_worth_it(row) or process_id in self._pending or process_id in self._condemned:
                 continue
             if row.measured_us is not None and (now_us - row.measured_us < FRESH_US or now_us < self._rest_until_us):
                 continue
             self._pending.add(process_id)
-            self._asked.put(process_id)
+            forgot_us = row.touches.forgot_us
+            due = process_id in watched and (forgot_us is None or now_us - forgot_us >= FORGET_US)
+            forget = self.forgets(row.value(now_us), row.stat_fd) if due and self.forgets is not None else None
+            kin = kin_of(row, rows) if row.shmem_bytes >= SHMEM_BYTES else None
+            self._asked.put((process_id, forget, kin))
 
     def collect(self, rows: dict[int, Row]) -> None:
         """Put what was measured since into the rows."""
         while True:
             try:
-                process_id, rollup, begin_us, end_us = self._answers.get_nowait()
+                process_id, rollup, begin_us, end_us, forgot, own_shmem = self._answers.get_nowait()
             except Empty:
                 return
             self._pending.discard(process_id)
@@ -83,12 +126,18 @@ class SharingMeter:
             if rollup is None:
                 self.condemn(process_id)  # gone, or not ours to look into: never asked again
             elif row is not None and row.start_ticks == process_id.start_ticks:
-                row.measured(rollup, end_us)
+                row.measured(rollup, end_us, forgot=forgot, own_shmem_bytes=own_shmem)
 
     def awaits(self, leaders: list[Row]) -> bool:
-        """Whether a foremost leader is being measured for the first time whose size may be mostly its relatives'."""
-        return any(
-            row.id in self._pending and row.measured_us is None and has_twin(row, leaders) for row in leaders[:3]
+        """Whether a foremost leader is being measured for the first time whose size may be mostly its relatives', or
+        somebody whose shared memory may be his own and as much as that.
+        """
+        fresh = [row for row in leaders if row.id in self._pending and row.measured_us is None]
+        if not fresh:
+            return False
+        foremost = leaders[0].size_bytes
+        return any(row.shmem_bytes >= max(SHMEM_BYTES, foremost // 2) for row in fresh) or any(
+            has_twin(row, leaders) for row in leaders[:3] if row in fresh
         )
 
     def condemn(self, process_id: ProcessId) -> None:
@@ -99,16 +148,26 @@ class SharingMeter:
 
     def _run(self) -> None:
         be_prompt()
-        while (process_id := self._asked.get()) is not None:
+        while (question := self._asked.get()) is not None:
+            process_id, forget, kin = question
             begin_us = time.monotonic_ns() // 1000
-            rollup = None
+            rollup, forgot, own_shmem = None, None, 0
+            if forget is not None:
+                forgot = errno.ESRCH if process_id in self._condemned else forget.carry_out()
+                forget.let_go()
             if process_id not in self._condemned:
                 rollup = read_rollup(self._proc_fd, process_id.pid)
-            self._answers.put((process_id, rollup, begin_us, time.monotonic_ns() // 1000))
+            if rollup is not None and kin is not None:
+                own_shmem = read_own_shmem(self._proc_fd, process_id.pid, kin, rollup)
+            self._answers.put((process_id, rollup, begin_us, time.monotonic_ns() // 1000, forgot, own_shmem))
 
 
 def _longest_unmeasured(row: Row) -> tuple[int, int]:
-    return (-1 if row.measured_us is None else row.measured_us, -row.size_bytes)
+    return (-1 if row.measured_us is None else row.measured_us, -row.size_bytes - row.shmem_bytes)
+
+
+def _is_worth_it(row: Row) -> bool:
+    return row.size_bytes >= WORTH_BYTES or row.shmem_bytes >= SHMEM_BYTES
 
 
 def has_twin(row: Row, leaders: list[Row]) -> bool:

@@ -1,14 +1,17 @@
 """The tape of ``oomd run --record``: the last ticks as the loop saw them, in memory, until they are handed out.
 
 Values are kept as they are (they are frozen); they are made plain only when they are handed out, after a signal was
-sent. The killer writes no file: the outside process does.
+sent, and then no more at a time than takes a moment: the next kill may be due. The killer writes no file: the outside
+process does.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 
 from oomd.config.compiled import to_plain
+from oomd.config.packed import pack
 from oomd.engine.eligibility import NOTHING_OWNED
 from oomd.model.values import replace
 
@@ -16,15 +19,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.model.decision import Credit, Decision, ReapResult
     from oomd.model.report import Plain
-    from oomd.model.ruleset import EngineState
+    from oomd.model.ruleset import EngineState, Pause
     from oomd.model.snapshot import Cgroup, MemoryStatus, Process, ProcessId, Snapshot
 
 MOST_TICKS = 512
 """Half a minute of danger (100 ms a tick and less), or half an hour of quiet."""
 TICKS_PER_PART = 128
-"""Ticks in one datagram; one with a snapshot goes alone."""
-MOST_PROCESSES = 256
-MOST_CGROUPS = 128
+"""Ticks in one part; one with a snapshot goes alone."""
+VALUES_PER_PART = 512
+"""Ticks and cgroups in one part, about."""
+VALUES_AT_ONCE = 1024
+"""So many are handed out at a time: some 20 ms."""
+MOST_PACKED = 192 * 1024
+"""A part is one datagram (oomd/outside/link.py), with room for what is around it."""
+MOST_PROCESSES = 512
+MOST_CGROUPS = 512
+FEW = 8
+"""Where even that does not fit, one part in so many of it does."""
 LEADERS = 64
 """So many of the ranking stand before those who spared others."""
 
@@ -34,12 +45,15 @@ class Tick:
 
     __slots__ = (
         "after",
+        "asked",
         "cgroups",
+        "decided",
         "decision",
         "escalated",
         "facts",
         "held",
         "number",
+        "pause",
         "refused",
         "snapshot",
         "state",
@@ -57,6 +71,10 @@ class Tick:
         """The engine's memory after those facts, before this status."""
         self.cgroups = cgroups
         """What detectors saw of cgroups."""
+        self.pause: Plain | None = None
+        """The pause that began or ended since the tick before."""
+        self.asked = ""
+        """Somebody asked for a victim, as though the first ruleset had fired: who, in words."""
         self.after: EngineState | None = None
         """The engine's memory after somebody was signalled."""
         self.held = False
@@ -65,6 +83,7 @@ class Tick:
         """Victims that could not be had, before the one that was."""
         self.escalated: list[Plain] = []
         self.decision: Plain | None = None
+        self.decided: Decision | None = None
         self.snapshot: Snapshot | None = None
 
 
@@ -74,13 +93,15 @@ class Tape:
     def __init__(self) -> None:
         self._ticks: deque[Tick] = deque(maxlen=MOST_TICKS)
         self._facts: list[Plain] = []
+        self._pause: Plain | None = None
         self._count = 0
 
     def begin(self, status: MemoryStatus, state: EngineState, cgroups: tuple[Cgroup, ...] = ()) -> None:
         """A tick has seen this status, and these cgroups."""
         self._ticks.append(Tick(self._count, self._facts, status, state, cgroups))
+        self._ticks[-1].pause = self._pause
         self._count += 1
-        self._facts = []
+        self._facts, self._pause = [], None
 
     def note_death(self, process_id: ProcessId, now_us: int) -> None:
         """A victim is dead."""
@@ -96,6 +117,18 @@ class Tape:
             "reap_errno": result.reap_errno,
         }
         self._facts.append({"fact": "reaped", **_plain_id(result.id), "time_us": end_us, **told})
+
+    def note_pause(self, pause: Pause | None) -> None:
+        """A pause began, or ended before its time (None)."""
+        self._pause = {} if pause is None else {"until_us": pause.until_us, "why": pause.why, "by": pause.by}
+
+    def note_asked(self, text: str) -> None:
+        """In this tick somebody asked for a victim."""
+        self._ticks[-1].asked = text
+
+    def note_through(self, ruleset: str, due_us: int) -> None:
+        """A gentle step of this ruleset has done what it can: the next one is due then."""
+        self._facts.append({"fact": "through", "pid": 0, "start_ticks": 0, "time_us": due_us, "why": ruleset})
 
     def note_held(self) -> None:
         """This tick's alarm waits for a measurement."""
@@ -123,42 +156,84 @@ class Tape:
             "ruleset": decision.ruleset,
             "reason": decision.reason,
             "name": "" if decision.target is None else decision.target.name,
+            "step": decision.step,
             "target": None if target is None else {**_plain_id(target.id), "comm": target.comm},
         }
-        tick.snapshot = trimmed(snapshot, decision)
+        tick.decided, tick.snapshot = decision, trimmed(snapshot, decision)
 
-    def drain(self) -> list[list[Plain]]:
-        """All ticks so far in parts, each small enough for a datagram; the first tick of a part tells its state."""
-        parts: list[list[Plain]] = []
-        alone = True
-        while self._ticks:
-            tick = self._ticks.popleft()
-            begins = alone or tick.snapshot is not None or len(parts[-1]) >= TICKS_PER_PART
-            alone = tick.snapshot is not None
-            if begins:
-                parts.append([])
-            parts[-1].append(_plain_tick(tick, with_state=begins))
-        return parts
+    def drain(self) -> tuple[list[bytes], bool]:
+        """The oldest ticks in packed parts, each small enough for a datagram, and whether there are more; the first
+        tick of a part tells its state.
+        """
+        parts: list[bytes] = []
+        left = VALUES_AT_ONCE
+        while self._ticks and left > 0:
+            ticks = self._next_part()
+            left -= sum(map(_values, ticks))
+            parts += _packed(ticks)
+        return parts, bool(self._ticks)
+
+    def _next_part(self) -> list[Tick]:
+        ticks = [self._ticks.popleft()]
+        values = _values(ticks[0])
+        while self._ticks and ticks[-1].snapshot is None and len(ticks) < TICKS_PER_PART:
+            values += _values(self._ticks[0])
+            if self._ticks[0].snapshot is not None or values > VALUES_PER_PART:
+                break
+            ticks.append(self._ticks.popleft())
+        return ticks
 
 
-def trimmed(snapshot: Snapshot, decision: Decision) -> Snapshot:
+def plain_ticks(ticks: list[Tick]) -> list[Plain]:
+    """The ticks of one part. Cgroups that were not looked at again are told once."""
+    told = [_plain_tick(ticks[0], with_state=True)]
+    for before, tick in pairwise(ticks):
+        told.append(_plain_tick(tick, with_state=False, same_cgroups=tick.cgroups is before.cgroups))
+    return told
+
+
+def _packed(ticks: list[Tick]) -> list[bytes]:
+    """One part, or several where one is too large; a single tick then tells less."""
+    part = pack(plain_ticks(ticks))
+    if len(part) <= MOST_PACKED:
+        return [part]
+    if len(ticks) > 1:
+        half = len(ticks) // 2
+        return [*_packed(ticks[:half]), *_packed(ticks[half:])]
+    (tick,) = ticks
+    if tick.snapshot is not None and tick.decided is not None and len(tick.snapshot.processes) > 1:
+        tick.snapshot = trimmed(tick.snapshot, tick.decided, len(tick.snapshot.processes) // FEW, MOST_CGROUPS // FEW)
+        tick.cgroups = tick.cgroups[: MOST_CGROUPS // FEW]
+        return _packed(ticks)
+    return []
+
+
+def _values(tick: Tick) -> int:
+    """How many values it tells, about."""
+    snapshot = tick.snapshot
+    return 1 + len(tick.cgroups) + (0 if snapshot is None else len(snapshot.processes) + len(snapshot.cgroups))
+
+
+def trimmed(
+    snapshot: Snapshot, decision: Decision, most_processes: int = MOST_PROCESSES, most_cgroups: int = MOST_CGROUPS
+) -> Snapshot:
     """The snapshot without those of too many processes and cgroups that had no part in the decision, and without a copy
     of the status. Whoever decided stays, in this order: the victim, the first in the ranking, those whose presence
     spared others, the rest of the ranking; then the largest.
     """
     processes, cgroups = snapshot.processes, snapshot.cgroups
-    if len(processes) > MOST_PROCESSES:
+    if len(processes) > most_processes:
         place = {identity: number for number, identity in reversed([*enumerate(_foremost(decision, processes))])}
         last = len(place)
         by_part = sorted(processes, key=lambda each: (place.get(each.id, last), -each.size_bytes))
-        kept = {process.id for process in by_part[:MOST_PROCESSES]}
+        kept = {process.id for process in by_part[:most_processes]}
         processes = tuple(process for process in processes if process.id in kept)
         snapshot = replace(snapshot, processes=processes, complete=False)
-    if len(cgroups) > MOST_CGROUPS:
+    if len(cgroups) > most_cgroups:
         parts = {path: number for number, path in reversed([*enumerate(_foremost_cgroups(decision))])}
         end = len(parts)
         in_order = sorted(cgroups, key=lambda each: (parts.get(each.path, end), -(each.current_bytes or 0)))
-        paths = {cgroup.path for cgroup in in_order[:MOST_CGROUPS]}
+        paths = {cgroup.path for cgroup in in_order[:most_cgroups]}
         cgroups = tuple(cgroup for cgroup in cgroups if cgroup.path in paths)
         snapshot = replace(snapshot, cgroups=cgroups, complete=False)
     return snapshot
@@ -238,11 +313,13 @@ def _foremost_seen(tick: Tick) -> tuple[Cgroup, ...]:
     return tuple(each for each in tick.cgroups if each.path in kept)
 
 
-def _plain_tick(tick: Tick, *, with_state: bool) -> Plain:
+def _plain_tick(tick: Tick, *, with_state: bool, same_cgroups: bool = False) -> Plain:
     plain: Plain = {"tick": tick.number, "status": to_plain(tick.status)}
     if with_state:
         plain["state"] = to_plain(lightened(tick.state))
-    if tick.cgroups:
+    if tick.cgroups and same_cgroups:
+        plain["same_cgroups"] = True
+    elif tick.cgroups:
         plain["cgroups"] = to_plain(_foremost_seen(tick))
         if len(tick.cgroups) > MOST_CGROUPS:
             plain["cgroups_cut"] = len(tick.cgroups) - MOST_CGROUPS
@@ -253,7 +330,9 @@ def _plain_tick(tick: Tick, *, with_state: bool) -> Plain:
         # Its status is the tick's.
         kind, content = to_plain(tick.snapshot)
         plain["snapshot"] = (kind, {key: value for key, value in content.items() if key != "status"})
-    for key in ("facts", "held", "refused", "escalated", "decision"):
+    for key in ("facts", "held", "asked", "refused", "escalated", "decision"):
         if getattr(tick, key):
             plain[key] = getattr(tick, key)
+    if tick.pause is not None:
+        plain["pause"] = tick.pause
     return plain

@@ -7,6 +7,8 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
+from oomd.outside.logcat import KIND as LOGCAT
+from oomd.outside.logcat import render_logcat
 from oomd.outside.text import describe_event
 
 if TYPE_CHECKING:
@@ -22,10 +24,21 @@ MESSAGE_IDS = {
     "outcome": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e04",
     "reload": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e05",
     "degraded": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e06",
+    "step": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e07",
 }
 """What ``journalctl MESSAGE_ID=…`` asks for."""
-_PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4}
+_PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4, "pause": 4, "step": 5}
+_OF_THE_VICTIM = (
+    *("pid", "comm", "cgroup"),
+    *("container", "container_name", "pod", "pod_name", "namespace", "qos"),
+)
 _INFO = 6
+_LETTERS = {"E": 3, "W": 4}
+"""Of logcat."""
+_FIGURES = (
+    *("status", "expected_bytes", "returned_bytes", "signal_to_death_us", "signal_to_memory_us"),
+    *("gained_bytes", "taken_bytes", "took_us"),
+)
 
 
 class JournalMissing(Exception):  # noqa: N818 - a state, not a fault
@@ -43,7 +56,7 @@ def open_journal() -> Callable[[Plain], None]:
 
     def send(event: Plain) -> None:
         wait_for_room(SOCKET)
-        journal.send("\n".join(describe_event(event)), **fields_of(event))
+        journal.send(message_of(event), **fields_of(event))
 
     return send
 
@@ -63,30 +76,42 @@ def wait_for_room(path: str, timeout_ms: int | None = None) -> bool:
         return bool(poll.poll(timeout_ms))
 
 
+def message_of(event: Plain) -> str:
+    """What people read; of lmkd, what readers of its log parse."""
+    return render_logcat(event).rstrip("\n") if event["event"] == LOGCAT else "\n".join(describe_event(event))
+
+
 def fields_of(event: Plain) -> dict[str, str]:
     """The journal fields of an event, as text."""
+    logcat = event["event"] == LOGCAT
+    priority = _LETTERS.get(event["letter"], _INFO) if logcat else _PRIORITIES.get(event["event"], _INFO)
     fields = {
-        "PRIORITY": str(_PRIORITIES.get(event["event"], _INFO)),
-        "SYSLOG_IDENTIFIER": "oomd",
+        "PRIORITY": str(priority),
+        "SYSLOG_IDENTIFIER": event["tag"] if logcat else "oomd",
         "OOMD_EVENT": event["event"],
     }
     if event["event"] in MESSAGE_IDS:
         fields["MESSAGE_ID"] = MESSAGE_IDS[event["event"]]
     if "id" in event:
         fields["OOMD_DECISION_ID"] = str(event["id"])
-    decision = event.get("decision") or {}
+    decision = event.get("decision") or _step_of(event)
     for name in ("action", "ruleset", "reason"):
         if decision.get(name):
             fields[f"OOMD_{name.upper()}"] = str(decision[name])
     victim = decision.get("target") or event
-    for name in ("pid", "comm", "cgroup", "container", "pod", "qos"):
+    for name in _OF_THE_VICTIM:
         if victim.get(name):
             fields[f"OOMD_VICTIM_{name.upper()}"] = str(victim[name])
     times = event.get("times") or {}
     if times.get("signalled_us") is not None:
         fields["OOMD_WAKE_TO_SIGNAL_US"] = str(times["signalled_us"] - times["wake_us"])
         fields["OOMD_LAG_US"] = str(times["lag_us"])
-    for name in ("status", "expected_bytes", "returned_bytes", "signal_to_death_us", "signal_to_memory_us"):
+    for name in _FIGURES:
         if isinstance(event.get(name), (int, str)):
             fields[f"OOMD_{name.upper()}"] = str(event[name])
     return fields
+
+
+def _step_of(event: Plain) -> Plain:
+    """What came of a gentle step has the fields of its decision."""
+    return {**event, "reason": event["why"]} if event["event"] == "step" else {}

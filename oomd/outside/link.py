@@ -6,6 +6,8 @@ import errno
 import marshal
 import os
 
+from oomd.outside.plain import loads
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.model.report import Plain
@@ -50,8 +52,8 @@ class Link:
             self.closed = True
             return None
         try:
-            message = marshal.loads(data)  # noqa: S302 - from the outside process that we started
-        except (ValueError, EOFError, TypeError):
+            message = loads(data)
+        except ValueError:
             return None
         return message if isinstance(message, dict) else None
 

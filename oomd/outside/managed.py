@@ -16,10 +16,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from oomd.model.managed import AUTO, POLL, TAKEOVER
+from oomd.model.managed import AUTO, POLL, TAKEOVER, plain_units
 from oomd.model.values import dataclass
 from oomd.outside import varlink
-from oomd.outside.settings import SHOWN, SYSTEM, Settings, parse_show, plain_units
+from oomd.outside.settings import SHOWN, SYSTEM, Settings, parse_show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,14 +73,16 @@ class ManagedListener:
         *,
         listen_fd: int = -1,
         sources: Sources | None = None,
+        on_taken: Callable[[], object] = lambda: None,
     ) -> None:
         """``send`` puts a message on the link, ``say`` tells people something. ``listen_fd``: a listening socket that
-        systemd passed, or -1.
+        systemd passed, or -1. ``on_taken``: called whenever PID 1 takes us for systemd-oomd.
         """
         self._mode = mode
         self._send = send
         self._say = say
         self._sources = sources or Sources()
+        self._on_taken = on_taken
         self._settings = Settings()
         self._selector = selectors.DefaultSelector()
         self._manager: varlink.Connection | None = None
@@ -165,6 +167,7 @@ class ManagedListener:
                     self._settings.forget(SYSTEM)
                     self._fresh = False
                     self._once("units' own settings are told by PID 1")
+                    self._on_taken()
                 self._settings.hear(SYSTEM, parameters.get("cgroups"))
         except (OSError, varlink.VarlinkError) as error:
             self._drop_manager()
@@ -285,7 +288,13 @@ class ManagedListener:
             self._say(text)
 
 
-def start_listener(options: dict[str, Any], send: Callable[[Plain], object], say: Callable[[str], object]) -> None:
+def start_listener(
+    options: dict[str, Any],
+    send: Callable[[Plain], object],
+    say: Callable[[str], object],
+    on_taken: Callable[[], object],
+) -> None:
     """Begin to hear, where the configuration asks for it. ``options``: of the outside process."""
     if options.get("managed") in (AUTO, TAKEOVER, POLL):
-        ManagedListener(options["managed"], send, say, listen_fd=options.get("managed_fd", -1)).start()
+        fd = options.get("managed_fd", -1)
+        ManagedListener(options["managed"], send, say, listen_fd=fd, on_taken=on_taken).start()

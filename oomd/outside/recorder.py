@@ -7,7 +7,6 @@ costs recordings, never reports or kills.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 import time
@@ -16,7 +15,10 @@ from typing import TYPE_CHECKING
 
 from oomd.config.compiled import from_plain
 from oomd.config.effective import to_yaml
+from oomd.config.packed import inflate
+from oomd.outside.plain import loads
 from oomd.outside.recording import config_line, header_line, tick_line
+from oomd.outside.replacement import OWN, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +69,12 @@ class Recorder:
             if event["event"] == "rules":
                 self._keep("", to_yaml(from_plain(event["plain"])))
                 continue
-            self._keep("".join(tick_line(tick) for tick in event["ticks"]), "")
+            try:
+                ticks = ticks_of(event["packed"])
+            except ValueError:
+                self.lost += 1
+                continue
+            self._keep("".join(tick_line(tick) for tick in ticks), "")
             if event["last"]:
                 self._write()
 
@@ -85,7 +92,8 @@ class Recorder:
         header = header_line(self._config, written=time.time())
         lines = "".join((config_line(config) if config else "") + text for text, config in self._parts)
         try:
-            replace_file(self._path, (header + lines).encode())
+            # It tells the names of everybody's processes.
+            replace_file(self._path, (header + lines).encode(), OWN)
         except OSError as error:
             if not self._failed:
                 self._complain(f"the recording {self._path} cannot be written: {error.strerror}")
@@ -94,19 +102,9 @@ class Recorder:
             self._failed = False
 
 
-def replace_file(path: str, data: bytes) -> None:
-    """Put ``data`` in the place of the file at once. Raises OSError. Readable for its owner only: a recording tells the
-    names of everybody's processes.
-    """
-    fresh = f"{path}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(fresh)
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-        os.rename(fresh, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(fresh)
-        raise
+def ticks_of(packed: bytes) -> list[Plain]:
+    """The ticks of a part as the killer packed it. Raises ValueError for anything else."""
+    ticks = loads(inflate(packed))
+    if not isinstance(ticks, list):
+        raise ValueError("no ticks in it")  # noqa: TRY004 - the bytes are wrong, not a type of ours
+    return ticks

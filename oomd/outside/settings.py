@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from oomd.model.managed import MOST_UNITS, ManagedUnit, is_duration, is_unit_path
 from oomd.model.values import dataclass, replace
@@ -91,11 +91,6 @@ class Settings:
         return sorted(ordered[:MOST_UNITS], key=lambda unit: unit.path), max(0, len(ordered) - MOST_UNITS)
 
 
-def plain_units(units: list[ManagedUnit]) -> list[list[Any]]:
-    """For the link; :func:`oomd.model.managed.read_units` reads it."""
-    return [[unit.path, unit.swap, unit.pressure, unit.limit, unit.duration_us] for unit in units]
-
-
 def read_element(element: object) -> tuple[str, str, Entry | None] | None:
     """Path, property and setting (None for ``auto``) of an element; None for one that is not understood, or is about
     something else (OOMRules).
@@ -109,7 +104,7 @@ def read_element(element: object) -> tuple[str, str, Entry | None] | None:
     if element["mode"] == "auto":
         return str(path), element["property"], None
     limit, duration = element.get("limit"), element.get("duration")
-    share = limit / _FULL if isinstance(limit, int) and 0 < limit <= _FULL else None
+    share = _share(limit / _FULL) if isinstance(limit, int) and 0 < limit <= _FULL else None
     known = duration if is_duration(duration) and duration else None
     return str(path), element["property"], Entry(share, known)
 
@@ -152,8 +147,13 @@ def parse_limit(text: str) -> float | None:
         value = float(text.removesuffix("%"))
     except ValueError:
         return None
-    share = value / 100 if percent else value / _FULL
+    share = _share(value / 100 if percent else value / _FULL)
     return share if 0 < share <= 1 else None
+
+
+def _share(share: float) -> float:
+    """As somebody wrote it: systemd takes permyriads, and of 2^32 - 1 a half is no half."""
+    return round(share, 6)
 
 
 def parse_span(text: str) -> int | None:

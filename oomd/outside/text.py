@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 REJECTED_SHOWN = 3
 RANKED_SHOWN = 3
+_SIGNALS = {"term": "SIGTERM", "kill": "SIGKILL"}
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 """Names are chosen by those who may be killed: no line of ours may end in one, no terminal may obey one."""
 
@@ -51,8 +52,10 @@ def _describe_decision(event: Plain) -> list[str]:
     dry = "would send " if event.get("dry_run") else ""
     if target is None:
         return [f"#{event['id']} {decision['action']}: {decision['reason']}"]
-    signal = "SIGTERM" if decision["action"] == "term" else "SIGKILL"
+    signal = _SIGNALS.get(decision["action"], "")
     who = _name(target)
+    if not signal:
+        return [f"#{event['id']} {'would ' if event.get('dry_run') else ''}{decision['action']}: {decision['reason']}"]
     if target["kind"] != "process":
         who = f"{target['kind']} {target['name']} ({decision['processes']} processes, the largest {who})"
     lines = [f"#{event['id']} {dry}{signal} to {who}: {decision['reason']}"]
@@ -62,6 +65,24 @@ def _describe_decision(event: Plain) -> list[str]:
     ]
     lines += [f"spared: {_name_of_set(each)} {each['why']}" for each in event["rejected"][:REJECTED_SHOWN]]
     return lines
+
+
+def _describe_step(event: Plain) -> list[str]:
+    whom = f" {_name_of_set(event)}" if "pid" in event else ""
+    words = [f"#{event['id']} {event['action']}{whom}: {event['status'].replace('_', ' ')}"]
+    if event["status"] == "put_back":
+        words.append(f"after {format_duration(event['took_us'])}")
+    elif event["status"] != "impossible":
+        gained = event["gained_bytes"]
+        words.append(
+            f"{format_size(abs(gained))} {'more' if gained >= 0 else 'less'} available after"
+            f" {format_duration(event['took_us'])}"
+        )
+    if event["taken_bytes"]:
+        words.append(f"{format_size(event['taken_bytes'])} taken in {format_duration(event['worked_us'])}")
+    if event["why"]:
+        words.append(event["why"])
+    return [", ".join(words)]
 
 
 def _describe_outcome(event: Plain) -> list[str]:
@@ -141,7 +162,15 @@ def _name_of_set(event: Plain) -> str:
 
 
 def _name(event: Plain) -> str:
-    return f"{event['comm']} ({event['pid']})"
+    return f"{event['comm']} ({event['pid']}){_in_pod(event)}"
+
+
+def _in_pod(event: Plain) -> str:
+    """As people know it; else nothing, because a uid tells nobody anything."""
+    if not event.get("pod_name"):
+        return ""
+    container = f", container {event['container_name']}" if event.get("container_name") else ""
+    return f" of pod {event['namespace']}/{event['pod_name']}{container}"
 
 
 _KINDS = {
@@ -149,6 +178,7 @@ _KINDS = {
     "decision": _describe_decision,
     "outcome": _describe_outcome,
     "hastened": _describe_hastened,
+    "step": _describe_step,
     "escalation": _describe_escalation,
     "refused": _describe_refused,
     "reload": _describe_reload,

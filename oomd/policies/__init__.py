@@ -1,10 +1,11 @@
 """Policies: pure orders of candidates, best victim first."""
 
+from oomd.policies.cold import Cold
 from oomd.policies.culprit import Culprit
 from oomd.policies.freeable import Freeable
 from oomd.policies.growth_or_size import GrowthOrSize
 from oomd.policies.lmkd_order import LmkdOrder
-from oomd.policies.metrics import Cold, IoCost, OomScore, PgscanRate, PressureOrder, Resident, Swap, Youngest
+from oomd.policies.metrics import IoCost, OomScore, PgscanRate, PressureOrder, Resident, Swap, Youngest
 
 ALL = (
     Culprit,

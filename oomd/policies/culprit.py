@@ -6,9 +6,11 @@ A candidate's weight is
 
 and its score is what it gives back (less what a negative oom_score_adj protects) times that weight. Whoever grew most
 weighs 1, whoever did not grow at all FLOOR: the culprit is chosen as long as its death gives back at least an eighth of
-what the largest innocent's would. So a database with half of the memory outlives the leaker beside it, a browser tab of
-20 MiB that happens to grow does not die in the place of a process of 6 GiB that filled the memory an hour ago, and
-several that grow together (a build) all come before what stands still.
+what the largest innocent's would. So a database with half of the memory outlives the leaker beside it, and a browser
+tab of 20 MiB that happens to grow does not die in the place of a process of 6 GiB that filled the memory an hour ago.
+
+Several that grow together (a build) are each small beside what stands still, and are the cause all the same: where
+those that grew about as fast as the fastest own a sixteenth of the memory together, FLOOR is CREW_FLOOR.
 
 Growth is looked at over 2 s, 8 s, 32 s and 128 s, and the first of them counts over which all candidates together grew
 by one part in 64 of the memory: less than that is the ordinary breathing of processes, and tells nothing about who
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 
 FLOOR = 1 / 8
 """The weight of who did not grow."""
+CREW_FLOOR = 1 / 64
+"""The same, where those who grew own enough to be the cause."""
+CREW_SHARE = 16
+"""Enough: one part in so many of the memory."""
 WORTH_SHARE = 64
 """Growth of all together below one part in so many of the memory names no culprit (128 MiB of 8 GiB)."""
 
@@ -51,13 +57,16 @@ class Culprit:
     def rank(self, candidates: tuple[Candidate, ...], snapshot: Snapshot) -> tuple[Candidate, ...]:
         """Preferred ones first, avoided ones last, the roots of tree scopes last of all."""
         total = total_bytes(snapshot.status)
-        grown = growth_bytes(candidates, snapshot.status.base_bytes // WORTH_SHARE)
+        base = snapshot.status.base_bytes
+        grown = growth_bytes(candidates, base // WORTH_SHARE)
         most = max(grown, default=0)
+        crew = sum(each.freeable_bytes for each, growth in zip(candidates, grown, strict=True) if 2 * growth >= most)
+        floor = CREW_FLOOR if crew * CREW_SHARE >= base else FLOOR
         scored = []
         for candidate, growth in zip(candidates, grown, strict=True):
             score = protected_score(candidate, total)
             if most and score > 0:
-                score = int(score * (FLOOR + (1 - FLOOR) * growth / most))
+                score = int(score * (floor + (1 - floor) * growth / most))
             scored.append(candidate if score == candidate.score else replace(candidate, score=score))
         return tiered(scored, snapshot, near_ties_by_adj)
 

@@ -74,7 +74,9 @@ class Swap:
     def rank(self, candidates: tuple[Candidate, ...], snapshot: Snapshot) -> tuple[Candidate, ...]:
         """Most swap first; below the floor by size."""
         floor = 1 if self.at_least is None else self.at_least.resolve_bytes(snapshot.status.swap_total_bytes)
-        return rank_by(candidates, snapshot, lambda candidate: used if (used := _swap(candidate)) >= floor else None)
+        return rank_by(
+            candidates, snapshot, lambda candidate: used if (used := swap_bytes(candidate)) >= floor else None
+        )
 
     def words(self) -> str:
         """The order as a sentence."""
@@ -196,28 +198,6 @@ class Youngest:
         return "that started last"
 
 
-@dataclass(frozen=True, slots=True)
-class Cold:
-    """By memory that was not touched lately: what is in swap, and of anonymous memory the share that the kernel keeps
-    on the inactive list of its cgroup (memory.stat), less what was taken there and wanted back (refaults).
-    """
-
-    name = "cold"
-    meaning = "by memory that was not touched lately"
-    by_size = False
-    window_us = RATE_WINDOW_US
-    wants = Wants(files=frozenset({"memory.stat"}))
-
-    def rank(self, candidates: tuple[Candidate, ...], snapshot: Snapshot) -> tuple[Candidate, ...]:
-        """Most cold memory first."""
-        page = snapshot.status.details.page_bytes
-        return rank_by(candidates, snapshot, lambda candidate: _cold(candidate, snapshot, page))
-
-    def words(self) -> str:
-        """The order as a sentence."""
-        return "with the most memory that was not touched lately"
-
-
 def _resident(candidate: Candidate) -> float:
     if candidate.kind == "cgroup" and candidate.cgroup is not None and candidate.cgroup.current_bytes is not None:
         return candidate.cgroup.current_bytes
@@ -235,7 +215,8 @@ def _badness(candidate: Candidate, total: int) -> list[int]:
     ]
 
 
-def _swap(candidate: Candidate) -> int:
+def swap_bytes(candidate: Candidate) -> int:
+    """The swap that it uses; of a cgroup what is charged to it."""
     if candidate.kind == "cgroup" and candidate.cgroup is not None and candidate.cgroup.swap_bytes is not None:
         return candidate.cgroup.swap_bytes
     return sum(process.swap_bytes for process in candidate.processes)
@@ -251,17 +232,3 @@ def _rate(candidate: Candidate, snapshot: Snapshot, measure: object) -> float | 
     if before is None or now is None:
         return None
     return float(max(0, now - before)) * 1_000_000 / (candidate.cgroup.time_us - past.time_us)
-
-
-def _cold(candidate: Candidate, snapshot: Snapshot, page_bytes: int) -> float:
-    cold = float(_swap(candidate))
-    cgroup = candidate.cgroup
-    if cgroup is None or cgroup.active_anon_bytes is None or cgroup.inactive_anon_bytes is None:
-        return cold
-    listed = cgroup.active_anon_bytes + cgroup.inactive_anon_bytes
-    anon = sum(process.rss_anon_bytes for process in candidate.processes)
-    cold += anon * cgroup.inactive_anon_bytes / listed if listed else 0
-    past = earlier_of(cgroup, snapshot)
-    if past is not None and past.refault_anon is not None and cgroup.refault_anon is not None:
-        cold -= (cgroup.refault_anon - past.refault_anon) * page_bytes
-    return cold

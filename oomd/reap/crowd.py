@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections import deque
 
 from oomd.reap.dying import NO_LIMIT, try_reap_dying_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oomd.model.decision import Warrant
     from oomd.reap.base import Reaper
 
@@ -17,16 +20,22 @@ if TYPE_CHECKING:
 class Crowd:
     """What is left of them."""
 
-    def __init__(self, signalled: list[tuple[Warrant, int]], max_bytes: int, proc_fd: int) -> None:
-        """``signalled``: each with a copy of its pidfd, which is the crowd's to close; ``max_bytes``: none is begun
-        once
-        so many are back.
+    def __init__(
+        self,
+        victims: list[tuple[Warrant, int]],
+        proc_fd: int,
+        max_bytes: int = NO_LIMIT,
+        when_done: Callable[[], object] = lambda: None,
+    ) -> None:
+        """``victims``: each with a copy of its pidfd, which is the crowd's to close; ``max_bytes``: none is begun once
+        so many are back; ``when_done`` is called once, after the last reap.
         """
-        self._left = deque(sorted(signalled, key=lambda each: -each[0].expected_bytes))
+        self._left = deque(sorted(victims, key=lambda each: -each[0].expected_bytes))
+        self._unfinished = len(victims)
         self._wanted_bytes = max_bytes
-        self._counts = max_bytes != NO_LIMIT
-        """Counting costs two looks at /proc for each: only where the count decides."""
         self._proc_fd = proc_fd
+        self._when_done = when_done
+        self._counting = threading.Lock()
 
     def take(self) -> tuple[Warrant, int] | None:
         """The largest that nobody has taken."""
@@ -35,18 +44,27 @@ class Crowd:
         except IndexError:
             return None
 
-    def reap(self, reaper: Reaper, warrant: Warrant, pidfd: int) -> tuple[int, int]:
+    def reap(self, reaper: Reaper, pidfd: int) -> tuple[int, int]:
         """Errno and bytes; closes the descriptor."""
         try:
-            if not self._counts:
-                number = reaper.reap(pidfd)
-                return number, warrant.expected_bytes if number == 0 else 0
-            if self._wanted_bytes <= 0 or reaper.name == "none":
-                return errno.ENOSYS, 0
-            taken = try_reap_dying_process(pidfd, proc_fd=self._proc_fd)
-        except OSError as error:  # no backend may end a worker
-            return error.errno or errno.EIO, 0
+            number, taken = self._reap(reaper, pidfd)
         finally:
             os.close(pidfd)
-        self._wanted_bytes -= taken
-        return 0, taken
+        with self._counting:
+            self._wanted_bytes -= taken
+            self._unfinished -= 1
+            done = self._unfinished == 0
+        if done:
+            self._when_done()
+        return number, taken
+
+    def _reap(self, reaper: Reaper, pidfd: int) -> tuple[int, int]:
+        if self._wanted_bytes <= 0 or reaper.name == "none":
+            return errno.ENOSYS, 0
+        try:
+            return 0, try_reap_dying_process(pidfd, proc_fd=self._proc_fd)
+        except OSError as error:  # no backend may end a worker
+            number = error.errno or errno.EIO
+        if number == errno.EBUSY:  # a part is held: tried again as the backend does
+            number = reaper.reap(pidfd)
+        return number, 0

@@ -91,13 +91,13 @@ class Expediter:
         self._proc = proc
         self._stack: deque[tuple[int, object]] = deque()
         self._wake = threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._run, name="expediter", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="expediter", daemon=True)
         self.prepare: Callable[[], object] = lambda: None
         """Called by the worker when it starts: its scheduling class."""
 
     def start(self) -> None:
         """Start the worker."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """End the worker after what was asked for."""

@@ -38,6 +38,8 @@ AT_ONCE_S = 0.1
 LOOK_AGAIN_S = 0.05
 """How often the end of victims is looked for, whose cgroup's values may have to be put back."""
 FRESH_S = 5.0
+PATIENT_S = 0.25
+"""How long whom nothing is known to hinder waits for help at most."""
 LOOK_SELDOM_S = 1.0
 """And how often when the last victim was signalled that long ago: it may be stuck for good."""
 RUNS_ANYWAY = (os.SCHED_FIFO, os.SCHED_RR, 6)
@@ -63,6 +65,9 @@ class Lift:
     """A copy of the warrant's, of our own."""
     born: float
     """time.monotonic()."""
+    patient: bool = False
+    """Nothing is known to hinder it: where its cgroups do not either, its threads are left alone until
+    :meth:`Lifter.hurry`."""
     state: int = WAITING
 
 
@@ -98,26 +103,25 @@ class Lifter:
         """Victims under warrant whose last signal was sent: pid to our copy of the pidfd."""
         self._pulled: list[Pulled] = []
         self._later: list[tuple[float, Callable[[], None]]] = []
-        self._thread = threading.Thread(target=self._run, name="lifter", daemon=True)
+        self._patient: list[Lift] = []
+        self.thread = threading.Thread(target=self._run, name="lifter", daemon=True)
         self._stopping = False
         self._worked = 0.0
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Put back what was pulled, as soon as its victims are gone, and end."""
         self._stopping = True
         self._wake.release()
 
-    def prepare(self, pid: int, pidfd: int) -> Lift:
+    def prepare(self, pid: int, pidfd: int, *, patient: bool = False) -> Lift:
         """What hinders this victim, which is under warrant, is lifted as soon as the state of what is returned is GO.
-        Raises OSError when there
-        is
-        no descriptor left for the copy of its pidfd.
+        Raises OSError when there is no descriptor left for the copy of its pidfd.
         """
-        lift = Lift(pid, os.dup(pidfd), time.monotonic())
+        lift = Lift(pid, os.dup(pidfd), time.monotonic(), patient)
         self._work.append(lift)
         return lift
 
@@ -130,6 +134,11 @@ class Lifter:
     def call_later(self, due: float, action: Callable[[], None]) -> None:
         """Do this at ``due`` (time.monotonic), in the lifter's thread and priority, which must be woken afterwards."""
         self._later.append((due, action))
+
+    def hurry(self) -> None:
+        """Nobody who is there yet waits any longer."""
+        self.call_later(0.0, self._promote_patient)
+        self.wake()
 
     def take(self, pid: int) -> tuple[str, ...]:
         """What was lifted for this victim, in words; once."""
@@ -153,6 +162,8 @@ class Lifter:
                     self._lifted[lift.pid] = (f"lifting failed: {error}",)
             self._put_back()
             self._forget_the_dead()
+        for fd in (*self._doomed.values(), *(lift.pidfd for lift in self._work)):
+            os.close(fd)
 
     def _take_work(self) -> list[Lift]:
         """All whose signal was sent. Every one of them is under warrant before the first is lifted: they may share a
@@ -200,10 +211,23 @@ class Lifter:
             escape = escape or (not word and lever.kind == "cpu")
             if word:
                 lifted.append(word)
+        if lift.patient and not lifted and not escape:
+            if not self._patient:
+                self.call_later(time.monotonic() + PATIENT_S, self._promote_patient)
+            self._patient.append(lift)
+            return ()
         moved = self._promote(lift, escape=escape)
         if moved:
             lifted.append(moved)
         return tuple(lifted)
+
+    def _promote_patient(self) -> None:
+        waiting, self._patient = self._patient, []
+        for lift in waiting:
+            # Of the dead the descriptor was closed, and its number may mean another process by now.
+            moved = self._promote(lift, escape=False) if self._doomed.get(lift.pid) == lift.pidfd else ""
+            if moved:
+                self._lifted[lift.pid] = (*self._lifted.get(lift.pid, ()), moved)
 
     def _find_levers(self, pid: int, known: dict[bytes, list[Lever]]) -> list[Lever]:
         data = read_pid_file(self._proc_fd, pid, "cgroup") or b""

@@ -21,33 +21,31 @@ from queue import SimpleQueue
 
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.process import read_pid_file
-from oomd.kernel.sched import be_prompt, be_realtime, run_on
+from oomd.kernel.sched import be_prompt, be_realtime
 from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.model.decision import ReapResult, Warrant
-from oomd.model.values import dataclass, field
+from oomd.model.values import dataclass
 from oomd.reap.crowd import Crowd
 from oomd.reap.dying import NO_LIMIT
 from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper
-from oomd.reap.hindrance import DROPPED, GO, Lift, Lifter, keep_apart
+from oomd.reap.hindrance import DROPPED, GO, Lift, Lifter
+from oomd.reap.motion import Motion
 from oomd.reap.mrelease import MreleaseReaper
+from oomd.reap.urgency import PRIORITY, Urgency, set_policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.reap.base import Reaper
 
 SIGKILL = 9
-PRIORITY = 12
-"""Real-time priority; above the loop's, so that the loop's own next step never comes between signal and reap."""
 WORKERS = 4
 """Threads that kill and reap. process_mrelease may hang in the victim's mmap lock: the others go on."""
 REAP_NICE = -16
-"""Of a reap that has lasted longer than that: nearly all of a CPU, while those who need little of it get that."""
-MOST_REALTIME_S = 0.005
-"""A reap that lasts longer goes on at normal priority: 4 GiB take 200 ms, in which nobody else would run on this CPU.
-"""
-HANDOFF_S = 0.00005
-"""Whoever asks sleeps so long: that hands the interpreter's lock to the worker, which keeps it until the signal is sent
-and the reap begins. Without it the worker would wait until the asker has gone on for a switch interval."""
+"""Of a reap that has lasted long: nearly all of a CPU, while those who need little of it get that."""
+HANDOFF_S = 0.001
+"""How long it is waited until a worker has taken what was asked: 20 to 50 µs where one is free; where every one is deep
+in the kernel the signal goes from here. Waiting gives the interpreter's lock to the worker, which keeps it until the
+reap begins; else it would get it only after whoever asks has gone on for a switch interval."""
 UNDISTURBED_S = 0.0004
 """The interpreter's switch interval from the moment of asking until the reap has begun. A thread that has waited for a
 switch interval asks for the lock, and then whoever gives it up for a system call waits until the other has taken it: a
@@ -55,24 +53,6 @@ wait of a wake-up between signal and reap, in which 5 to 15 % of small victims w
 DYING = (0, errno.ESRCH, errno.EAGAIN)
 """What a reap after SIGTERM answers when that was the end of the process."""
 _PROC = "/proc"
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Something for a worker."""
-
-    warrants: tuple[Warrant, ...]
-    signal: int
-    """0: reap only."""
-    lifts: tuple[Lift | None, ...] = ()
-    """For each of them, made by whoever asks: the worker has no time for it."""
-    pidfds: tuple[int, ...] = ()
-    """Copies of our own, in the same order."""
-    max_bytes: int = NO_LIMIT
-    sent: list[int] = field(default_factory=list)
-    """When the first of them was signalled (CLOCK_MONOTONIC, microseconds), as soon as that is so."""
-    crowd: Crowd | None = None
-    """Instead of all the above: help with these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +69,23 @@ class ReaperPool:
     def __init__(self, reaper: Reaper, workers: int = WORKERS) -> None:
         self.reaper = reaper
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.realtime = False
-        """Whether the threads could get a real-time class."""
         self._proc_fd = os.open(_PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._work: SimpleQueue[_Job | None] = SimpleQueue()
-        self._results: deque[ReapResult] = deque(maxlen=4096)
+        self._work: SimpleQueue[Motion | Crowd | None] = SimpleQueue()
+        self._results: deque[ReapResult] = deque()
         self._threads = [threading.Thread(target=self._run, name=f"reaper-{n}", daemon=True) for n in range(workers)]
         self._ready = threading.Barrier(workers + 1)
         self._switch_interval_s = sys.getswitchinterval()
         alone = isinstance(reaper, ExpediteReaper) and not reaper.beneath
         self._lifter = Lifter(self._proc_fd, alone=alone) if reaper.lifts else None
         self._expediter = Expediter(reaper, self._note_expedited) if isinstance(reaper, ExpediteReaper) else None
-        self._cpus = os.sched_getaffinity(0)
-        self._classes = threading.Lock()
-        """Held while a worker's scheduling class is changed."""
-        self._reaping: dict[int, object] = {}
-        """Thread ids of the workers that reap right now with real-time priority, each with a token of this reap."""
+        self._urgency = Urgency(self._lifter, self._proc_fd)
+        self._at_once = min(workers, len(os.sched_getaffinity(0)))
+        """Workers that share a crowd: more than there are CPUs gain nothing."""
+
+    @property
+    def realtime(self) -> bool:
+        """Whether the threads could get a real-time class."""
+        return self._urgency.permitted
 
     def start(self) -> None:
         """Start the workers, and wait until they know their scheduling class."""
@@ -127,35 +108,66 @@ class ReaperPool:
         if self._expediter is not None:
             self._expediter.stop()
 
-    def submit(self, warrant: Warrant, number: int = SIGKILL) -> int | None:
-        """Signal this one and reap it; the answer is that of :meth:`submit_all`. The worker has its own copy of the
-        pidfd: a number closed and given to another process's pidfd between the request and the signal would kill that
-        one. Raises OSError (EMFILE).
+    def close(self, patience_s: float = 5.0) -> bool:
+        """End the workers, wait for it, and close our descriptors; whether all ended in time. A worker that hangs in
+        the kernel keeps them open.
         """
-        return self.submit_all((warrant,), number)
+        self.stop()
+        end = time.monotonic() + patience_s
+        helpers = [each.thread for each in (self._lifter, self._expediter) if each is not None]
+        for thread in (*self._threads, *helpers):
+            thread.join(max(0.0, end - time.monotonic()))
+            if thread.is_alive():
+                return False
+        os.close(self._proc_fd)
+        os.close(self.fd)
+        return True
 
-    def submit_all(self, warrants: tuple[Warrant, ...], number: int = SIGKILL, max_bytes: int = NO_LIMIT) -> int | None:
-        """Signal all of them before the first is reaped, then reap, largest first, different victims side by side; none
-        is begun once ``max_bytes`` are back. Raises OSError (EMFILE), and nobody was signalled.
+    def submit(self, warrant: Warrant, number: int = SIGKILL) -> int | None:
+        """Signal this one and reap it, in one motion. Raises OSError (EMFILE), and it was not signalled.
 
-        When the first was signalled (CLOCK_MONOTONIC, microseconds); None where the worker has not come to that yet.
+        When it was signalled (CLOCK_MONOTONIC, microseconds); None where that did not succeed, or has not yet.
         """
         if self._expediter is not None and number == SIGKILL:
-            return self._expedite(warrants)
-        pidfds = _copies(warrants)
-        lifts = tuple(self._lift(warrant) if number == SIGKILL else None for warrant in warrants)
+            return self._expedite(warrant)
+        pidfd = os.dup(warrant.pidfd)
+        motion = Motion(warrant, pidfd, number, self._lift(warrant) if number == SIGKILL else None)
+        motion.taken.acquire()
         sys.setswitchinterval(UNDISTURBED_S)
-        job = _Job(warrants, number, lifts, pidfds, max_bytes)
-        self._work.put(job)
-        time.sleep(HANDOFF_S)
+        self._work.put(motion)
+        if not motion.taken.acquire(timeout=HANDOFF_S):
+            self._signal_from_here(motion)
         sys.setswitchinterval(self._switch_interval_s)
         self._wake_lifter()
-        return job.sent[0] if job.sent else None
+        return motion.sent[0] if motion.sent else None
 
     def reap_only(self, warrant: Warrant) -> None:
         """Reap a process that somebody else has killed; no signal is sent. Raises OSError (EMFILE)."""
-        self._work.put(_Job((warrant,), 0, (self._lift(warrant),), _copies((warrant,))))
+        self._work.put(Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant)))
         self._wake_lifter()
+
+    def kill_all(self, warrants: tuple[Warrant, ...], max_bytes: int = NO_LIMIT) -> int | None:
+        """SIGKILL to all of them, from here, so that none lives on to fork what the others lost; then reap, largest
+        first, different victims side by side; none is begun once ``max_bytes`` are back.
+
+        When the first was signalled; None where none was.
+        """
+        sent_us = None
+        signalled = []
+        for warrant in warrants:
+            number = _send(warrant.pidfd, SIGKILL)
+            now_us = time.monotonic_ns() // 1000
+            if number:
+                self._tell(self._result(warrant, SIGKILL, number, now_us, errno.ESRCH))
+                continue
+            sent_us = sent_us or now_us
+            signalled.append(warrant)
+        if self._expediter is not None:
+            for warrant in signalled:
+                self._expedite(warrant)
+        else:
+            self._reap_all(signalled, max_bytes)
+        return sent_us
 
     def take_results(self) -> list[ReapResult]:
         """What was done since the last call."""
@@ -174,121 +186,107 @@ class ReaperPool:
 
     def _run(self) -> None:
         be_prompt(REAP_NICE)
-        realtime = be_realtime(PRIORITY)
-        if realtime:
-            self.realtime = True
+        self._urgency.ask()
         self._ready.wait()
         while (job := self._work.get()) is not None:
+            if isinstance(job, Crowd):
+                self._reap_crowd(job)
+                continue
             try:
-                self._do(job)
+                result = self._move(job)
             except OSError as error:  # no descriptor left, most likely: nothing may end a worker
-                failed = error.errno or errno.EIO
                 now_us = time.monotonic_ns() // 1000
-                self._results.extend(self._result(each, job.signal, 0, now_us, failed) for each in job.warrants)
+                result = self._result(job.warrant, job.signal, 0, now_us, error.errno or errno.EIO)
             finally:
-                for pidfd in job.pidfds:
-                    os.close(pidfd)
-                os.eventfd_write(self.fd, 1)
+                os.close(job.pidfd)
+            self._tell(result)
 
-    def _do(self, job: _Job) -> None:
-        """One victim: signal and reap in one motion. Several: signal all, then share them out by size."""
-        if job.crowd is not None:
-            self._reap_crowd(job.crowd)
-            return
-        if len(job.warrants) == 1:
-            self._results.append(self._signal_and_reap(job.warrants[0], job.pidfds[0], job))
-            return
-        failed = [_send(pidfd, job.signal, job.sent) for pidfd in job.pidfds]
-        for number, lift in zip(failed, job.lifts, strict=True):
-            (_drop if number else _go)(lift)
-        signalled = []
-        for warrant, pidfd, number in zip(job.warrants, job.pidfds, failed, strict=True):
-            if number:
-                self._results.append(self._result(warrant, job.signal, number, 0, errno.ESRCH))
-            else:
-                signalled.append((warrant, os.dup(pidfd)))
-        crowd = Crowd(signalled, job.max_bytes, self._proc_fd)
-        for _ in range(min(len(self._threads), len(self._cpus), len(signalled)) - 1):
-            self._work.put(_Job((), 0, crowd=crowd))
-        self._reap_crowd(crowd)
+    def _reap_all(self, warrants: list[Warrant], max_bytes: int) -> None:
+        victims = []
+        for warrant in warrants:
+            try:
+                victims.append((warrant, os.dup(warrant.pidfd)))
+            except OSError as error:  # no descriptor left: it ends by itself
+                self._tell(self._result(warrant, 0, 0, time.monotonic_ns() // 1000, error.errno or errno.EIO))
+                continue
+            # Being helped costs more than it gives where nothing hinders: who is there when all are reaped needs it.
+            _go(self._lift(warrant, patient=not warrant.hindrances))
+        when_done = self._lifter.hurry if self._lifter is not None else lambda: None
+        crowd = Crowd(victims, self._proc_fd, max_bytes, when_done)
+        for _ in range(min(self._at_once, len(victims))):
+            self._work.put(crowd)
+        self._wake_lifter()
 
     def _reap_crowd(self, crowd: Crowd) -> None:
         """Take the largest that nobody has taken, until none is left."""
-        tid = self._begin_realtime(0, -1)
+        tid = self._urgency.enter()
         try:
             while (taken := crowd.take()) is not None:
+                warrant, pidfd = taken
                 begin_us = time.monotonic_ns() // 1000
-                number, bytes_ = crowd.reap(self.reaper, *taken)
-                self._results.append(self._result(taken[0], 0, 0, begin_us, number, bytes_))
+                number, bytes_ = crowd.reap(self.reaper, pidfd)
+                self._results.append(self._result(warrant, 0, 0, begin_us, number, bytes_))
         finally:
-            self._return_to_realtime(tid)
+            self._urgency.leave(tid)
+            os.eventfd_write(self.fd, 1)
 
-    def _signal_and_reap(self, warrant: Warrant, pidfd: int, job: _Job) -> ReapResult:
-        pid = warrant.id.pid
-        demotes = job.signal == SIGKILL and not self.realtime and not is_readable(pidfd)
-        demoted = demotes and _set_policy(pid, os.SCHED_IDLE)
-        reap_errno, reaped, begin_us, signal_errno = errno.ESRCH, 0, 0, 0
-        (lift,) = job.lifts
-        tid = self._begin_realtime(pid if job.signal in (SIGKILL, 0) else 0, pidfd)
+    def _move(self, motion: Motion) -> ReapResult:
+        """Signal and reap in one motion, with nothing between them."""
+        with motion.sending:
+            ours = motion.claim()
+        if motion.taken.locked():
+            motion.taken.release()
+        pid = motion.warrant.id.pid
+        surely = motion.signal in (SIGKILL, 0)
+        demoted = motion.signal == SIGKILL and not self.realtime and self._demote(pid, motion.pidfd)
+        tid = self._urgency.enter(pid if surely else 0, motion.pidfd)
         try:
-            if isinstance(self.reaper, MreleaseReaper) and job.signal:
-                _go(lift)  # a moment early, because between signal and reap there must be nothing
-                signal_errno, begin_us, reap_errno = self.reaper.strike(pidfd, job.signal, job.sent)
-                reaped = warrant.expected_bytes if reap_errno == 0 else 0
-            else:
-                signal_errno = _send(pidfd, job.signal, job.sent) if job.signal else 0
-                begin_us = job.sent[0] if job.sent else time.monotonic_ns() // 1000
-                if signal_errno == 0:
-                    reap_errno, reaped = self._reap(warrant, pidfd, lift)
+            signal_errno, begin_us, reap_errno = self._strike(motion) if ours else self._reap_signalled(motion)
             # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
             if signal_errno:
-                _drop(lift)
-            elif job.signal not in (SIGKILL, 0) and self._is_dying(pid, reap_errno):
-                _go(self._lift(warrant, pidfd))
+                _drop(motion.lift)
+            elif not surely and self._is_dying(pid, reap_errno):
+                _go(self._lift(motion.warrant, motion.pidfd))
                 self._wake_lifter()
         finally:
-            self._return_to_realtime(tid)
-            if demoted and not is_readable(pidfd):
-                _set_policy(pid, os.SCHED_OTHER)  # what is left of it should end quickly
-        return self._result(warrant, job.signal, signal_errno, begin_us, reap_errno, reaped)
+            self._urgency.leave(tid)
+            if demoted and not is_readable(motion.pidfd):
+                set_policy(pid, os.SCHED_OTHER)  # what is left of it should end quickly
+        reaped = motion.warrant.expected_bytes if reap_errno == 0 else 0
+        return self._result(motion.warrant, motion.signal, signal_errno, begin_us, reap_errno, reaped)
 
-    def _begin_realtime(self, surely_dying: int, pidfd: int) -> int:
-        """The thread's id; in a few milliseconds it goes on at normal priority if it reaps then. ``surely_dying``: the
-        pid of the one victim; 0 where it may catch the signal, or there are several.
-        """
-        tid, token = threading.get_native_id(), object()
-        self._reaping[tid] = token
-        if self._lifter is not None and self.realtime:
-            due = time.monotonic() + MOST_REALTIME_S
-            self._lifter.call_later(due, lambda: self._end_realtime(tid, token, surely_dying, pidfd))
-            if not surely_dying:  # else whoever asked wakes it, after the signal
-                self._lifter.wake()
-        return tid
+    def _strike(self, motion: Motion) -> tuple[int, int, int]:
+        """The signal's errno, when it was sent, the reap's errno."""
+        if isinstance(self.reaper, MreleaseReaper) and motion.signal:
+            _go(motion.lift)  # a moment early, because between signal and reap there must be nothing
+            return self.reaper.strike(motion.pidfd, motion.signal, motion.sent)
+        if motion.signal:
+            motion.signal_errno = _send(motion.pidfd, motion.signal)
+        motion.sent.append(time.monotonic_ns() // 1000)
+        return self._reap_signalled(motion)
 
-    def _return_to_realtime(self, tid: int) -> None:
-        with self._classes:
-            if self._reaping.pop(tid, None) is None and self.realtime:
-                # It lasted so long that its real-time was ended.
-                run_on(self._cpus)
-                be_realtime(PRIORITY)
+    def _reap_signalled(self, motion: Motion) -> tuple[int, int, int]:
+        """The same for one that was signalled."""
+        (sent_us,) = motion.sent
+        if motion.signal_errno:
+            return motion.signal_errno, sent_us, errno.ESRCH
+        if motion.signal in (SIGKILL, 0):
+            _go(motion.lift)
+        return 0, sent_us, self.reaper.reap(motion.pidfd)
 
-    def _reap(self, warrant: Warrant, pidfd: int, lift: Lift | None) -> tuple[int, int]:
-        """Errno and bytes."""
-        _go(lift)
-        try:
-            number = self.reaper.reap(pidfd)
-        except OSError as error:  # no backend may end a worker
-            number = error.errno or errno.EIO
-        return number, warrant.expected_bytes if number == 0 else 0
+    def _signal_from_here(self, motion: Motion) -> None:
+        """Every worker is busy, if none takes it just now: it is killed at once, and reaped when one is free."""
+        with motion.sending:
+            if not motion.claim():
+                return
+            motion.signal_errno = _send(motion.pidfd, motion.signal)
+            motion.sent.append(time.monotonic_ns() // 1000)
+        if motion.signal == SIGKILL:
+            (_drop if motion.signal_errno else _go)(motion.lift)
 
-    def _end_realtime(self, tid: int, token: object, pid: int, pidfd: int) -> None:
-        """``pid``: of the victim; 0 where it may have caught the signal, and nothing of it may be changed."""
-        with self._classes:
-            if self._reaping.get(tid) is token:  # so the pidfd is still open
-                self._reaping.pop(tid, None)
-                if pid:
-                    keep_apart(tid, self._proc_fd, pid, pidfd)
-                _set_policy(tid, os.SCHED_OTHER)
+    def _demote(self, pid: int, pidfd: int) -> bool:
+        """Without a real-time class: the victim must not come between signal and reap."""
+        return not is_readable(pidfd) and set_policy(pid, os.SCHED_IDLE)
 
     def _is_dying(self, pid: int, reap_errno: int) -> bool:
         """Whether SIGTERM was the end of it. A backend that cannot tell leaves it to the kernel's own mark: a fatal
@@ -300,12 +298,12 @@ class ReaperPool:
         masks = [line.split(b":")[1] for line in data.split(b"\n") if line.startswith((b"SigPnd:", b"ShdPnd:"))]
         return any(int(mask, 16) >> (SIGKILL - 1) & 1 for mask in masks)
 
-    def _lift(self, warrant: Warrant, pidfd: int = -1) -> Lift | None:
+    def _lift(self, warrant: Warrant, pidfd: int = -1, *, patient: bool = False) -> Lift | None:
         """Ready to be lifted as soon as :func:`_go` is called."""
         if self._lifter is None:
             return None
         try:
-            return self._lifter.prepare(warrant.id.pid, warrant.pidfd if pidfd < 0 else pidfd)
+            return self._lifter.prepare(warrant.id.pid, warrant.pidfd if pidfd < 0 else pidfd, patient=patient)
         except OSError:
             return None  # no descriptor left: it must do without
 
@@ -313,30 +311,28 @@ class ReaperPool:
         if self._lifter is not None:
             self._lifter.wake()
 
-    def _expedite(self, warrants: tuple[Warrant, ...]) -> int | None:
-        """The proposal's way: the signals by us, now, and one worker afterwards. When the first was signalled."""
+    def _expedite(self, warrant: Warrant) -> int | None:
+        """The proposal's way: the signal by us, now, and one worker afterwards."""
         assert self._expediter is not None
-        sent: list[int] = []
-        for warrant in warrants:
-            sent_us = time.monotonic_ns() // 1000
-            try:
-                self._expediter.pidfd_send_signal(warrant.pidfd, SIGKILL, SS_EXPEDITE, tag=_Sent(warrant, sent_us))
-                sent.append(time.monotonic_ns() // 1000)
-                _go(self._lift(warrant))
-                self._wake_lifter()
-            except OSError as error:
-                # Not privileged: a plain SIGKILL is what is left, and says so.
-                number = _send(warrant.pidfd, SIGKILL, sent) if error.errno == errno.EPERM else error.errno or errno.EIO
-                result = self._result(warrant, SIGKILL, number, sent_us, errno.EPERM)
-                self._results.append(result)
-                os.eventfd_write(self.fd, 1)
-        return sent[0] if sent else None
+        sent_us = time.monotonic_ns() // 1000
+        try:
+            self._expediter.pidfd_send_signal(warrant.pidfd, SIGKILL, SS_EXPEDITE, tag=_Sent(warrant, sent_us))
+        except OSError as error:
+            # Not privileged: a plain SIGKILL is what is left, and says so.
+            number = _send(warrant.pidfd, SIGKILL) if error.errno == errno.EPERM else error.errno or errno.EIO
+            self._tell(self._result(warrant, SIGKILL, number, sent_us, errno.EPERM))
+            return None if number else sent_us
+        _go(self._lift(warrant))
+        self._wake_lifter()
+        return sent_us
 
     def _note_expedited(self, done: Expedited) -> None:
         assert isinstance(done.tag, _Sent)
         warrant, sent_us = done.tag.warrant, done.tag.sent_us
         bytes_ = warrant.expected_bytes if done.reap_errno == 0 else 0
-        result = self._result(warrant, SIGKILL, 0, sent_us, done.reap_errno, bytes_)
+        self._tell(self._result(warrant, SIGKILL, 0, sent_us, done.reap_errno, bytes_))
+
+    def _tell(self, result: ReapResult) -> None:
         self._results.append(result)
         os.eventfd_write(self.fd, 1)
 
@@ -356,19 +352,6 @@ class ReaperPool:
         )
 
 
-def _copies(warrants: tuple[Warrant, ...]) -> tuple[int, ...]:
-    """Descriptors of our own. Raises OSError, and none is left open."""
-    copies: list[int] = []
-    try:
-        for warrant in warrants:
-            copies.append(os.dup(warrant.pidfd))  # noqa: PERF401 - what was opened is closed on an error
-    except OSError:
-        for copy in copies:
-            os.close(copy)
-        raise
-    return tuple(copies)
-
-
 def _go(lift: Lift | None) -> None:
     if lift is not None:
         lift.state = GO
@@ -379,19 +362,9 @@ def _drop(lift: Lift | None) -> None:
         lift.state = DROPPED
 
 
-def _send(pidfd: int, number: int, sent: list[int]) -> int:
-    """The errno; ``sent`` gets the time of it."""
+def _send(pidfd: int, number: int) -> int:
     try:
         pidfd_send_signal(pidfd, number)
     except OSError as error:
         return error.errno or errno.EIO
-    sent.append(time.monotonic_ns() // 1000)
     return 0
-
-
-def _set_policy(tid: int, policy: int) -> bool:
-    try:
-        os.sched_setscheduler(tid, policy, os.sched_param(0))
-    except OSError:
-        return False
-    return True

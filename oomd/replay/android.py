@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oomd.kernel.files import PAGE_BYTES, KernelFormatError
+from oomd.kernel.files import KernelFormatError
 from oomd.lmkd.choice import in_order
 from oomd.lmkd.decision import CRITICAL, MEDIUM, State, after_success, decide
 from oomd.lmkd.facts import FactsFiles
-from oomd.lmkd.properties import Properties, parse_properties
 from oomd.lmkd.registry import Registered
 from oomd.model.decision import KILL, NO_ACTION, Candidate, Decision
+from oomd.model.lmkd_properties import Properties, parse_properties
+from oomd.replay.pages import page_bytes_of
 from oomd.replay.trace import ReplayError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class AndroidPlayer:
             tuple(registered),
             wish.min_adj,
             heaviest=self._properties.kill_heaviest_task,
-            read_rss_pages=lambda each: living[each.id].size_bytes // PAGE_BYTES,
+            read_rss_pages=lambda each: _resident_bytes(living[each.id]),
         ):
             process = living[chosen.id]
             because = f"oom_score_adj {chosen.adj}, of at least {wish.min_adj}"
@@ -76,9 +77,14 @@ class AndroidPlayer:
         return Decision(KILL, wish.text, seen.status, ruleset=RULESET, target=ranking[0], ranking=tuple(ranking))
 
 
+def _resident_bytes(process: Process) -> int:
+    """What statm counts in pages."""
+    return process.rss_anon_bytes + process.rss_file_bytes + process.rss_shmem_bytes
+
+
 def _read_facts(step: Step, *, count_lists: bool) -> Facts:
     try:
-        files = FactsFiles(step.proc_dir, PAGE_BYTES)
+        files = FactsFiles(step.proc_dir, page_bytes_of(step.proc_dir))
         try:
             found = files.read(step.time_us, count_lists=count_lists)
         finally:
@@ -98,7 +104,7 @@ def _read_properties(options: LmkdOptions) -> Properties:
                 text = file.read()
         except OSError as error:
             raise ReplayError(f"{options.properties}: {error.strerror}") from error
-    found = parse_properties("\n".join((text, *options.override)))
+    found = parse_properties(text, options.override)
     if isinstance(found, list):
         raise ReplayError("\n".join(f"{options.properties or 'lmkd.override'}: {problem}" for problem in found))
     return found

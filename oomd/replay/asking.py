@@ -7,8 +7,9 @@ import errno
 from oomd.act import NOBODY_US
 from oomd.engine import credit as credits
 from oomd.engine.aftermath import refused, with_credit
-from oomd.engine.detection import reloaded_state
-from oomd.engine.selection import fired, may_add, select
+from oomd.engine.detection import asked_for, reloaded_state
+from oomd.engine.ladder import through
+from oomd.engine.selection import may_choose, select
 from oomd.kill.executor import SIGTERM
 from oomd.kill.warrant import NOT_PERMITTED
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision
@@ -40,8 +41,12 @@ class Asked:
 
     @property
     def differs(self) -> bool:
-        """Whether somebody else is signalled, or with another signal, or nobody where somebody was."""
-        return _signalled(self.decision.action, _id_of(self.decision)) != _signalled(
+        """Whether somebody else is signalled, or with another signal, or nobody where somebody was; or another step of
+        a ladder is begun.
+        """
+        step = None if self.decision.step is None else (self.decision.action, _name_of(self.decision))
+        recorded = None if self.recorded.step is None else (self.recorded.action, self.recorded.name)
+        return step != recorded or _signalled(self.decision.action, _id_of(self.decision)) != _signalled(
             self.recorded.action, self.recorded.target
         )
 
@@ -70,15 +75,7 @@ class _Asking:
     def ask(self, tick: Tick, snapshot: Snapshot | None, taken_us: int | None) -> Asked:
         """One tick in the loop's order: facts, observe, advance, select."""
         player = self._player
-        if tick.config is not None and self._own_rules:
-            player.rules = tick.config.rules
-            player.state = reloaded_state(player.state, player.rules)
-        if tick.state is not None and tick.number != self._next_number:
-            self._resume(tick)
-        else:
-            for fact in tick.facts:
-                self._take(fact)
-        self._next_number = tick.number + 1
+        self._begin(tick)
         detections = player.detect(tick.status, tick.cgroups)
         escalated = player.advance(detections, tick.status, frozenset(self._reaping))
         for fact in tick.refused:
@@ -90,14 +87,32 @@ class _Asking:
                 self._join(tick)  # whoever was forked meanwhile
             quiet = Decision(NO_ACTION, "", tick.status, detections=detections)
             return Asked(tick, escalation(quiet, escalated), recorded, None)
-        if tick.held or not self._may_act(tick, detections):
+        may_act = self._may_act(tick, detections)
+        if tick.asked and detections and not may_act:
+            detections, may_act = asked_for(detections, tick.asked), True
+        if (tick.held and not tick.asked) or not may_act:
             return Asked(tick, self._waiting(tick, detections), recorded, None)
         shown = self._living(snapshot or Snapshot(tick.status, ()))
-        decision = select(player.rules, shown, detections, player.state)
+        decision = player.select(detections, lambda _: shown)
         self._act(tick, decision)
-        if decision.action == NOTIFY:
+        if decision.action == NOTIFY and decision.step is None:
             self._nobody_until_us = tick.status.time_us + NOBODY_US
         return Asked(tick, decision, recorded, taken_us)
+
+    def _begin(self, tick: Tick) -> None:
+        """What happened since the tick before."""
+        player = self._player
+        if tick.config is not None and self._own_rules:
+            player.rules = tick.config.rules
+            player.state = reloaded_state(player.state, player.rules)
+        if tick.state is not None and tick.number != self._next_number:
+            self._resume(tick)
+        else:
+            for fact in tick.facts:
+                self._take(fact)
+        if tick.pause is not None:
+            player.state = replace(player.state, pause=tick.pause)
+        self._next_number = tick.number + 1
 
     def _living(self, snapshot: Snapshot) -> Snapshot:
         if not self._buried:
@@ -108,6 +123,8 @@ class _Asking:
     def _act(self, tick: Tick, decision: Decision) -> None:
         """As it was carried out where the answer is the recorded one, else as it would have been."""
         player, answer, target = self._player, tick.answer, decision.target
+        if decision.step is not None:
+            return
         if answer is None or target is None or not _is_answer(decision, answer):
             player.act(decision)
         elif decision.action == NO_ACTION:
@@ -135,6 +152,9 @@ class _Asking:
 
     def _take(self, fact: Fact) -> None:
         player = self._player
+        if fact.kind == "through":
+            player.state = through(player.state, player.rules, fact.why, fact.time_us)
+            return
         known = next((each for each in player.state.credits if each.process.id == fact.id), None)
         if fact.kind == "reaped":
             self._reaping.discard(fact.id)
@@ -164,10 +184,8 @@ class _Asking:
             self._reaping |= opened
 
     def _may_act(self, tick: Tick, detections: tuple[Detection, ...]) -> bool:
-        alarm, state = fired(detections), self._player.state
-        if alarm is None or tick.status.time_us < max(state.resting_until_us, self._nobody_until_us):
-            return False
-        return may_add(alarm, state)
+        now_us = tick.status.time_us
+        return now_us >= self._nobody_until_us and may_choose(detections, self._player.state, now_us)
 
     def _waiting(self, tick: Tick, detections: tuple[Detection, ...]) -> Decision:
         """Nobody was looked for: the reason, as far as it needs no processes."""
@@ -176,8 +194,8 @@ class _Asking:
             return Decision(NO_ACTION, reason, tick.status, detections=detections)
         nobody = Snapshot(tick.status, ())
         decision = select(self._player.rules, nobody, detections, self._player.state)
-        if decision.action == NOTIFY:
-            decision = replace(decision, action=NO_ACTION)
+        if decision.action == NOTIFY or decision.step is not None:
+            decision = replace(decision, action=NO_ACTION, step=None)
         return self._player.explained(decision)
 
 
@@ -193,8 +211,11 @@ def _id_of(decision: Decision) -> ProcessId | None:
 
 def _is_answer(decision: Decision, answer: Answer) -> bool:
     """Whether this is what was decided then."""
-    name = "" if decision.target is None else decision.target.name
-    return (decision.action, _id_of(decision), name) == (answer.action, answer.target, answer.name)
+    return (decision.action, _id_of(decision), _name_of(decision)) == (answer.action, answer.target, answer.name)
+
+
+def _name_of(decision: Decision) -> str:
+    return "" if decision.target is None else decision.target.name
 
 
 def _signalled(action: str, target: ProcessId | None) -> tuple[str, ProcessId | None] | None:

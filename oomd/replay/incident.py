@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from oomd.config.loader import load_config
 from oomd.model.config import Config
 from oomd.model.decision import Credit
-from oomd.model.ruleset import EngineState
+from oomd.model.ruleset import EngineState, Pause
 from oomd.model.snapshot import Cgroup, MemoryStatus, ProcessId, Snapshot
 from oomd.model.values import dataclass, replace
 from oomd.outside.recording import KEY, VERSION, RecordingError, value_of
@@ -34,7 +34,7 @@ class Fact:
     """What the kernel told of a victim between two ticks."""
 
     kind: str
-    """``died``, ``reaped``; in a tick: ``refused`` or ``escalated``."""
+    """``died``, ``reaped``, ``through`` (a step of the ruleset ``why``); in a tick: ``refused`` or ``escalated``."""
     id: ProcessId
     time_us: int = 0
     signal: int = 0
@@ -54,6 +54,8 @@ class Answer:
     comm: str = ""
     name: str = ""
     """Of the group, session or cgroup that was taken."""
+    step: int | None = None
+    """The place in the ladder, of a gentle step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,10 @@ class Tick:
     status: MemoryStatus
     state: EngineState | None = None
     facts: tuple[Fact, ...] = ()
+    pause: Pause | None = None
+    """The pause that held from here on; one that ends at 0 for none. None where nothing changed."""
+    asked: str = ""
+    """Who asked for a victim, in words; empty where nobody did."""
     held: bool = False
     refused: tuple[Fact, ...] = ()
     escalated: tuple[Fact, ...] = ()
@@ -108,7 +114,10 @@ def read_recording(path: str) -> Recording:
             if "config" in content:
                 fresh = _config_of(path, number, content["config"])
                 continue
-            ticks.append(_tick_of(content, number, fresh))
+            tick = _tick_of(content, number, fresh)
+            if content.get("same_cgroups") and ticks:
+                tick = replace(tick, cgroups=ticks[-1].cgroups, cgroups_cut=ticks[-1].cgroups_cut)
+            ticks.append(tick)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             cut = f"{path}:{number}: not a tick of a recording ({' '.join(str(error).split())[:200]})"
             break
@@ -152,6 +161,8 @@ def _tick_of(content: dict[str, Any], line: int, config: Config | None) -> Tick:
         status=status,
         state=None if state is None else _expect(value_of(state), EngineState),
         facts=tuple(_fact_of(fact, fact["fact"]) for fact in content.get("facts", ())),
+        pause=_pause_of(content.get("pause"), status.time_us),
+        asked=str(content.get("asked", "")),
         held=bool(content.get("held")),
         refused=tuple(_fact_of(fact, "refused") for fact in content.get("refused", ())),
         escalated=tuple(_fact_of(fact, "escalated") for fact in content.get("escalated", ())),
@@ -162,6 +173,13 @@ def _tick_of(content: dict[str, Any], line: int, config: Config | None) -> Tick:
         snapshot=None if snapshot is None else _expect(value_of(snapshot), Snapshot),
         config=config,
     )
+
+
+def _pause_of(content: dict[str, Any] | None, time_us: int) -> Pause | None:
+    if content is None:
+        return None
+    why, by = str(content.get("why", "")), str(content.get("by", ""))
+    return Pause(time_us, int(content.get("until_us", 0)), why, by)
 
 
 def _expect(value: Any, kind: type[Any]) -> Any:
@@ -185,7 +203,11 @@ def _answer_of(content: dict[str, Any] | None) -> Answer | None:
     target = content["target"]
     identity = None if target is None else _id_of(target)
     comm = "" if target is None else str(target["comm"])
-    return Answer(str(content["action"]), str(content["reason"]), identity, comm, str(content.get("name", "")))
+    step = content.get("step")
+    name = str(content.get("name", ""))
+    return Answer(
+        str(content["action"]), str(content["reason"]), identity, comm, name, None if step is None else int(step)
+    )
 
 
 def _id_of(content: dict[str, Any]) -> ProcessId:

@@ -7,17 +7,19 @@ import os
 from oomd.engine.detection import wants_of
 from oomd.engine.preferences import wanted_of
 from oomd.kernel.cgroup import CgroupError, open_cgroup_memory
-from oomd.kernel.files import PAGE_BYTES, KernelFormatError
+from oomd.kernel.files import KernelFormatError
 from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus, Process, Snapshot
 from oomd.model.values import dataclass, replace
 from oomd.monitor.bound import GrowthBound
 from oomd.monitor.facts import MarkReader, read_all
+from oomd.monitor.own_shmem import kin_of, read_own_shmem
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.watch import CgroupWatch
+from oomd.replay.pages import page_bytes_of
 from oomd.replay.trace import ReplayError, Step
 
 TYPE_CHECKING = False
@@ -47,7 +49,7 @@ class Observer:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._histories: dict[ProcessId, list[tuple[int, int]]] = {}
+        self._histories: dict[ProcessId, list[tuple[int, int, int]]] = {}
 
     def observe(self, step: Step) -> Observation:
         """Everything of this step. Raises ReplayError that names the step and the file."""
@@ -69,16 +71,17 @@ class Observer:
 
     def _observe(self, step: Step, proc_fd: int) -> Observation:
         config, wants = self._config, wants_of(self._config.rules)
+        page_bytes = page_bytes_of(step.proc_dir)
         table = ProcessTable(
             proc_fd,
             ScopeGuard(config.scope, proc_fd),
             frozenset(),
-            bound=GrowthBound(None, PAGE_BYTES),
+            bound=GrowthBound(None, page_bytes),
             loadavg=None,
-            page_bytes=PAGE_BYTES,
+            page_bytes=page_bytes,
             account_all=True,
         )
-        sampler = Sampler(step.proc_dir, PAGE_BYTES, wants.details)
+        sampler = Sampler(step.proc_dir, page_bytes, wants.details)
         try:
             status = sampler.read_status(step.time_us, per_cpu_lists=True)
             table.scan(status, lambda: step.time_us)
@@ -102,7 +105,7 @@ class Observer:
         before_us = max((past[-1][0] for past in known.values()), default=None)
         for row in table.rows.values():
             past = known.get(row.id)
-            row.history = past if past is not None else [] if before_us is None else [(before_us, 0)]
+            row.history = past if past is not None else [] if before_us is None else [(before_us, 0, 0)]
             row.note_size(now_us)
             self._histories[row.id] = row.history
 
@@ -112,7 +115,8 @@ def _measure(table: ProcessTable, proc_fd: int, step: Step, config: Config) -> N
     for row in table.rows.values():
         rollup = read_rollup(proc_fd, row.pid)
         if rollup is not None:
-            row.measured(rollup, step.time_us)
+            own = read_own_shmem(proc_fd, row.pid, kin_of(row, table.rows.values()), rollup)
+            row.measured(rollup, step.time_us, own_shmem_bytes=own)
     marks = MarkReader(step.cgroup_dir, xattrs=step.meta.xattrs, owners=step.meta.owners)
     read_all(proc_fd, table.rows.values(), marks, step.time_us, wanted_of(config.rules.preferences))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from oomd.engine import credit as credits
 from oomd.engine.aftermath import acted, learned, settled, why_kill_now, with_credit
 from oomd.engine.detection import initial_state, observe
+from oomd.engine.ladder import begun, is_possible, next_due, signalled
 from oomd.engine.levels import parts_of
 from oomd.engine.selection import select, wanted_cgroups
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Credit, Decision
@@ -55,12 +56,28 @@ class Player:
         self.bury(snapshot)
         detections = self.detect(status, cgroups)
         escalated = self.advance(detections, status)
-        snapshot = replace(snapshot, cgroups=choice(wanted_cgroups(self.rules, detections)))
-        decision = select(self.rules, snapshot, detections, self.state)
+
+        def see(seen: tuple[Detection, ...]) -> Snapshot:
+            return replace(snapshot, cgroups=choice(wanted_cgroups(self.rules, seen)))
+
         if escalated:
-            return escalation(decision, escalated)
+            return escalation(select(self.rules, see(detections), detections, self.state), escalated)
+        decision = self.select(detections, see)
         self.act(decision)
         return self.explained(decision)
+
+    def select(self, detections: tuple[Detection, ...], see: Callable[[tuple[Detection, ...]], Snapshot]) -> Decision:
+        """The decision; a gentle step is begun, and where there is nobody for it the next one is due at once. A step of
+        a trace is through when its time is over: nobody carries it out. ``see``: what a choice looks at.
+        """
+        decision = select(self.rules, see(detections), detections, self.state)
+        while decision.step is not None:
+            self.state = begun(self.state, self.rules, decision, "0")
+            if is_possible(decision):
+                break
+            detections = next_due(self.rules, decision)
+            decision = select(self.rules, see(detections), detections, self.state)
+        return decision
 
     def explained(self, decision: Decision) -> Decision:
         """Nothing fires while the credit of a kill lasts: that is the reason then, not that there is enough."""
@@ -109,7 +126,7 @@ class Player:
     def act(self, decision: Decision, identity: str = "0") -> None:
         """Take the decision as carried out."""
         victim = decision.target
-        if victim is None:
+        if victim is None or decision.step is not None:
             return
         status = decision.status
         if decision.action == NO_ACTION:  # dying by somebody else's hand: waited for
@@ -132,6 +149,7 @@ class Player:
             self.state = replace(self.state, history=())
         for credit in opened:
             self.state = with_credit(self.state, credit)
+        self.state = signalled(self.state, self.rules, decision.ruleset)
         self._rest(decision)
 
     def _rest(self, decision: Decision) -> None:

@@ -25,6 +25,7 @@ from oomd.bench.stages import KINDS, staged, why_not
 from oomd.kernel.features import probe_features
 from oomd.kill.warrant import Refused
 from oomd.model.units import MIB
+from tests.descriptors import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -288,10 +289,11 @@ def sleepers(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def test_guardian_can_hold_more_than_its_soft_limit() -> None:
-    """A hundred victims at once, however few descriptors a process has by default."""
-    with descriptors(64):
+    """More victims at once than a process may have descriptors by default."""
+    few = max(open_descriptors()) + 32
+    with descriptors(few):
         guardian = Guardian()
-    with sleepers(100) as children:
+    with sleepers(few + 20) as children:
         for child in children:
             guardian.guard_process(child.pid)
         guardian.close()

@@ -45,6 +45,54 @@ def test_problems_are_told_and_the_status_is_two(tmp_path: Path, capsys: pytest.
     assert [each["line"] for each in json.loads(capsys.readouterr().out)["problems"]] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["control socket: root and oomd's own user may ask; root and oomd's own user may change things"]),
+        ("{enabled: false}", ["control socket: none"]),
+        ("{group: root}", ["control socket: root and oomd's own user and members of the group root may ask; root"]),
+        ("{group: no-such-group}", ["control socket: ", "  but there is no group 'no-such-group' on this machine"]),
+    ],
+)
+def test_who_may_ask(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: list[str]) -> None:
+    """By the control socket, in words; and a group that there is not."""
+    path = tmp_path / "oomd.yaml"
+    path.write_text(f"control: {text}\n" if text else "", encoding="utf-8")
+    assert main(["check", "--config", str(path)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    at = next(number for number, line in enumerate(out) if line.startswith("control socket"))
+    assert all(line.startswith(word) for line, word in zip(out[at:], words, strict=False))
+    assert main(["check", "--config", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["control"] == out[at : at + len(words)]
+
+
+@pytest.mark.parametrize("group", ["4294967295", "99999999999999", "a b", "a:b", '"\\a"'])
+def test_what_is_no_group(tmp_path: Path, capsys: pytest.CaptureFixture[str], group: str) -> None:
+    """Its place is told."""
+    path = tmp_path / "oomd.yaml"
+    path.write_text(f"control: {{group: {group}}}\n", encoding="utf-8")
+    assert main(["check", "--config", str(path)]) == 2
+    assert f"{path}:1:18: control.group: " in capsys.readouterr().err
+
+
+def test_metrics_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who can read them is said, and loudly where it is anybody."""
+    path = tmp_path / "oomd.yaml"
+    listen = "127.0.0.1:9779, unix:/run/oomd/m.sock, :9779"
+    path.write_text(f'metrics: {{listen: "{listen}", textfile: /n/oomd.prom}}\n', encoding="utf-8")
+    assert main(["check", "--config", str(path), "--json"]) == 0
+    words = json.loads(capsys.readouterr().out)["metrics"]
+    assert [line.partition(", to ")[2][:14] for line in words] == [
+        "everybody on t",
+        "whoever may re",
+        "EVERYBODY who ",
+        "",
+    ]
+    assert "/n/oomd.prom" in words[-1]
+    assert main(["check", "--config", str(path)]) == 0
+    assert "\n".join(words) in capsys.readouterr().out
+
+
 def test_patterns_show_whom_they_hit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each pattern with the live processes that it hits now."""
     mine = psutil.Process().name()[:15]

@@ -15,7 +15,7 @@ import pytest
 from oomd.lmkd.listening import open_listener
 from tests.integration.harness import Guarded
 from tests.integration.test_run import wait_until
-from tests.lmkd.client import Client
+from tests.lmkd.client import Client, words_of
 from tests.lmkd.served import read_adj, sleepers
 
 if TYPE_CHECKING:
@@ -58,6 +58,52 @@ def test_registers_answers_logs_and_leaves_nothing(tmp_path: Path, sleeper: int)
         assert stop["counters"]["lmkd_registered"] == 1
         assert not path.exists()
         assert run.of("lmkd") == []
+
+
+def test_properties_are_read_anew(tmp_path: Path) -> None:
+    """By UPDATE_PROPS and by SIGHUP; the file is found wherever the daemon has gone since, a mistake is answered with
+    -1, and a client that asked gets its answers in order.
+    """
+    path, file = str(tmp_path / "lmkd"), tmp_path / "lmkd.prop"
+    file.write_text("ro.lmk.use_psi=false\n", encoding="utf-8")
+    with lmkd(tmp_path, os.getpid(), "--socket", path, "--properties", os.path.relpath(file)) as run:
+        run.wait_event("start")
+        with Client(path) as client:
+            assert client.ask(7) == (7, 0)
+            file.write_text("ro.lmk.thrashing_limit=abc\n", encoding="utf-8")
+            client.send(7)
+            client.send(4, 1, 0)
+            assert [words_of(client.receive()) for _ in range(2)] == [(7, -1), (4, 0)]
+            mistake = "ro.lmk.thrashing_limit: 'abc' is no number"
+            run.wait_event("lmkd", lambda event: event["text"] == f"properties: line 1: {mistake}")
+            run.process.send_signal(signal.SIGHUP)
+            refused = run.wait_event("reload", lambda event: not event["ok"])
+            assert refused["problems"][0].endswith(f"lmkd.prop:1:1: {mistake}")
+            file.write_text("ro.lmk.use_minfree_levels=true\n", encoding="utf-8")
+            run.process.send_signal(signal.SIGHUP)
+            run.wait_event("reload", lambda event: event["ok"])
+            run.wait_event("lmkd", lambda event: event["text"] == "properties: use_minfree_levels has no effect here")
+            file.unlink()
+            assert client.ask(7) == (7, -1)
+            run.wait_event("lmkd", lambda event: event["text"] == f"properties: {file}: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "lmkd.prop: No such file or directory"),
+        ("ro.lmk.debug=perhaps\n", "lmkd.prop:1:1: ro.lmk.debug: 'perhaps' is no truth value"),
+    ],
+)
+def test_properties_that_are_of_no_use(tmp_path: Path, text: str | None, words: str) -> None:
+    """At the start a person is there who can mend them: said at once, and nothing runs."""
+    path, file = str(tmp_path / "lmkd"), tmp_path / "lmkd.prop"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    with lmkd(tmp_path, os.getpid(), "--socket", path, "--properties", str(file)) as run:
+        assert run.wait_end() == 2
+        assert run.words[0].endswith(words)
+    assert not os.path.exists(path)
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, sleeper: int) -> None:

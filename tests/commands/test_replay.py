@@ -18,6 +18,7 @@ from oomd.monitor.tape import Tape
 from oomd.outside.recording import header_line, tick_line
 from tests.fakes.builders import candidate, process, snapshot, status
 from tests.fakes.cgroup_tree import CgroupTree
+from tests.fakes.tapes import drained
 from tests.replay.traces import BIG_AND_SMALL, LOW, PLENTY, add_step
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def recording(folder: Path) -> str:
     opened = open_credit("1", candidate(7, 3000, comm="big"), "level", "term", shown.status)
     tape.note_decision(decision, shown, replace(initial_state(config.rules), credits=(opened,)))
     path = folder / "incident"
-    lines = [tick_line(tick) for part in tape.drain() for tick in part]
+    lines = [tick_line(tick) for part in drained(tape) for tick in part]
     path.write_text("".join([header_line(to_yaml(config)), *lines]), encoding="utf-8")
     return str(path)
 

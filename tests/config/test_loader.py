@@ -17,7 +17,7 @@ from oomd.config.compiled import from_plain, to_plain
 from oomd.config.effective import to_yaml
 from oomd.config.loader import default_config, load_config
 from oomd.config.schema import DEFAULT_PROTECT, KEYS
-from oomd.model.config import Config, LmkdOptions
+from oomd.model.config import Config, LmkdOptions, MetricsOptions
 from oomd.model.managed import ManagedOptions
 from oomd.model.scope import parse_scope
 from oomd.model.threshold import Threshold
@@ -170,6 +170,15 @@ def test_compiled_configuration_is_the_same(tmp_path: Path) -> None:
         ("lmkd: {protocol: A12}", "1:18: lmkd.protocol: 'A12' is not one of A11, A15, A17 (did you mean 'A17'?)"),
         ("lmkd: {override: x}", "1:18: lmkd.override: should be a list, is 'x'"),
         ("lmkd: {override: [x]}", "1:19: lmkd.override[0]: 'x' is not name=value"),
+        ("lmkd: {override: [ro.lmk.debug=perhaps]}", "1:19: lmkd.override[0]: 'perhaps' is no truth value"),
+        (
+            "lmkd: {override: [ro.lmk.thrashin_limit=9]}",
+            "1:19: lmkd.override[0]: 'ro.lmk.thrashin_limit' is no property of lmkd (did you mean 'ro.lmk.thrashing_limit'?)",
+        ),
+        (
+            "lmkd: {only: true}\nprotect: [x]",
+            "2:10: protect: has no effect beside lmkd: {only: true}; remove one of them",
+        ),
         ("lmkd: {only: true}\nlevel: off", "2:8: level: has no effect beside lmkd: {only: true}; remove one of them"),
         ("lmkd: {sockets: x}", "1:8: lmkd.sockets: unknown key (did you mean 'socket'?)"),
     ],
@@ -205,6 +214,35 @@ def test_managed(tmp_path: Path) -> None:
     config = loaded(tmp_path, "managed: {systemd: auto, swap_limit: 80%, pressure_limit: 55%, pressure_duration: 5s}")
     assert config.managed == ManagedOptions("auto", 0.8, 0.55, 5_000_000)
     assert loaded(tmp_path, to_yaml(config)).managed == config.managed
+
+
+def test_metrics(tmp_path: Path) -> None:
+    """Off unless asked for, by the file or the command line; what is shown in full loads as the same."""
+    assert loaded(tmp_path, "").metrics == MetricsOptions()
+    config = loaded(tmp_path, 'metrics: {listen: "127.0.0.1:9779, [::1]:9779", textfile: /a/oomd.prom}')
+    assert config.metrics == MetricsOptions(("127.0.0.1:9779", "[::1]:9779"), "/a/oomd.prom")
+    assert loaded(tmp_path, to_yaml(config)).metrics == config.metrics
+    assert from_plain(to_plain(config)) == config
+    found = load_config(None, overrides={"metrics.listen": ":9779", "metrics.textfile": "off"})
+    assert isinstance(found, Config)
+    assert found.metrics == MetricsOptions((":9779",))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("metrics: 9779", "1:10: metrics: should be a mapping (key: value), is '9779'"),
+        ("metrics: {listen: 9779}", "1:19: metrics.listen: '9779' needs host and port, as in 127.0.0.1:9779"),
+        ("metrics: {textfile: oomd.prom}", "1:21: metrics.textfile: 'oomd.prom' should name a file by its whole path"),
+        ("metrics: {port: 1}", "1:11: metrics.port: unknown key"),
+    ],
+)
+def test_mistakes_of_metrics(tmp_path: Path, text: str, problem: str) -> None:
+    """Told with their place and what would be right."""
+    (tmp_path / "oomd.yaml").write_text(text, encoding="utf-8")
+    found = load_config(str(tmp_path / "oomd.yaml"))
+    assert not isinstance(found, Config)
+    assert str(found[0]).partition(":")[2].startswith(problem)
 
 
 def test_lmkd_alone_has_no_other_rule(tmp_path: Path) -> None:
@@ -265,7 +303,7 @@ def test_lmkd_alone_has_no_other_rule(tmp_path: Path) -> None:
         ("rulesets: [{name: a, when: {all: [{swapfree: {below: 1%}}]}}]", ["oomd.yaml:1:34: rulesets[0].when.all: has no detector: an empty group would always hold", "oomd.yaml:1:36: rulesets[0].when.all[0].swapfree: unknown key (did you mean 'swap_free'?)"]),
         ("rulesets: [{name: a, when: {all: [{swap_free: {}}]}}]", ["oomd.yaml:1:47: rulesets[0].when.all[0].swap_free: needs 'below'"]),
         ("rulesets: [{name: a, when: {all: [{pressure: {above: 1%, kind: fool}}]}}]", ["oomd.yaml:1:64: rulesets[0].when.all[0].pressure.kind: 'fool' is not one of full, some"]),
-        ("rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}, then: [{term: {}}]}]", ["oomd.yaml:1:69: rulesets[0].then: should be [{term: {grace: 5s}}, {kill: {}}] or [{kill: {}}]"]),
+        ("rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}, then: [{term: {}}]}]", ["oomd.yaml:1:69: rulesets[0].then: should end in kill or cgroup_kill: a victim may ignore SIGTERM"]),
         ("rulesets: [{name: a, when: {all: [{swap_free: {below: 1%}}]}, choose: {policy: freable}}]", ["oomd.yaml:1:80: rulesets[0].choose.policy: 'freable' is no policy; there is: " + ", ".join(each.name for each in policies.ALL) + " (did you mean 'freeable'?)"]),
     ],
 )  # fmt: skip

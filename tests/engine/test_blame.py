@@ -53,6 +53,19 @@ def decide(statuses: list[MemoryStatus], *others: Process) -> Decision:
     return select(RULES, Snapshot(statuses[-1], (DATABASE, *others)), detections, state)
 
 
+def test_who_maps_a_file_with_a_name_gives_nothing_back() -> None:
+    """As long as nobody looked, whoever maps as much may be the cause; once it is known that the memory stays without
+    him, he is no better choice than anybody else.
+    """
+    steps = ((0, 400, 10), (4, 200, 210), (8, 16, 394))
+    mapper = process(pid=11, comm="mapper", rss_anon_bytes=10 * MIB, rss_shmem_bytes=380 * MIB)
+    assert decide(story(*steps), mapper).action == TERM
+    known = replace(mapper, private_bytes=10 * MIB)
+    assert decide(story(*steps), known).action == NOTIFY
+    owner = replace(known, own_shmem_bytes=380 * MIB)
+    assert decide(story(*steps), owner).action == TERM
+
+
 def test_files_are_blamed_and_nobody_dies() -> None:
     """F8: memory went into tmpfs while no process grew: nobody is asked to go, and the report says where it is."""
     decision = decide(story((0, 400, 10), (4, 200, 210), (8, 16, 394)))

@@ -131,3 +131,15 @@ def test_deadline_is_put_off_while_memory_keeps_coming() -> None:
     noise = credits.progressed((kill,), later(2.5, 410))[0]
     assert noise.deadline_us == kill.deadline_us
     assert credits.progressed((kill,), later(2.5, 500))[0].deadline_us == 1_000_000 + int(3.5 * SECOND_US)
+
+
+def test_shared_memory_is_left_to_the_exit() -> None:
+    """A reap does not take it: of a victim that owns mostly such memory nothing is back before its end."""
+    heap = opened(40, own_shmem_bytes=2 * GIB)
+    assert heap.expected_bytes == 2 * GIB + 40 * MIB
+    reaped = credits.stripped(heap, 2_000_000)
+    assert not credits.is_stripped(reaped)
+    assert credits.outstanding((reaped,), later(0.5, 4096), killed_only=True)[0] == heap.expected_bytes
+    assert credits.is_stripped(credits.died(reaped, 2_500_000))
+    little = opened(1000, own_shmem_bytes=50 * MIB)
+    assert credits.is_stripped(credits.stripped(little, 2_000_000))

@@ -141,7 +141,9 @@ def test_futile_kills_are_forgotten_when_the_alarm_ends() -> None:
 
 
 @given(st.integers(0, 8192), st.integers(0, 8192), st.integers(0, 2000), st.integers(0, 2000))
-def test_more_memory_never_makes_a_kill(one: int, other: int, stall_ms: int, more_stall_ms: int) -> None:
+def test_more_available_memory_never_turns_none_into_kill_from_a_fresh_state(
+    one: int, other: int, stall_ms: int, more_stall_ms: int
+) -> None:
     """From a fresh state, a machine with more available memory and less stall is never answered more harshly."""
     poor, rich = sorted((one, other))
     calm, stalled = sorted((stall_ms, more_stall_ms))

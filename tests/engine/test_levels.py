@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomd import policies
 from oomd.engine.eligibility import sift
 from oomd.engine.levels import Ranking, late_members, parts_of, rank
 from oomd.model.decision import Candidate
+from oomd.model.globs import lies_in_any
 from oomd.model.ruleset import NOTHING, Choice, EngineState, Names, Preferences, Refusal, Ruleset
 from oomd.model.snapshot import Cgroup, Process, Snapshot
 from oomd.model.units import MIB
@@ -315,9 +317,10 @@ CROWDS = st.lists(
     st.booleans(),
     st.sampled_from([(), ("/a",), ("/*",), ("/a/*", "/e"), ("/a", "/a/b")]),
     st.integers(1, 8),
+    st.sampled_from(policies.ALL),
 )
 def test_never_an_ineligible_victim_and_nobody_twice(
-    processes: list[Process], level: str, recursive: bool, among: tuple[str, ...], most: int
+    processes: list[Process], level: str, recursive: bool, among: tuple[str, ...], most: int, policy: Any
 ) -> None:
     """Whatever the level: everybody who dies is a candidate or owns nothing, no set exceeds the cap, nobody stands in
     the order twice, nobody outside of ``from`` dies; and there is a victim whenever a candidate is left.
@@ -326,7 +329,7 @@ def test_never_an_ineligible_victim_and_nobody_twice(
     machine = snapshot(*processes, cgroups=cgroups)
     preferences = Preferences(protect=Names(("sshd",)), avoid=Names(("z",)))
     candidates, rejected = sift(machine, preferences, FRESH)
-    ruleset = Ruleset("r", (), policy=Culprit(), choice=Choice(level, among, recursive, most))
+    ruleset = Ruleset("r", (), policy=policy(), choice=Choice(level, among, recursive, most))
     order = rank(ruleset, machine, candidates, rejected)
     allowed = {each.process.id for each in candidates}
     idle = {each.process.id for each in rejected if each.why.startswith("owns no")}
@@ -336,7 +339,9 @@ def test_never_an_ineligible_victim_and_nobody_twice(
     assert all(len(candidate.processes) <= most or candidate.kind == "process" for candidate in order.ranked)
     if not among and level == "process":
         assert set(dying) == allowed
-    if allowed and not among:
+    if any(not among or lies_in_any(among, each.process.cgroup) for each in candidates):
         assert order.ranked
+    if among:
+        assert all(lies_in_any(among, each.cgroup) for one in order.ranked for each in one.processes)
     if not among and level != "process" and not any(each.kind != "process" for each in order.rejected):
         assert set(dying) >= allowed

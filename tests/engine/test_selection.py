@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from oomd.config.loader import default_config
 from oomd.engine.credit import KILL, TERM, open_credit
 from oomd.engine.selection import fired, may_add, select, wanted_cgroups, wants_everybody, where_memory_is
 from oomd.model.decision import Evidence, KillOutcome
 from oomd.model.report import plain_decision, plain_outcome
-from oomd.model.ruleset import Choice, EngineState, Refusal, RulesetState, Sample
-from oomd.model.snapshot import Cgroup
+from oomd.model.ruleset import Choice, EngineState, Names, Refusal, Rules, RulesetState, Sample
+from oomd.model.snapshot import PF_EXITING, PF_KTHREAD, Cgroup, Process
 from oomd.model.units import GIB, MIB
 from oomd.policies.metrics import PgscanRate, Resident
 from tests.fakes.builders import alarm, candidate, process, snapshot, status
@@ -115,7 +118,8 @@ def test_wire_form_has_every_key_of_the_contract() -> None:
         *(process(pid, 900, comm="sshd", uid=0) for pid in range(100, 160)),
     )
     plain = plain_decision(select(RULES, machine, (alarm(),), FRESH))
-    assert set(plain) == {"version", "status", "detections", "decision", "ranking", "rejected"}
+    assert set(plain) == {"version", "status", "detections", "decision", "candidates", "ranking", "rejected"}
+    assert plain["candidates"] == {"ranked": 58, "rejected": 60}
     assert set(plain["decision"]) == {"action", "ruleset", "reason", "target", "pids", "processes"}
     assert {"kind", "pid", "cgroup", "comm"} <= set(plain["decision"]["target"])
     assert {"pid", "cgroup", "comm", "score", "freeable_bytes", "preference"} <= set(plain["ranking"][0])
@@ -123,9 +127,16 @@ def test_wire_form_has_every_key_of_the_contract() -> None:
     assert (len(plain["ranking"]), len(plain["rejected"])) == (10, 20)
     assert plain["decision"]["pids"] == [59]
     outcome = plain_outcome(KillOutcome("1", process(), "killed"))
-    assert {"status", "signal_to_death_us", "signal_to_memory_us", "returned_bytes", "reap", "hindrances"} <= set(
-        outcome
-    )
+    assert {
+        "status",
+        "ruleset",
+        "signal",
+        "signal_to_death_us",
+        "signal_to_memory_us",
+        "returned_bytes",
+        "reap",
+        "hindrances",
+    } <= set(outcome)
 
 
 def test_no_two_kill_for_the_same_shortage() -> None:
@@ -172,6 +183,58 @@ def test_default_rules_ask_for_leaders_alone() -> None:
     assert not wants_everybody(RULES, (alarm(),))
     other = replace(RULES, rulesets=(replace(RULES.rulesets[0], policy=Resident()), RULES.rulesets[1]))
     assert wants_everybody(other, (alarm(),))
+
+
+CROWDS = st.lists(
+    st.builds(
+        process,
+        st.sampled_from([1, *range(2, 30)]),
+        st.integers(0, 300),
+        comm=st.sampled_from(["sshd", "vital", "x", "y"]),
+        uid=st.sampled_from([0, 1000]),
+        flags=st.sampled_from([0, 0, 0, PF_KTHREAD, PF_EXITING]),
+        state=st.sampled_from("SSSZD"),
+        num_threads=st.integers(1, 2),
+        kill_pending=st.sampled_from([False, False, True]),
+        oom_score_adj=st.sampled_from([-1000, -999, 0, 1000]),
+        out_of_scope=st.sampled_from(["", "", "is outside"]),
+        cgroup=st.sampled_from(["/a", "/a/b", "/c"]),
+        marks=st.sampled_from([(), (), (("user.oomd_omit", "1"),), (("user.oomd_avoid", "1"),)]),
+        cgroup_uid=st.sampled_from([0, 1000]),
+        session=st.integers(1, 3),
+        pgrp=st.integers(1, 3),
+    ),
+    unique_by=lambda each: each.id.pid,
+    max_size=16,
+)
+
+
+@given(CROWDS, st.sampled_from(["process", "group", "session", "cgroup", "process_in"]), st.booleans(), st.booleans())
+def test_never_an_ineligible_victim(crowd: list[Process], level: str, critical: bool, last_resort: bool) -> None:
+    """Whatever the level and the alarm: not the first process, no kernel thread, not oomd, nobody dead, dying, out of
+    scope, with oom_score_adj -1000, protected by his name, marked by root to be omitted (unless that is the last
+    resort), under way or refused before; and whoever goes with others is none of those either.
+    """
+    preferences = replace(
+        RULES.preferences, protect=Names(("vital",)), omit="last_resort" if last_resort else RULES.preferences.omit
+    )
+    ruleset = replace(RULES.rulesets[0], choice=Choice(level))
+    rules = Rules((ruleset, RULES.rulesets[1]), preferences)
+    machine = snapshot(*crowd, own_pids=frozenset({5}), cgroups=(Cgroup("/a"), Cgroup("/a/b"), Cgroup("/c")))
+    under_way = open_credit("1", candidate(6), "level", TERM, status(), 5_000_000)
+    state = replace(FRESH, credits=(under_way,), refusals=(Refusal(process(7).id, "no"),))
+    decision = select(rules, machine, (alarm(critical=critical),), state)
+    victims = decision.target.processes if decision.target is not None and decision.action != "none" else ()
+    for victim in victims:
+        assert victim.id.pid not in (1, 5, 6, 7)
+        assert not victim.is_kernel_thread
+        assert not victim.is_dead
+        assert not victim.is_dying
+        assert not victim.out_of_scope
+        assert victim.oom_score_adj > -1000
+        assert victim.comm != "vital"
+        omitted = dict(victim.marks).get("user.oomd_omit") and victim.cgroup_uid == 0
+        assert last_resort or not omitted
 
 
 def test_rates_are_told_from_the_engines_past() -> None:

@@ -42,13 +42,24 @@ class FakeProcess:
     cgroup: str = "/x"
     nice: int = 0
     policy: int = 0
+    pgrp: int = 0
+    """Of its process group; 0: its own. Likewise ``session``."""
+    session: int = 0
     private: int | None = None
     """What of anonymous memory and swap nobody shares; the rest is shared with one other. None: all of it.
     """
+    referenced: int | None = None
+    """What of its pages counts as touched. None: all anonymous ones."""
     cmdline: tuple[str, ...] = ()
     rss_file: int = MIB
     rss_shmem: int = 0
+    maps: tuple[tuple[str, int, int], ...] = ()
+    """Shared mappings: path (with `` (deleted)`` where it is), inode, bytes."""
     kill_pending: bool = False
+    tty: int = 0
+    """Device number of its terminal."""
+    tpgid: int = -1
+    """The process group in the foreground there."""
 
     @property
     def name(self) -> bytes:
@@ -196,6 +207,7 @@ class ProcTree:
         self._write(f"{pid}/cmdline", "".join(f"{word}\0" for word in process.cmdline).encode())
         self._write(f"{pid}/oom_score_adj", b"%d\n" % process.oom_score_adj)
         self._write(f"{pid}/cgroup", f"0::{process.cgroup}\n".encode())
+        self._write(f"{pid}/maps", _maps(process))
         rollup = self.root / str(pid) / "smaps_rollup"
         if process.owns_memory:
             self._write(f"{pid}/smaps_rollup", _smaps_rollup(process))
@@ -218,8 +230,9 @@ def _stat(process: FakeProcess, tid: int) -> bytes:
     resident = process.rss_anon + process.rss_file + process.rss_shmem if process.owns_memory else 0
     fields = [0] * 49
     fields[0] = process.ppid
-    fields[1] = fields[2] = process.pid
-    fields[4] = -1
+    fields[1] = process.pgrp or process.pid
+    fields[2] = process.session or process.pid
+    fields[3], fields[4] = process.tty, process.tpgid
     # A thread that has ended keeps PF_EXITING and PF_POSTCOREDUMP, also a leader whose threads go on.
     fields[5] = process.flags | (0xC if process.state in "ZX" else 0)
     fields[6] = process.rss_anon // PAGE_BYTES
@@ -265,19 +278,30 @@ def _status(process: FakeProcess, tid: int, *, with_memory: bool) -> bytes:
     return b"Name:\t" + name + b"\n" + "".join(f"{line}\n" for line in lines).encode()
 
 
+def _maps(process: FakeProcess) -> bytes:
+    """A private mapping, and the shared ones that were asked for."""
+    lines = ["55d0c0a00000-55d0c0a21000 rw-p 00000000 00:00 0                          [heap]"]
+    begin = 0x7F0000000000
+    for path, inode, size in process.maps:
+        lines.append(f"{begin:x}-{begin + size:x} rw-s 00000000 00:01 {inode:<26} {path}")
+        begin += size
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
 def _smaps_rollup(process: FakeProcess) -> bytes:
     """Pages that are not private are shared with one other process, so half of them is its share."""
     anon, swap, file, shmem = (
         size // 1024 for size in (process.rss_anon, process.swap, process.rss_file, process.rss_shmem)
     )
     private = anon + swap if process.private is None else process.private // 1024
+    referenced = anon if process.referenced is None else process.referenced // 1024
     private_anon = min(private, anon)
     private_swap = min(private - private_anon, swap)
     swap_pss = private_swap + (swap - private_swap) // 2
     pss_anon = private_anon + (anon - private_anon) // 2
     sizes = {"Rss": anon + file + shmem, "Pss": pss_anon + file + shmem, "Pss_Dirty": pss_anon, "Pss_Anon": pss_anon}
     sizes |= {"Pss_File": file, "Pss_Shmem": shmem, "Shared_Clean": file, "Shared_Dirty": anon - private_anon}
-    sizes |= {"Private_Clean": 0, "Private_Dirty": private_anon, "Referenced": anon, "Anonymous": anon, "KSM": 0}
+    sizes |= {"Private_Clean": 0, "Private_Dirty": private_anon, "Referenced": referenced, "Anonymous": anon, "KSM": 0}
     sizes |= {"LazyFree": 0, "AnonHugePages": 0, "Swap": swap, "SwapPss": swap_pss, "Locked": 0}
     heading = "55d0c0a00000-7ffd5a3f9000 ---p 00000000 00:00 0                          [rollup]\n"
     return (heading + "".join(f"{name + ':':<16}{size:>8} kB\n" for name, size in sizes.items())).encode()

@@ -59,6 +59,17 @@ def hold(comm: str, mib: str) -> None:
     idle()
 
 
+def brim(comm: str, mib: str, more_mib: str) -> None:
+    """Owns memory; takes more at SIGUSR1, at once."""
+    name(comm)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    take(float(mib))
+    say("brimful", comm, os.getpid())
+    signal.sigwait({signal.SIGUSR1})
+    take(float(more_mib))
+    idle()
+
+
 def leak(comm: str, most_mib: str, step_mib: str = "8", pause_s: str = "0.04") -> None:
     """Takes more and more, up to a limit."""
     name(comm)
@@ -68,6 +79,43 @@ def leak(comm: str, most_mib: str, step_mib: str = "8", pause_s: str = "0.04") -
         time.sleep(float(pause_s))
     say("full", comm, os.getpid())
     idle()
+
+
+def share(comm: str, mib: str, kind: str = "memfd", children: str = "0") -> None:
+    """Owns hardly anything but shared memory: a memfd, an anonymous mapping, or a file with a name; and has idle
+    children that have it mapped and never touched it.
+    """
+    name(comm)
+    size = int(mib) * MIB
+    fd = -1
+    if kind == "memfd":
+        fd = os.memfd_create("heap")
+    elif kind == "named":
+        fd = os.open(f"/dev/shm/oomd-test-{os.getpid()}", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    if fd >= 0:
+        os.ftruncate(fd, size)
+    block = mmap.mmap(fd, size)
+    for offset in range(0, size, mmap.PAGESIZE):
+        block[offset] = 1
+    BLOCKS.append(block)
+    for _ in range(int(children)):
+        if os.fork() == 0:
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            idle()
+            os._exit(0)
+    say("sharing", comm, os.getpid())
+    idle()
+
+
+def churn(comm: str, mib: str) -> None:
+    """Owns memory and uses all of it, again and again."""
+    name(comm)
+    take(float(mib))
+    say("churning", comm, os.getpid())
+    while True:
+        for offset in range(0, len(BLOCKS[0]), mmap.PAGESIZE):
+            BLOCKS[0][offset] = 2
+        time.sleep(0.1)
 
 
 def stubborn(comm: str, most_mib: str) -> None:
@@ -87,6 +135,25 @@ def polite(comm: str, most_mib: str, step_mib: str = "8") -> None:
     leak(comm, most_mib, step_mib)
 
 
+def brood(comm: str, most_mib: str) -> None:
+    """Leaks in a process group of its own, and answers SIGTERM by children, each with a little memory."""
+    os.setpgid(0, 0)
+
+    def multiply(number: int, frame: object) -> None:
+        for _ in range(5):
+            if os.fork() == 0:
+                LIBC.prctl(PR_SET_PDEATHSIG, 0)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                signal.alarm(LONGEST_S)
+                name("chick")
+                take(2)
+                idle()
+                os._exit(0)
+
+    signal.signal(signal.SIGTERM, multiply)
+    leak(comm, most_mib)
+
+
 def beside(*scripts: str) -> None:
     """Several actors side by side, each argument one with its words joined by commas; ends when the first has died."""
     cast = [start(*script.split(",")) for script in scripts]
@@ -104,12 +171,19 @@ def beside(*scripts: str) -> None:
 
 
 def troop(*scripts: str) -> None:
-    """Several actors in a process group of their own, this one its head."""
+    """Several actors in a process group of their own, this one its head; each begins when the one before is there."""
     os.setpgid(0, 0)
     name("troop")
     for script in scripts:
-        start(*script.split(","))
+        actor = start(*script.split(","))
+        while _comm(actor.pid) != _name_of(actor):
+            time.sleep(0.005)
     idle()
+
+
+def _comm(pid: int) -> str:
+    with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+        return file.read().strip()
 
 
 def _name_of(actor: subprocess.Popen[bytes]) -> str:
@@ -240,9 +314,13 @@ ROLES = {
     for role in (
         as_nobody,
         hold,
+        brim,
+        churn,
+        share,
         leak,
         stubborn,
         polite,
+        brood,
         beside,
         troop,
         crowd,

@@ -23,7 +23,14 @@ PATIENCE_S = 45.0
 class Guarded:
     """One oomd process with its output, as events (JSON lines) and words (everything else)."""
 
-    def __init__(self, argv: list[str], *, env: dict[str, str] | None = None, stdin: int | None = None) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        *,
+        env: dict[str, str] | None = None,
+        stdin: int | None = None,
+        pass_fds: tuple[int, ...] = (),
+    ) -> None:
         scope = {"OOMD_SCOPE": f"tree:{os.getpid()}"}
         self.process = subprocess.Popen(
             argv,
@@ -31,6 +38,7 @@ class Guarded:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **scope, **(env or {})},
+            pass_fds=pass_fds,
         )
         self.events: list[dict[str, Any]] = []
         self.words: list[str] = []

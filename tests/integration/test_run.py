@@ -289,17 +289,51 @@ def test_process_group_dies_as_one(tmp_path: Path) -> None:
         tell(root, "hold bystander 48")
         hear(root, "holding bystander")
         tell(root, "troop hold,worker,32 hold,helper,16 leak,leaker,400")
-        decision = run.wait_event("decision")["decision"]
-        assert (decision["target"]["kind"], decision["target"]["comm"], len(decision["pids"])) == ("group", "leaker", 4)
+        event = run.wait_event("decision")
+        decision = event["decision"]
+        assert (decision["target"]["kind"], decision["target"]["comm"]) == ("group", "leaker")
+        assert len(decision["pids"]) == 4, event
         outcomes: set[str] = set()
         while not {"leaker", "worker", "helper"} <= outcomes:
             outcomes.add(run.wait_event("outcome", lambda event: event["comm"] not in outcomes)["comm"])
         assert {event["status"] for event in run.of("outcome")} <= {"killed", "exited"}
-        assert not any(psutil.pid_exists(pid) and _lives(pid) for pid in decision["pids"])
+        assert not any(psutil.pid_exists(pid) and lives(pid) for pid in decision["pids"])
         assert any(child.name() == "bystander" for child in psutil.Process(root.pid).children(recursive=True))
 
 
-def _lives(pid: int) -> bool:
+def test_whoever_was_forked_in_the_grace_dies_with_the_set(tmp_path: Path) -> None:
+    """A group that is asked to go and answers by children: when the grace is over SIGKILL takes all of them, though
+    they were not there when the group was chosen.
+    """
+    config = tmp_path / "group.yaml"
+    config.write_text(
+        "rulesets: [{name: level, when: {all: [{memory_available: {below: 12%}}]},"
+        " choose: {level: group, policy: freeable}, then: [{term: {grace: 1s}}, {kill: {}}]}]\n"
+    )
+    with tree() as root, daemon(root, tmp_path, "--config", str(config)) as run:
+        run.wait_event("start")
+        tell(root, "hold bystander 48")
+        hear(root, "holding bystander")
+        tell(root, "brood leaker 400")
+        group = run.wait_event("decision")["decision"]["target"]["pid"]
+        assert run.wait_event("escalation")["pid"] == group
+        run.wait_event("outcome", lambda event: event["comm"] == "chick")
+        end = time.monotonic() + 20
+        while left := [each for each in psutil.process_iter() if _group_of(each.pid) == group and lives(each.pid)]:
+            assert time.monotonic() < end, left
+            time.sleep(0.01)
+        assert any(child.name() == "bystander" for child in psutil.Process(root.pid).children(recursive=True))
+
+
+def _group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def lives(pid: int) -> bool:
+    """Whether it is there, and no zombie."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

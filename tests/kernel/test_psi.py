@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import KernelFormatError
 from oomd.kernel.psi import MEMORY_PRESSURE, PressureLine, open_trigger, parse_pressure, parse_totals
+from tests.descriptors import open_descriptors, opened_since
 from tests.kernel.arbitrary import captured, mangled, survives
 
 STALLED = (
@@ -95,11 +96,11 @@ def test_refused_trigger_leaves_no_descriptor() -> None:
     """F19: a threshold longer than its window is refused with the kernel's error, and the file is closed
     again.
     """
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with pytest.raises(OSError, match=r"\[Errno") as caught:
         open_trigger(MEMORY_PRESSURE, "some", 3_000_000, 2_000_000)
     assert caught.value.errno in (errno.EINVAL, errno.ENOENT, errno.EOPNOTSUPP, errno.EACCES, errno.EROFS)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened_since(before) == []
 
 
 def test_trigger_where_psi_is_off(tmp_path: Path) -> None:

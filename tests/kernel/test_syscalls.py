@@ -16,8 +16,9 @@ import pytest
 from oomd.kernel import syscalls
 from oomd.kernel.features import read_capabilities
 from oomd.kernel.files import find_kib
+from oomd.kernel.maps import parse_anonymous
 from oomd.kernel.pidfd import is_readable, open_pidfd
-from oomd.kernel.syscalls import number_of, pidfd_send_signal, process_mrelease
+from oomd.kernel.syscalls import MADV_PAGEOUT, number_of, pidfd_send_signal, process_madvise, process_mrelease
 from tests.kernel.children import HOLD_32_MIB, Child, child, said
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def victim() -> Iterator[tuple[Child, int]]:
             os.close(pidfd)
 
 
-def error_of(call: object, *arguments: int) -> int | None:
+def error_of(call: object, *arguments: object) -> int | None:
     """The errno that a call raises, if the words of the error fit it; 0 when it succeeds."""
     assert callable(call)
     try:
@@ -270,3 +271,22 @@ def test_mount_that_nobody_sees() -> None:
 def own_capabilities() -> frozenset[str]:
     """What this process may."""
     return read_capabilities(Path("/proc/self/status").read_bytes())
+
+
+# --- process_madvise(2)
+
+
+def test_madvise_of_what_is_no_pidfd() -> None:
+    """Descriptor -1 is EBADF; an advice that nobody knows is EINVAL, whoever it is for."""
+    assert error_of(process_madvise, -1, [(4096, 4096)], MADV_PAGEOUT) == errno.EBADF
+    with victim() as (_, pidfd):
+        assert error_of(process_madvise, pidfd, [(4096, 4096)], 12345) == errno.EINVAL
+
+
+def test_madvise_pages_out() -> None:
+    """The advice is taken for another process's ranges; what of them is not mapped is ENOMEM."""
+    with victim() as (process, pidfd):
+        ranges = parse_anonymous(Path(f"/proc/{process.pid}/maps").read_bytes())[:1]
+        assert ranges[0][1] >= 32 << 20
+        assert process_madvise(pidfd, ranges, MADV_PAGEOUT) == ranges[0][1]
+        assert error_of(process_madvise, pidfd, [(4096, 4096)], MADV_PAGEOUT) == errno.ENOMEM

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.reap.test_pool import hold
+from tests.reap.victims import hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,6 +24,7 @@ from oomd.monitor.rows import read_row
 from oomd.monitor.waiter import Waiter
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.pool import ReaperPool
+from tests.descriptors import open_descriptors, opened_since
 from tests.fakes.builders import alarm, status
 from tests.integration.harness import ACTORS
 
@@ -78,6 +79,7 @@ class Stage:
         """Leave nothing behind."""
         self.executor.close()
         self.reaper.stop()
+        self.waiter.close()
         os.close(self.proc_fd)
         for child in self.children:
             child.kill()
@@ -101,7 +103,7 @@ def decision(victim: Candidate, action: str) -> Decision:
 
 def test_kill_reap_outcome(stage: Stage) -> None:
     """SIGKILL at once; death, the reaper's word and the memory back make one outcome; every descriptor is closed."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     victim = stage.start("hold", "victim", "64")
     state = stage.executor.begin("1", decision(victim, KILL), FRESH)
     assert [(credit.decision_id, credit.phase) for credit in state.credits] == [("1", "kill")]
@@ -112,10 +114,11 @@ def test_kill_reap_outcome(stage: Stage) -> None:
     state = replace(state, credits=credits.progressed(state.credits, later))
     outcomes, state = stage.executor.settle(later, state)
     assert [(outcome.status, outcome.reap_backend) for outcome in outcomes] == [("killed", "mrelease")]
+    assert (outcomes[0].ruleset, outcomes[0].signal) == ("level", "SIGKILL")
     assert outcomes[0].returned_bytes == 64 * MIB or outcomes[0].returned_bytes == outcomes[0].expected_bytes
     assert state.credits == ()
     assert stage.children[0].wait() == -signal.SIGKILL
-    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert len(opened_since(before)) <= 2
 
 
 def test_term_grace_kill(stage: Stage) -> None:
@@ -142,7 +145,7 @@ def test_victim_that_goes_at_term(stage: Stage) -> None:
     late = replace(LOW, time_us=LOW.time_us + 9 * SECOND_US)
     assert stage.executor.escalate((alarm(critical=True),), late, state)[0] == ()
     outcomes, _ = stage.executor.settle(late, state)
-    assert [outcome.status for outcome in outcomes] == ["exited"]
+    assert [(outcome.status, outcome.signal) for outcome in outcomes] == [("exited", "SIGTERM")]
 
 
 def test_stuck_victim_times_out(stage: Stage) -> None:
@@ -173,6 +176,7 @@ def test_another_ones_kill_is_awaited(stage: Stage) -> None:
     state = stage.wait(state, LOW.time_us + 10_000, "victim")
     outcomes, _ = stage.executor.settle(replace(LOW, time_us=LOW.time_us + 3 * SECOND_US), state)
     assert [(outcome.status, outcome.detail) for outcome in outcomes] == [("killed", "killed by somebody else")]
+    assert (outcomes[0].ruleset, outcomes[0].signal) == ("", "")
 
 
 def test_dry_run_signals_nobody(stage: Stage) -> None:
@@ -183,7 +187,7 @@ def test_dry_run_signals_nobody(stage: Stage) -> None:
     assert dry.sent_us is None
     assert dry.settle(replace(LOW, time_us=LOW.time_us + 9 * SECOND_US), state)[0] == ()
     outcomes, state = dry.settle(replace(LOW, time_us=LOW.time_us + 10 * SECOND_US), state)
-    assert [outcome.status for outcome in outcomes] == ["dry_run"]
+    assert [(outcome.status, outcome.ruleset, outcome.signal) for outcome in outcomes] == [("dry_run", "level", "")]
     assert state.refusals == ()
     assert stage.children[0].poll() is None
 

@@ -21,9 +21,10 @@ from oomd.model.scope import parse_scope
 from oomd.monitor.waiter import Waiter
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.pool import ReaperPool
+from tests.descriptors import open_descriptors, opened_since
 from tests.kernel.test_trace_pipe import line_of, line_of_loss
 from tests.kill.parked import anon_mib, parked, parked_thread, wait_parked
-from tests.reap.test_pool import hold
+from tests.reap.victims import hold
 
 PATIENCE_S = 20.0
 LARGE, SMALL = 96, 16
@@ -55,6 +56,7 @@ class Desk:
         self.hastener.stop()
         self.hastener._thread.join(PATIENCE_S)
         assert not self.hastener._thread.is_alive()
+        self.waiter.close()
         os.close(self._trace)
         os.close(self._proc_fd)
 
@@ -279,13 +281,13 @@ def test_look_at_the_dying() -> None:
 def test_descriptors_stay_few() -> None:
     """After a hastened exit no descriptor of the victim is left open."""
     with Desk() as desk:
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         with parked(LARGE) as victim:
             victim.kill()
             wait_parked(victim.pid)
             desk.told(victim.pid)
             desk.wait()
         end = time.monotonic() + PATIENCE_S
-        while len(os.listdir("/proc/self/fd")) > before:  # the lifter closes its copy in its own time
+        while opened_since(before):  # the lifter closes its copy in its own time
             assert time.monotonic() < end
             select.select([], [], [], 0.01)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from oomd.kernel.scope import ScopeGuard
 from oomd.kill.warrant import GONE, Gate, GateError, Refused
 from oomd.model.scope import parse_scope
 from oomd.monitor.rows import Row, read_row
+from tests.descriptors import open_descriptors, opened_since
 from tests.fakes.builders import process
 from tests.fakes.proc_tree import ProcTree
 
@@ -126,11 +126,10 @@ def test_gone_process(proc_fd: int) -> None:
 def test_refusing_leaks_no_descriptor(proc_fd: int, sleeper: subprocess.Popen[bytes]) -> None:
     """A hundred refusals leave as many descriptors open as before."""
     one, other = gate(proc_fd, "uid:4242"), row_of(proc_fd, sleeper.pid).value(0)
-    gc.collect()  # what earlier tests left is not to be closed in between
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for _ in range(100):
         refusal(one, other)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened_since(before) == []
 
 
 def test_procfs_that_is_not_ours_makes_no_gate(tmp_path: Path) -> None:

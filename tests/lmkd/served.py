@@ -15,6 +15,7 @@ from oomd.kernel.scope import ScopeGuard
 from oomd.kill.importance import Importance
 from oomd.kill.warrant import Gate
 from oomd.lmkd.listening import open_listener
+from oomd.lmkd.names import Names
 from oomd.lmkd.registry import Registry
 from oomd.lmkd.server import Server
 from oomd.lmkd.service import Service
@@ -24,7 +25,7 @@ from oomd.monitor.waiter import Waiter
 from tests.lmkd.client import PATIENCE_S, Client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,18 +41,25 @@ class Served:
         self.now_us = 0
         self.monitoring = 0
         self.good_properties = True
+        self.properties_asked: list[Callable[[bool], None]] = []
+        self.properties_later = False
         self.waiter = Waiter()
         self._proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         guard = ScopeGuard(parse_scope(scope or f"tree:{os.getpid()}"), self._proc_fd)
         admits = Importance(Gate(guard, self._proc_fd, frozenset()), self._proc_fd)
-        self.registry = Registry(admits, self._proc_fd, self.say, compatible=compatible, most=most)
+        self.names = Names(self._proc_fd, lambda: self.now_us)
+        self.names.start()
+        self.registry = Registry(admits, self._proc_fd, self.say, self.names, compatible=compatible, most=most)
         self.service = Service(self.registry, LEVELS[level], self, self.say, lambda: self.now_us)
         self.server = Server(open_listener(path), self.waiter, self.service, self.say, replaces=compatible)
         self.server.start()
 
-    def update_properties(self) -> bool:
-        """As the test says."""
-        return self.good_properties
+    def update_properties(self, done: Callable[[bool], None]) -> None:
+        """As the test says, and when it says so."""
+        if self.properties_later:
+            self.properties_asked.append(done)
+        else:
+            done(self.good_properties)
 
     def start_monitoring(self) -> None:
         """Counted."""
@@ -67,6 +75,13 @@ class Served:
             for key, lost in events:
                 assert isinstance(key, tuple)
                 self.server.on_event(key[1], lost=lost)
+
+    def wait_for_name(self, pid: int) -> None:
+        """Until the thread that reads names knows this one's."""
+        end = time.monotonic() + PATIENCE_S
+        while not self.names.of(pid):
+            assert time.monotonic() < end
+            os.sched_yield()
 
     def connect(self) -> Client:
         """A client of this process, accepted; that it was is not news."""
@@ -96,6 +111,8 @@ class Served:
         """Close everything."""
         self.server.close()
         self.registry.close()
+        self.names.stop()
+        self.names.wait_end()
         self.waiter.close()
         os.close(self._proc_fd)
         os.unlink(self.path)
@@ -145,8 +162,3 @@ class Stranger:
 def read_adj(pid: int) -> int:
     """What the kernel says."""
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii"))
-
-
-def open_descriptors() -> int:
-    """Ours."""
-    return len(os.listdir("/proc/self/fd"))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.lmkd.decision import CRITICAL, MEDIUM, Decision, State, after_success, decide
-from oomd.lmkd.properties import Properties
+from oomd.model.lmkd_properties import Properties
 from tests.lmkd.machine import facts
 
 BUSY = {"pgscan_kswapd": 1}

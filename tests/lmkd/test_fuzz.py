@@ -4,6 +4,7 @@ is leaked. OOMD_FUZZ_PACKETS says how many; `make bench` sends a million.
 
 from __future__ import annotations
 
+import _socket
 import gc
 import os
 import random
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oomd.lmkd.registry import Sender
-from tests.lmkd.served import Served, open_descriptors, sleepers
+from oomd.lmkd.server import Client
+from tests.descriptors import open_descriptors, opened_since
+from tests.lmkd.served import Served, sleepers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,12 +61,14 @@ def test_any_packets_without_a_leak(tmp_path: Path) -> None:
     count = int(os.environ.get("OOMD_FUZZ_PACKETS", str(IN_TESTS)))
     with sleepers(6) as pids, closing(Served(str(tmp_path / "lmkd"), level="A17", compatible=False)) as served:
         fuzzer = Fuzzer(7, pids)
-        subscriptions: set[int] = set()
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        client = Client(ours, served.server)
+        served.waiter.watch(ours.fileno(), "fuzzed")
 
         def send(packets: int) -> None:
             for number in range(packets):
                 data = fuzzer.packet()
-                reply = served.service.answer(data, fuzzer.sender(), subscriptions.add)
+                reply = served.service.answer(data, fuzzer.sender(), client)
                 assert len(reply) in (0, 8)
                 if not number % 64:
                     served.registry.disown(1000001)
@@ -78,10 +83,12 @@ def test_any_packets_without_a_leak(tmp_path: Path) -> None:
         held, _ = tracemalloc.get_traced_memory()
         send(count)
         assert {each.id.pid for each in served.registry.candidates()} <= set(pids)
-        assert subscriptions <= {0, 1}
+        assert client.subscriptions <= {0, 1}
         served.registry.close()
         gc.collect()
         now, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert open_descriptors() == before
+        assert opened_since(before) == []
+        ours.close()
+        theirs.close()
         assert now - held < LEAK_BYTES

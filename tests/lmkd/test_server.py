@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
+import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -12,8 +15,9 @@ import pytest
 
 from oomd.lmkd.server import MOST_PACKETS, Throttle
 from oomd.lmkd.wire import LEVELS, encode_notice
+from tests.descriptors import open_descriptors, opened_since
 from tests.lmkd.client import Client, words_of
-from tests.lmkd.served import Served, Stranger, open_descriptors, read_adj, sleepers
+from tests.lmkd.served import ROOT, Served, Stranger, read_adj, sleepers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,6 +194,51 @@ def test_replies(served: Served) -> None:
         assert served.monitoring == before + 1
 
 
+def test_properties_are_answered_in_their_turn(served: Served) -> None:
+    """The file is read elsewhere: until that is done nothing more of this client is read, and others are served; then
+    its answers come in the order of its questions.
+    """
+    served.properties_later = True
+    with served.connect() as client, served.connect() as other:
+        client.send(7)
+        client.send(4, 1, 0)
+        other.send(4, 1, 0)
+        served.pump()
+        assert words_of(other.receive()) == (4, 0)
+        assert select.select([client.socket], [], [], 0)[0] == []
+        served.good_properties = False
+        served.properties_asked.pop()(False)
+        served.pump()
+        assert [words_of(client.receive()) for _ in range(2)] == [(7, -1), (4, 0)]
+
+
+def test_client_that_does_not_wait_for_its_properties(served: Served) -> None:
+    """It hangs up first, and another one has its descriptor: nobody gets an answer to what he did not ask."""
+    served.properties_later = True
+    with served.connect() as client:
+        client.send(7)
+        served.pump()
+    with served.connect() as another:
+        served.properties_asked.pop()(True)
+        served.pump()
+        assert select.select([another.socket], [], [], 0)[0] == []
+        another.send(4, 1, 0)
+        served.pump()
+        assert words_of(another.receive()) == (4, 0)
+
+
+def test_what_was_sent_before_the_end_counts(tmp_path: Path) -> None:
+    """A client registers many, more than are dealt with in one round, and hangs up at once: all are registered."""
+    with sleepers(3 * MOST_PACKETS) as pids, closing(Served(str(tmp_path / "lmkd"), most=999)) as served:
+        with served.connect() as client:
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            for pid in pids:
+                client.send(1, pid, 1, 900)
+        served.pump()
+        assert served.server.clients == 0
+        assert set(served.adjs()) == set(pids)
+
+
 def test_target_is_taken(served: Served) -> None:
     """The minfree table is kept, once in a second; an empty one is nothing."""
     with served.connect() as client:
@@ -230,11 +279,13 @@ def test_only_the_owner_changes_a_record(served: Served) -> None:
             served.news()
             stranger.send(struct.pack(">4i", 1, pid, 1, 900))
             (text,) = served.news()
-            who = f" ({os.geteuid()}, {stranger.process.pid})"
-            assert text.endswith(f"{who} attempts to modify a process registered by another client")
+            who = f"({os.geteuid()}, {stranger.process.pid})"
+            assert text.endswith(f" {who} attempts to modify a process registered by another client")
             assert read_adj(pid) == 500
+            served.wait_for_name(stranger.process.pid)
             stranger.send(struct.pack(">2i", 2, pid))
-            assert "attempts to unregister a process registered by another client" in served.news()[0]
+            (text,) = served.news()
+            assert text == f"{sys.executable} {who} attempts to unregister a process registered by another client"
             stranger.send(struct.pack(">i", 3))
             assert served.news() == []
             assert served.adjs() == {pid: 500}
@@ -352,7 +403,7 @@ def test_enclosed_descriptors_are_not_kept(served: Served) -> None:
                 socket.send_fds(client.socket, [struct.pack(">3i", 4, 1, 0)], [file.fileno()] * 5)
                 served.pump()
                 assert words_of(client.receive()) == (4, 0)
-        assert open_descriptors() == before
+        assert opened_since(before) == []
 
 
 def test_flood_leaves_the_loop_its_turn(served: Served) -> None:
@@ -430,6 +481,36 @@ def test_connections_are_told(served: Served) -> None:
     assert served.news() == ["lmkd data connection established"]
     client.socket.close()
     assert served.news() == ["lmkd data connection dropped", "closing lmkd data connection"]
+
+
+SERVES_IN_A_NAMESPACE = """
+import sys
+from tests.lmkd.served import Served
+served = Served(sys.argv[1])
+print("ready", flush=True)
+while not any("dropped" in text for _, text in served.lines):
+    served.pump()
+print(*(text for _, text in served.lines), sep="\\n", flush=True)
+"""
+
+
+def test_client_of_another_pid_namespace_is_dropped(tmp_path: Path) -> None:
+    """It has no pid here by which it could own anything: told, and let go."""
+    if os.geteuid() != 0:
+        pytest.skip("a PID namespace takes root")
+    path = str(tmp_path / "lmkd")
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", SERVES_IN_A_NAMESPACE, path]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as inner:
+        assert inner.stdout is not None
+        assert inner.stdout.readline() == "ready\n"
+        with Client(path) as client:
+            client.send(3)
+            assert client.receive() == b""
+        assert inner.stdout.read().splitlines() == [
+            "lmkd data connection established",
+            "a client of another PID namespace was dropped: it cannot be told from others",
+            "closing lmkd data connection",
+        ]
 
 
 def test_throttle() -> None:

@@ -12,8 +12,8 @@ import pytest
 from oomd.lmkd.registry import Record
 from oomd.lmkd.watchdog import BEAT_US, Leash, Watchdog
 from oomd.model.snapshot import ProcessId
+from tests.descriptors import open_descriptors, opened_since
 from tests.lmkd.machine import Machine
-from tests.lmkd.served import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ def test_dead_and_forgotten_are_passed_over(pair: Pair, children: list[subproces
     pair.machine.set_meminfo(MemFree=4)
     pair.watchdog.act()
     assert pair.leash.take_killed() == [(children[2].pid, 900)]
-    assert open_descriptors() == before
+    assert opened_since(before) == []
 
 
 def test_what_did_not_fit_is_told_anew(pair: Pair, children: list[subprocess.Popen[bytes]]) -> None:
@@ -118,3 +118,26 @@ def test_what_did_not_fit_is_told_anew(pair: Pair, children: list[subprocess.Pop
     pair.deliver()
     assert set(pair.watchdog._known) == {children[0].pid}
     os.close(each.pidfd)
+
+
+def test_a_pause_is_kept(pair: Pair, children: list[subprocess.Popen[bytes]]) -> None:
+    """While nobody is to be chosen the watchdog knows nobody, whoever is registered meanwhile; then everybody again."""
+    records = [record(child, 900, place) for place, child in enumerate(children[:2])]
+    pair.leash.note(records[0])
+    pair.leash.holds_back = True
+    pair.leash.beat(BEAT_US, records)
+    pair.leash.note(records[1])
+    pair.deliver()
+    assert pair.watchdog._known == {}
+    pair.machine.set_meminfo(MemFree=4)
+    pair.watchdog.act()
+    pair.leash.beat(2 * BEAT_US, records)
+    pair.deliver()
+    assert pair.watchdog._known == {}
+    pair.leash.holds_back = False
+    pair.leash.beat(3 * BEAT_US, records)
+    pair.deliver()
+    assert pair.watchdog._known.keys() == {each.id.pid for each in records}
+    assert all(child.poll() is None for child in children)
+    for each in records:
+        os.close(each.pidfd)

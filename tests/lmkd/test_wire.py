@@ -96,6 +96,8 @@ def test_android_17_has_a_fifth_word() -> None:
     assert decode(packet(1, 100, 1, 900, 0, 1), A17) == Register((kept,))
     assert decode(packet(1, 100, 1, 900), A17) == Register((Registration(100, 1, 900),))
     assert decode(packet(11, *(100, 1, 900, 0, 1) * 3), A17) == Register((kept,) * 3)
+    assert decode(packet(0, *range(12)), A17) == wire.Target(tuple(zip(range(0, 12, 2), range(1, 12, 2), strict=True)))
+    assert decode(packet(0, *range(14)), A17) == Malformed("Wrong control socket read length cmd=0 len=60")
     assert decode(packet(11, 100, 1, 900, 0), A17) == Malformed("LMK_PROCS_PRIO received invalid packet format")
     assert decode(packet(11, *(100, 1, 900, 0, 1) * 3) + b"\0" * 4, A17) == Malformed(
         "Wrong control socket read length cmd=11 len=68"

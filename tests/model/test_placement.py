@@ -37,6 +37,8 @@ DASHED = UID.replace("_", "-")
         ("/system.slice/docker-short.scope", Placement(("system.slice", "docker-short.scope"))),
         (f"/kubepods/besteffort/pod{DASHED}/{ID}", Placement((), (), ID, DASHED, "besteffort")),
         (f"/kubepods/pod{DASHED}/{ID}", Placement((), (), ID, DASHED, "guaranteed")),
+        (f"/kubepods/burstable/pod{DASHED}/{ID}/a/{ID[::-1]}", Placement((), (), ID, DASHED, "burstable")),
+        (f"/kubepods/burstable/pod{DASHED}", Placement((), (), "", DASHED, "burstable")),
         (
             f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UID}.slice/cri-containerd-{ID}.scope",
             Placement(

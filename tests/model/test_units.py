@@ -19,6 +19,7 @@ from oomd.model.units import (
     format_exact_size,
     format_share,
     format_size,
+    format_span,
     format_threshold,
     parse_duration,
     parse_share,
@@ -137,3 +138,22 @@ def test_sizes_for_people(size_bytes: int, text: str) -> None:
 def test_durations_for_people(duration_us: int, text: str) -> None:
     """Never an exponent."""
     assert format_duration(duration_us) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (59.9, "59s"),
+        (60, "1min"),
+        (598, "9min 58s"),
+        (3605, "1h"),
+        (7500, "2h 5min"),
+        (86400, "1d"),
+        (273600, "3d 4h"),
+        (-5, "0s"),
+    ],
+)
+def test_long_spans(seconds: float, text: str) -> None:
+    """Two units that stand beside each other."""
+    assert format_span(int(seconds * 1_000_000)) == text

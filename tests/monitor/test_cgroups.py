@@ -127,6 +127,19 @@ def test_processes_of_a_cgroup(reader: CgroupReader) -> None:
     assert reader.read_pids("/nowhere") == ()
 
 
+def test_members_of_a_cgroup_and_of_those_below(tree: CgroupTree, reader: CgroupReader) -> None:
+    """All the way down, also below a name that looks like a pattern; None where nobody can tell."""
+    odd = tree.root / "system.slice/web.service/a[b]*"
+    odd.mkdir()
+    (odd / "cgroup.procs").write_text("9\n")
+    below = odd / "c"
+    below.mkdir()
+    (below / "cgroup.procs").write_text("10\n")
+    assert reader.members("/system.slice/web.service") == frozenset({7, 8, 9, 10})
+    assert reader.members("/system.slice/web.service/a[b]*") == frozenset({9, 10})
+    assert reader.members("/nowhere") is None
+
+
 def test_names_that_are_no_text(tree: CgroupTree, reader: CgroupReader) -> None:
     """A cgroup may be called anything: its bytes are shown, found and read."""
     os.mkdir(os.fsencode(tree.root) + b"/user.slice/\xff")

@@ -87,6 +87,26 @@ def test_leaders_are_the_largest_with_their_swap(tree: ProcTree, open_table: Any
     assert sizes(table) == [(10, 310), (11, 200), (12, 5), (1, 1)]
 
 
+def test_who_maps_the_most_is_a_leader_too(tree: ProcTree, open_table: Any) -> None:
+    """Beside the largest the four with the most shared memory, if it is worth it, and only who may be taken; and how
+    that grew is told as far as it is their own.
+    """
+    for pid in range(100, 100 + LEADERS + 5):
+        tree.add_process(pid, rss_anon=50 * MIB)
+    for number in range(6):
+        tree.add_process(10 + number, rss_anon=2 * MIB, rss_shmem=(900 - 100 * number) * MIB)
+    tree.add_process(20, rss_anon=2 * MIB, rss_shmem=63 * MIB)
+    table, clock = open_table(own=frozenset({10})), Clock()
+    table.scan(STATUS, clock)
+    assert [row.pid for row in table.leaders[LEADERS:]] == [11, 12, 13, 14]
+    row = table.rows[11]
+    row.own_shmem_share = 0.5
+    tree.change_process(11, rss_shmem=1000 * MIB)
+    clock.now_us = 2_000_000
+    table.look(STATUS, clock)
+    assert row.value(clock.now_us).grown[0] == 100 * MIB
+
+
 def test_own_processes_and_strangers_are_no_leaders(tree: ProcTree, open_table: Any) -> None:
     """oomd itself is never a leader; with a tree scope only the tree is."""
     for pid, parent in ((10, 1), (20, 10), (21, 20), (30, 1)):

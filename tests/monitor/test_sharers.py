@@ -10,7 +10,7 @@ from oomd.kernel.syscalls import kcmp_vm
 from oomd.monitor.rows import Row, read_row
 from oomd.monitor.sharers import find_sharers
 from tests.reap.sharers import sharers
-from tests.reap.test_pool import hold
+from tests.reap.victims import hold
 
 if TYPE_CHECKING:
     from pathlib import Path

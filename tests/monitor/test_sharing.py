@@ -13,11 +13,13 @@ import pytest
 from oomd.kernel.files import PAGE_BYTES
 from oomd.model.units import MIB
 from oomd.monitor.rows import Row, read_row
-from oomd.monitor.sharing import SharingMeter, has_twin
+from oomd.monitor.sharing import FORGET_US, FRESH_US, SharingMeter, has_twin
 from tests.integration.harness import ACTORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from oomd.model.snapshot import ProcessId
 
 
 @pytest.fixture
@@ -112,6 +114,86 @@ def test_gone_process_is_forgotten(proc_fd: int) -> None:
     assert rows[0].measured_us is None
     meter.ask(rows, 0)
     assert not meter._pending
+    meter.stop()
+
+
+class Forgetful:
+    """Stands for what makes the kernel forget: notes what is done with it."""
+
+    def __init__(self, errno: int = 0) -> None:
+        self.done: list[str] = []
+        self._errno = errno
+
+    def carry_out(self) -> int:
+        self.done.append("carried out")
+        return self._errno
+
+    def let_go(self) -> None:
+        self.done.append("let go")
+
+
+def asked_until(meter: SharingMeter, row: Row, now_us: int, watched: frozenset[ProcessId]) -> None:
+    """Ask, and wait for the answer."""
+    meter._rest_until_us = 0
+    meter.ask([row], now_us, watched)
+    end = time.monotonic() + 20
+    while meter._pending:
+        assert time.monotonic() < end
+        meter.collect({row.pid: row})
+        os.sched_yield()
+
+
+def test_who_is_watched_is_made_forgotten_now_and_then(proc_fd: int) -> None:
+    """Only who is to be watched, at once and then every half minute; in between it is only read."""
+    (row,) = rows_of(proc_fd, [os.getpid()])
+    row.anon_bytes = 100 * MIB
+    meter, forgetful = SharingMeter(proc_fd), Forgetful()
+    meter.forgets = lambda process, stat_fd: forgetful
+    meter.start()
+    asked_until(meter, row, 0, frozenset())
+    assert (forgetful.done, row.touches.forgot_us) == ([], None)
+    watched = frozenset({row.id})
+    asked_until(meter, row, (row.measured_us or 0) + FRESH_US, watched)
+    assert forgetful.done == ["carried out", "let go"]
+    forgot_us = row.touches.forgot_us
+    assert forgot_us is not None
+    asked_until(meter, row, forgot_us + FORGET_US - 1, watched)
+    assert len(forgetful.done) == 2
+    asked_until(meter, row, forgot_us + FORGET_US, watched)
+    assert len(forgetful.done) == 4
+    meter.stop()
+
+
+def test_condemned_process_is_not_made_forgotten(proc_fd: int) -> None:
+    """It was condemned while its question waited: the warrant is let go unused, nothing is read."""
+    (row,) = rows_of(proc_fd, [os.getpid()])
+    row.anon_bytes = 100 * MIB
+    meter, forgetful = SharingMeter(proc_fd), Forgetful()
+    meter.forgets = lambda process, stat_fd: forgetful
+    meter.ask([row], 0, frozenset({row.id}))
+    meter.condemn(row.id)
+    meter.start()
+    end = time.monotonic() + 20
+    while meter._pending:
+        assert time.monotonic() < end
+        meter.collect({row.pid: row})
+        os.sched_yield()
+    assert forgetful.done == ["let go"]
+    assert row.measured_us is None
+    meter.stop()
+
+
+def test_nobody_may_be_made_forgotten(proc_fd: int) -> None:
+    """In a dry run, or where no warrant is granted, the process is read as it is."""
+    (row,) = rows_of(proc_fd, [os.getpid()])
+    row.anon_bytes = 100 * MIB
+    meter = SharingMeter(proc_fd)
+    meter.start()
+    asked_until(meter, row, 0, frozenset({row.id}))
+    meter.forgets = lambda process, stat_fd: None
+    asked_until(meter, row, (row.measured_us or 0) + FRESH_US, frozenset({row.id}))
+    assert row.measured_us is not None
+    assert row.touches.forgot_us is None
     meter.stop()
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from oomd.config.loader import default_config
 from oomd.engine.selection import select
-from oomd.model.decision import KillOutcome, Times
-from oomd.model.report import plain_decision, plain_outcome, plain_times
+from oomd.model.decision import Candidate, Decision, KillOutcome, Times
+from oomd.model.report import plain_decision, plain_outcome, plain_step, plain_times
 from oomd.model.ruleset import EngineState
-from tests.fakes.builders import alarm, process, snapshot
+from tests.fakes.builders import alarm, process, snapshot, status
 
 DECISION = {
     "event": "decision",
@@ -42,5 +42,26 @@ OUTCOME = {
             reap_us=25_000,
             hindrances=("SCHED_IDLE",),
         )
+    ),
+}
+STEP = {
+    "event": "step",
+    "time": 0.0,
+    **plain_step(
+        "4",
+        Decision(
+            "reclaim",
+            "level: low; reclaim for cgroup /a",
+            status(),
+            ruleset="level",
+            target=Candidate(process(7, 500, comm="cold"), 1, "size", "normal", 1, kind="cgroup", name="/a"),
+            step=1,
+        ),
+        "enough",
+        "there is nothing cold left",
+        gained_bytes=200 << 20,
+        taken_bytes=210 << 20,
+        took_us=3_000_000,
+        worked_us=400_000,
     ),
 }

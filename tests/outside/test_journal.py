@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oomd.outside.journal import SOCKET, JournalMissing, fields_of, open_journal, wait_for_room
+from oomd.outside.journal import SOCKET, JournalMissing, fields_of, message_of, open_journal, wait_for_room
 from oomd.outside.sinks import Stream, choose_sink
-from tests.outside.events import DECISION, OUTCOME
+from tests.outside.events import DECISION, OUTCOME, STEP
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,8 +43,23 @@ def test_fields() -> None:
     assert "OOMD_WAKE_TO_SIGNAL_US" not in fields_of(untold)
     outcome = fields_of(OUTCOME)
     assert (outcome["OOMD_STATUS"], outcome["OOMD_SIGNAL_TO_MEMORY_US"]) == ("killed", "30000")
+    step = fields_of(STEP)
+    assert (step["OOMD_ACTION"], step["OOMD_STATUS"], step["OOMD_RULESET"]) == ("reclaim", "enough", "level")
+    assert (step["OOMD_GAINED_BYTES"], step["OOMD_TAKEN_BYTES"]) == (str(200 << 20), str(210 << 20))
+    assert (step["OOMD_REASON"], step["OOMD_VICTIM_CGROUP"]) == ("there is nothing cold left", "/a")
     assert len({fields["MESSAGE_ID"], outcome["MESSAGE_ID"]}) == 2
     assert all(isinstance(value, str) for value in (*fields.values(), *outcome.values()))
+
+
+def test_lines_of_lmkd_keep_their_shape_and_tag() -> None:
+    """Readers of logcat ask for a tag, and parse what stands in the message."""
+    text = "Kill 'a' (1), uid 2, oom_score_adj 900 to free 3kB rss, 0kB swap; reason: low watermark is breached"
+    event = {"event": "lmkd", "time": 0.25, "letter": "I", "tag": "lowmemorykiller", "writer": 77, "text": text}
+    assert message_of(event)[5:].partition(" ")[0] == ""
+    assert message_of(event).endswith(f".250    77    77 I lowmemorykiller: {text}")
+    fields = fields_of(event)
+    assert (fields["SYSLOG_IDENTIFIER"], fields["OOMD_EVENT"], fields["PRIORITY"]) == ("lowmemorykiller", "lmkd", "6")
+    assert [fields_of(event | {"letter": letter})["PRIORITY"] for letter in "WE"] == ["4", "3"]
 
 
 def test_journald_gets_the_words_and_the_fields() -> None:

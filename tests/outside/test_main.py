@@ -1,4 +1,4 @@
-"""The outside process: real ones, and its reporter on sinks that fail."""
+"""The outside process: real ones, on sinks that fail too."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import os
 import select
 import signal
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from oomd.debts import Debt, Debts
 from oomd.outside.link import Link
-from oomd.outside.main import MOST_QUEUED, Reporter
+from oomd.outside.reporter import MOST_QUEUED
 from oomd.outside.spawn import Outside, spawn_outside
+from tests.fakes.cgroup_tree import CgroupTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,10 +62,11 @@ def outside(stdout: int, *, stderr: int = 2, **options: Any) -> Iterator[tuple[L
 
 def ask_for_configuration(link: Link) -> dict[str, Any]:
     """What it answers when asked to read its file anew."""
-    assert link.send({"event": "reload_request", "time": 0.0})
+    assert link.send({"event": "request", "request": "reload", "number": 1, "patience_us": 20_000_000, "time": 0.0})
     assert select.select([link], [], [], PATIENCE_S)[0]
     answer = link.receive()
     assert answer is not None
+    assert (answer["command"], answer["number"]) == ("answer", 1)
     return answer
 
 
@@ -104,6 +106,22 @@ def test_text_goes_to_standard_error(tmp_path: Path) -> None:
     with path.open("wb") as log, outside(1, stderr=log.fileno(), format="text") as (link, _):
         assert link.send(NOTE)
     assert path.read_text(encoding="utf-8").endswith("note: hello\n")
+
+
+def test_what_a_killed_killer_had_changed(tmp_path: Path) -> None:
+    """Is put back at the end of the link, and told; what another oomd has written down there is left alone."""
+    CgroupTree(tmp_path / "cgroup").add_group("/a", high=4096)
+    group = tmp_path / "cgroup" / "a"
+    debt = Debt("memory.high", group.stat().st_ino, str(group), "max", ("4096",))
+    Debts(str(tmp_path), "mine").write_down(debt)
+    for token, high in (("other", "4096"), ("mine", "max")):
+        reading, writing = os.pipe()
+        with outside(writing, runtime_dir=str(tmp_path), debts_token=token):
+            os.close(writing)
+        with os.fdopen(reading, "rb") as told:
+            texts = [json.loads(line)["text"] for line in told]
+        assert (group / "memory.high").read_text("ascii").strip() == high
+        assert len(texts) == (token == "mine")
 
 
 def test_quiet_tells_neither_start_nor_stop(tmp_path: Path) -> None:
@@ -147,7 +165,7 @@ def test_broken_pipe_is_survived(tmp_path: Path) -> None:
     os.close(reading)
     with outside(writing, config_path=None) as (link, _):
         send_many(link, 10)
-        assert ask_for_configuration(link)["command"] == "config"
+        assert ask_for_configuration(link)["ok"]
     os.close(writing)
 
 
@@ -156,7 +174,7 @@ def test_full_disk_is_survived() -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     with outside(full) as (link, _):
         send_many(link, 10)
-        assert ask_for_configuration(link)["command"] == "config"
+        assert ask_for_configuration(link)["ok"]
     os.close(full)
 
 
@@ -183,10 +201,10 @@ def test_reload_answers_with_problems_or_a_configuration(tmp_path: Path) -> None
     path.write_text("levl: {}\n", encoding="utf-8")
     with outside(2, config_path=str(path), overrides={"budget": "1GiB"}) as (link, _):
         answer = ask_for_configuration(link)
-        assert answer["command"] == "reload_failed"
+        assert answer["ok"] is False
         assert "did you mean 'level'" in answer["problems"][0]
         path.write_text("level: {term: 64MiB}\n", encoding="utf-8")
-        assert ask_for_configuration(link)["command"] == "config"
+        assert ask_for_configuration(link)["ok"]
 
 
 def test_signals_are_the_killers_business() -> None:
@@ -201,65 +219,3 @@ def test_signals_are_the_killers_business() -> None:
     assert read_until(reading, "last")[0]["text"] == "last"
     os.close(reading)
     os.close(writing)
-
-
-def test_reporter_tells_what_was_lost_when_the_sink_works_again() -> None:
-    """F20: what a full disk or a broken pipe swallowed is counted and told once, then forgotten."""
-    written: list[str] = []
-    broken = [True]
-
-    def sink(event: dict[str, Any]) -> None:
-        if broken[0]:
-            raise OSError("no space")
-        written.append(event["text"])
-
-    reporter = Reporter(sink)
-    for _ in range(3):
-        reporter.put(NOTE)
-    wait_until_dropped(reporter, 3)
-    broken[0] = False
-    reporter.put(NOTE)
-    reporter.put(NOTE)
-    reporter.finish()
-    assert sorted(written) == ["3 reports were dropped", "hello", "hello"]
-
-
-def test_reporter_survives_an_event_that_cannot_be_told() -> None:
-    """A bug in the words for one event neither silences the next ones nor stays hidden."""
-    written: list[str] = []
-    reporter = Reporter(lambda event: written.append(event["text"]))
-    reporter.put({"event": "wordless", "time": 0.0})
-    reporter.put(NOTE)
-    reporter.finish()
-    assert "wordless" in written[0]
-    assert "KeyError('text')" in written[0]
-    assert written[1] == "hello"
-
-
-def test_reporter_counts_what_does_not_fit_its_queue() -> None:
-    """F20: while the sink hangs exactly so many wait; the others are dropped at once."""
-    taken, goes_on = threading.Event(), threading.Event()
-    written: list[str] = []
-
-    def sink(event: dict[str, Any]) -> None:
-        taken.set()
-        goes_on.wait(PATIENCE_S)
-        written.append(event["text"])
-
-    reporter = Reporter(sink)
-    reporter.put(NOTE)
-    assert taken.wait(PATIENCE_S)
-    for _ in range(MOST_QUEUED + 7):
-        reporter.put(NOTE)
-    assert reporter.dropped == 7
-    goes_on.set()
-    reporter.finish()
-    assert written == ["hello"] * (MOST_QUEUED + 1) + ["7 reports were dropped"]
-
-
-def wait_until_dropped(reporter: Reporter, number: int) -> None:
-    """The sink's thread counts when it gets there."""
-    end = time.monotonic() + PATIENCE_S
-    while reporter.dropped < number:
-        assert time.monotonic() < end
-        os.sched_yield()

@@ -63,6 +63,7 @@ class Stage:
         self.folder = folder
         self.sent: list[Any] = []
         self.said: list[str] = []
+        self.taken = 0
         self.listener: ManagedListener | None = None
         (folder / "cgroup/mine").mkdir(parents=True)
         (folder / "cgroup/other").mkdir()
@@ -76,7 +77,12 @@ class Stage:
             str(self.folder / "cgroup"),
             show,
         )
-        self.listener = ManagedListener(mode, self.sent.append, self.said.append, listen_fd=listen_fd, sources=sources)
+        self.listener = ManagedListener(
+            mode, self.sent.append, self.said.append, listen_fd=listen_fd, sources=sources, on_taken=self._count
+        )
+
+    def _count(self) -> None:
+        self.taken += 1
 
     def until(self, true: Callable[[], object]) -> None:
         """Step until that holds."""
@@ -115,8 +121,10 @@ def test_subscription(stage: Stage, manager: Manager) -> None:
     assert stage.listener is not None
     stage.listener.step(0)
     assert manager.accept() == {"method": "io.systemd.ManagedOOM.SubscribeManagedOOMCGroups", "more": True}
+    assert stage.taken == 0
     manager.say(WORK)
     stage.until(lambda: stage.units)
+    assert stage.taken == 1
     assert stage.sent == [
         {"command": "managed", "units": [["/work.slice", False, True, pytest.approx(0.2, abs=1e-6), None]]}
     ]

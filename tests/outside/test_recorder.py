@@ -11,7 +11,7 @@ from oomd.config.loader import default_config, load_config
 from oomd.model.config import Config
 from oomd.model.ruleset import EngineState
 from oomd.monitor.tape import Tape
-from oomd.outside.recorder import MOST_QUEUED, Recorder, replace_file
+from oomd.outside.recorder import MOST_QUEUED, Recorder
 from oomd.outside.recording import KEY
 from tests.fakes.builders import status
 
@@ -24,8 +24,8 @@ def seen(*times_us: int, last: bool = True) -> dict[str, Any]:
     tape = Tape()
     for time_us in times_us:
         tape.begin(status(time_us=time_us), EngineState())
-    (part,) = tape.drain()
-    return {"event": "seen", "ticks": part, "last": last}
+    (part,), _ = tape.drain()
+    return {"event": "seen", "packed": part, "last": last}
 
 
 def rules(text: str = "") -> dict[str, Any]:
@@ -96,14 +96,3 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
     for _ in range(MOST_QUEUED + 5):
         recorder.put(stuck)
     assert recorder.lost == 5
-
-
-def test_replaced_as_a_whole(tmp_path: Path) -> None:
-    """A link in the place of the new file is not followed; what stood there before is replaced."""
-    path = tmp_path / "incident"
-    path.write_text("old")
-    (tmp_path / "elsewhere").write_text("mine")
-    (tmp_path / "incident.new").symlink_to(tmp_path / "elsewhere")
-    replace_file(str(path), b"new")
-    assert path.read_text() == "new"
-    assert (tmp_path / "elsewhere").read_text() == "mine"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from oomd.model.managed import MOST_UNITS, ManagedUnit, read_units
+from oomd.model.managed import MOST_UNITS, ManagedUnit, plain_units, read_units
 from oomd.outside.settings import (
     MOST_PER_USER,
     SYSTEM,
@@ -16,7 +16,6 @@ from oomd.outside.settings import (
     parse_limit,
     parse_show,
     parse_span,
-    plain_units,
     read_element,
 )
 

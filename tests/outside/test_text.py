@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oomd.outside.text import describe_event
-from tests.outside.events import DECISION, OUTCOME
+from tests.outside.events import DECISION, OUTCOME, STEP
 
 
 def lines(event: dict[str, Any]) -> list[str]:
@@ -32,6 +32,28 @@ def test_outcome() -> None:
         "reaped by mrelease in 25ms",
         "hindered by SCHED_IDLE",
     ]
+
+
+def test_gentle_step() -> None:
+    """What is begun has no signal; what came of it: bytes and times, and why; and what was put back when."""
+    begun = DECISION | {"decision": DECISION["decision"] | {"action": "freeze", "reason": "level: low; freeze for /a"}}
+    assert lines(begun) == ["#3 freeze: level: low; freeze for /a"]
+    assert lines(begun | {"dry_run": True}) == ["#3 would freeze: level: low; freeze for /a"]
+    assert lines(STEP)[0].split(", ") == [
+        "#4 reclaim cgroup /a: enough",
+        "200 MiB more available after 3s",
+        "210 MiB taken in 400ms",
+        "there is nothing cold left",
+    ]
+    less = lines(STEP | {"gained_bytes": -5 << 20, "taken_bytes": 0, "status": "not_enough"})
+    assert less[0].startswith("#4 reclaim cgroup /a: not enough, 5.0 MiB less available after 3s")
+    put_back = lines(STEP | {"status": "put_back", "taken_bytes": 0, "why": "its time is over"})
+    assert put_back == ["#4 reclaim cgroup /a: put back, after 3s, its time is over"]
+    impossible = {key: value for key, value in STEP.items() if key != "pid"} | {
+        "status": "impossible",
+        "taken_bytes": 0,
+    }
+    assert lines(impossible) == ["#4 reclaim: impossible, there is nothing cold left"]
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from oomd.model.decision import Candidate
 from oomd.model.snapshot import HORIZONS_US, Snapshot
 from oomd.model.units import MIB
-from oomd.policies.culprit import FLOOR, WORTH_SHARE, Culprit
+from oomd.policies.culprit import CREW_FLOOR, CREW_SHARE, FLOOR, WORTH_SHARE, Culprit
 from oomd.policies.freeable import Freeable
 from tests.fakes.builders import candidate, snapshot, status
 
 MACHINE = snapshot(status=status())
 """8 GiB, so that 128 MiB of growth name a culprit."""
 WORTH_MIB = 8 * 1024 // WORTH_SHARE
+CREW_MIB = 8 * 1024 // CREW_SHARE
 
 
 def grown(pid: int, size_mib: int, *growth_mib: int, **changes: object) -> Candidate:
@@ -80,12 +81,24 @@ def test_shared_memory_is_not_its_growth() -> None:
 
 
 def test_weight_of_growth() -> None:
-    """FLOOR for who stands still, 1 for who grew most, in between in proportion."""
-    ranked = Culprit().rank((grown(1, 1000, 200), grown(2, 1000, 100), grown(3, 1000, 0)), MACHINE)
-    scores = {each.process.id.pid: each.score for each in ranked}
-    assert scores[1] == 1000 * MIB
-    assert scores[2] == pytest.approx(1000 * MIB * (FLOOR + (1 - FLOOR) / 2), rel=1e-6)
-    assert scores[3] == pytest.approx(1000 * MIB * FLOOR, rel=1e-6)
+    """The floor for who stands still, 1 for who grew most, in between in proportion."""
+    for scale, floor in ((1, FLOOR), (4, CREW_FLOOR)):
+        crowd = (grown(1, 300 * scale, 200), grown(2, 300 * scale, 50), grown(3, 300 * scale, 0))
+        scores = {each.process.id.pid: each.score for each in Culprit().rank(crowd, MACHINE)}
+        size = 300 * scale * MIB
+        assert scores[1] == size
+        assert scores[2] == pytest.approx(size * (floor + (1 - floor) / 4), rel=1e-6)
+        assert scores[3] == pytest.approx(size * floor, rel=1e-6)
+
+
+def test_a_crew_of_small_ones_is_the_cause_together() -> None:
+    """Twelve compilers, each a tenth of the database: one of them goes. Three of that size are not enough to be the
+    cause of anything, and one large process that filled the memory long ago is the better choice.
+    """
+    crew = [grown(pid, 150, 100) for pid in range(10, 22)]
+    assert pids(grown(1, 1500, 0), *crew)[-1] == 1
+    assert CREW_MIB > 3 * 150
+    assert pids(grown(1, 1500, 0), *crew[:3])[0] == 1
 
 
 def test_protection_by_adj_is_not_weighed_away() -> None:
@@ -126,13 +139,16 @@ def test_permutation_and_bound(candidates: list[Candidate]) -> None:
 
 
 @given(st.integers(WORTH_MIB, 8000), st.integers(0, 8000), st.integers(0, 8000))
-def test_sole_grower_is_taken_when_it_gives_back_an_eighth(growth: int, size: int, steady: int) -> None:
-    """The leaker before the steady one exactly as long as its death is worth it (near-ties aside)."""
+def test_sole_grower_is_taken_when_its_death_is_worth_it(growth: int, size: int, steady: int) -> None:
+    """The leaker before the steady one exactly as long as it gives back an eighth of that, or (once it owns a sixteenth
+    of the memory) a 64th; near-ties aside.
+    """
     leaker = grown(1, growth + size, growth)
     first = pids(leaker, grown(2, steady, 0))[0]
-    if (growth + size) > FLOOR * steady * 1.06:
+    floor = CREW_FLOOR if growth + size >= CREW_MIB else FLOOR
+    if (growth + size) > floor * steady * 1.06:
         assert first == 1
-    elif (growth + size) < FLOOR * steady * 0.94:
+    elif (growth + size) < floor * steady * 0.94:
         assert first == 2
 
 

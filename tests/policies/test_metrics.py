@@ -13,8 +13,8 @@ from oomd import policies
 from oomd.model.decision import Candidate
 from oomd.model.snapshot import Cgroup, DeviceIo
 from oomd.model.threshold import Threshold
-from oomd.model.units import GIB, MIB
-from oomd.policies.metrics import Cold, IoCost, OomScore, PgscanRate, PressureOrder, Resident, Swap, Youngest
+from oomd.model.units import MIB
+from oomd.policies.metrics import IoCost, OomScore, PgscanRate, PressureOrder, Resident, Swap, Youngest
 from tests.fakes.builders import candidate, pressure, snapshot, status
 
 
@@ -118,19 +118,6 @@ def test_youngest_first() -> None:
     assert pids(Youngest(), (old, group, young)) == [2, 1, 3]
 
 
-def test_cold_memory() -> None:
-    """Swap is cold; of anonymous memory the inactive share of its cgroup, less what was wanted back."""
-    warm = in_cgroup(1, 1000, active_anon_bytes=GIB, inactive_anon_bytes=0)
-    cold = in_cgroup(2, 400, active_anon_bytes=GIB, inactive_anon_bytes=GIB)
-    swapped = candidate(3, 1, swap_bytes=300 * MIB)
-    assert pids(Cold(), (warm, cold, swapped)) == [3, 2, 1]
-    refaulting = replace(cold, cgroup=replace(cold.cgroup, refault_anon=200 * 256))  # type: ignore[type-var]
-    assert refaulting.cgroup is not None
-    earlier = (replace(refaulting.cgroup, time_us=1, refault_anon=0),)
-    scores = {each.process.id.pid: each.score for each in Cold().rank((refaulting,), snapshot(earlier=earlier))}
-    assert scores == {2: 0}
-
-
 @given(
     st.sampled_from(policies.ALL),
     st.lists(
@@ -145,8 +132,8 @@ def test_cold_memory() -> None:
         unique_by=lambda each: each.process.id,
     ),
 )
-def test_every_policy_orders_everybody_and_puts_the_avoided_last(declared: Any, candidates: list[Candidate]) -> None:
-    """A permutation of the eligible, the same whoever was read first; avoided ones after all others."""
+def test_the_ranking_is_a_permutation_of_the_eligible(declared: Any, candidates: list[Candidate]) -> None:
+    """By every policy, the same whoever was read first; avoided ones after all others."""
     ranked = declared().rank(tuple(candidates), snapshot())
     assert sorted(each.process.id.pid for each in ranked) == sorted(each.process.id.pid for each in candidates)
     again = declared().rank(tuple(reversed(candidates)), snapshot())

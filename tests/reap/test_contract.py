@@ -23,7 +23,7 @@ from tests.kernel.children import DEAD_LEADER, child, said
 from tests.reap.levers import control_group, find_mount
 from tests.reap.sharers import sharers
 from tests.reap.test_expedite import errno_of
-from tests.reap.test_pool import hold
+from tests.reap.victims import hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from oomd.reap.dying import read_pid_of, try_reap_dying_process
 from tests.reap.levers import control_group, find_mount
 from tests.reap.sharers import sharers
 from tests.reap.test_expedite import errno_of
-from tests.reap.test_pool import hold
+from tests.reap.victims import hold
 
 if TYPE_CHECKING:
     import subprocess

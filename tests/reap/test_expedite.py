@@ -20,7 +20,7 @@ from oomd.kernel import syscalls
 from oomd.kernel.files import find_kib
 from oomd.reap.expedite import SS_EXPEDITE, TRIES, Expedited, Expediter, ExpediteReaper, may_expedite
 from tests.reap.sharers import sharers
-from tests.reap.test_pool import hold
+from tests.reap.victims import hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,7 +143,7 @@ def test_last_in_is_first_out() -> None:
     assert time.monotonic() - before < 1  # the call does not wait for the worker
     goes_on.set()
     made.stop()
-    made._thread.join(20)
+    made.thread.join(20)
     assert order == [0, 2, 1]
     assert [child.wait() for child in children] == [-signal.SIGKILL] * 3
     for pidfd in pidfds:
@@ -174,7 +174,7 @@ def test_silent_when_a_sharer_of_the_memory_lives(tmp_path: Path) -> None:
         pidfd = os.pidfd_open(parent.pid)
         made.pidfd_send_signal(pidfd, signal.SIGKILL, SS_EXPEDITE)
         made.stop()
-        made._thread.join(20)
+        made.thread.join(20)
         assert parent.wait() == -signal.SIGKILL
         assert [each.reap_errno in (errno.ESRCH, errno.EINVAL) for each in done] == [True], done
         assert find_kib(Path(f"/proc/{child}/status").read_bytes(), b"\nRssAnon:", "status") > 8 << 20

@@ -14,11 +14,13 @@ import pytest
 from oomd.kernel.cgroup_levers import Lever
 from oomd.reap.hindrance import DROPPED, GO, Lifter, keep_apart, promote_thread
 from tests.kernel.children import DEAD_LEADER, child, said
+from tests.kill.parked import parked
 from tests.reap.levers import control_group, find_mount
-from tests.reap.test_pool import hold
+from tests.reap.victims import hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 PATIENCE_S = 20.0
 
@@ -31,8 +33,8 @@ def lifter() -> Iterator[Lifter]:
     lifter.start()
     yield lifter
     lifter.stop()
-    lifter._thread.join(PATIENCE_S)
-    assert not lifter._thread.is_alive()
+    lifter.thread.join(PATIENCE_S)
+    assert not lifter.thread.is_alive()
     os.close(proc_fd)
 
 
@@ -44,10 +46,10 @@ def until(holds: Callable[[], bool]) -> None:
         os.sched_yield()
 
 
-def kill_and_lift(lifter: Lifter, *children: subprocess.Popen[bytes]) -> None:
+def kill_and_lift(lifter: Lifter, *children: subprocess.Popen[bytes], patient: bool = False) -> None:
     """The last signal, and the lever."""
     pidfds = [os.pidfd_open(child.pid) for child in children]
-    lifts = [lifter.prepare(child.pid, pidfd) for child, pidfd in zip(children, pidfds, strict=True)]
+    lifts = [lifter.prepare(victim.pid, pidfd, patient=patient) for victim, pidfd in zip(children, pidfds, strict=True)]
     lifter.wake()
     for lift, pidfd in zip(lifts, pidfds, strict=True):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -192,6 +194,54 @@ def test_cpu_limit_of_a_stranger_stays(lifter: Lifter) -> None:
         stranger.wait()
 
 
+def confine(group: Path, pid: int) -> str:
+    """Puts a process on one CPU: what its CPU set says then."""
+    mems = group / "cpuset.mems"
+    if not mems.read_text("ascii").strip() and not (group / "cpuset.cpus.effective").exists():
+        mems.write_text((group.parent / "cpuset.mems").read_text("ascii"), "ascii")  # version 1 takes nobody without
+    (group / "cpuset.cpus").write_text(str(min(os.sched_getaffinity(0))), "ascii")
+    (group / "cgroup.procs").write_text(str(pid), "ascii")
+    return (group / "cpuset.cpus").read_text("ascii")
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is no CPU set smaller than one CPU")
+def test_cpu_set_is_lifted_and_put_back(lifter: Lifter) -> None:
+    """A group that holds victims only gets every CPU of the one above, and has its own set again when they are gone."""
+    mount = find_mount("cpuset")
+    if mount is None:
+        pytest.skip("no hierarchy with CPU sets")
+    with control_group(mount) as group:
+        with parked(1) as child:
+            confined = confine(group, child.pid)
+            assert len(os.sched_getaffinity(child.pid)) == 1
+            kill_and_lift(lifter, child)
+            assert f"cpuset.cpus {confined.strip()}" in words_of(lifter, child.pid)
+            assert len(os.sched_getaffinity(child.pid)) == os.cpu_count()
+            assert (group / "cpuset.cpus").read_text("ascii") != confined
+        until(lambda: (group / "cpuset.cpus").read_text("ascii") == confined)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is no CPU set smaller than one CPU")
+def test_cpu_set_of_a_stranger_stays(lifter: Lifter) -> None:
+    """A set that confines somebody else is not touched: in version 1 the victim alone leaves it."""
+    mount = find_mount("cpuset")
+    if mount is None:
+        pytest.skip("no hierarchy with CPU sets")
+    stranger = hold(1)
+    with control_group(mount) as group, parked(1) as child:
+        confined = confine(group, child.pid)
+        (group / "cgroup.procs").write_text(str(stranger.pid), "ascii")
+        kill_and_lift(lifter, child)
+        words = words_of(lifter, child.pid)
+        assert (group / "cpuset.cpus").read_text("ascii") == confined
+        assert len(os.sched_getaffinity(stranger.pid)) == 1
+        if mount.version == 1:
+            assert "left its cgroup with cpuset.cpus" in words
+            assert len(os.sched_getaffinity(child.pid)) == os.cpu_count()
+        stranger.kill()
+        stranger.wait()
+
+
 def test_real_time_escapes_a_cpu_limit() -> None:
     """Where a victim cannot leave alone (version 2) its threads get a class that no CPU limit holds."""
     child = hold(1)
@@ -228,6 +278,42 @@ def test_levers_are_read_once_for_victims_of_one_cgroup() -> None:
         each.kill()
         each.wait()
     os.close(proc_fd)
+
+
+def test_patient_victim_is_left_alone_until_it_is_time(lifter: Lifter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of many, whom nothing is known to hinder: its threads are promoted when all the others are reaped."""
+    monkeypatch.setattr("oomd.reap.hindrance.PATIENT_S", PATIENCE_S * 3)
+    with parked(1) as child:
+        os.setpriority(os.PRIO_PROCESS, child.pid, 5)
+        kill_and_lift(lifter, child, patient=True)
+        assert words_of(lifter, child.pid) == ""
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == 5
+        lifter.hurry()
+        assert words_of(lifter, child.pid) == "nice 5"
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == -20
+
+
+def test_patience_ends_by_itself(lifter: Lifter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever becomes of the others."""
+    monkeypatch.setattr("oomd.reap.hindrance.PATIENT_S", 0.01)
+    with parked(1) as child:
+        os.setpriority(os.PRIO_PROCESS, child.pid, 5)
+        kill_and_lift(lifter, child, patient=True)
+        until(lambda: os.getpriority(os.PRIO_PROCESS, child.pid) == -20)
+
+
+def test_patient_victim_of_a_limited_group_is_helped_at_once(lifter: Lifter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hinders may be its cgroup's: that is known only when it is looked at."""
+    monkeypatch.setattr("oomd.reap.hindrance.PATIENT_S", PATIENCE_S * 3)
+    mount = find_mount("cpu")
+    assert mount is not None
+    with control_group(mount) as group:
+        with parked(1) as child:
+            name, limit = throttle(group, child.pid)
+            kill_and_lift(lifter, child, patient=True)
+            assert f"{name} {limit.strip()}" in words_of(lifter, child.pid)
+            assert os.getpriority(os.PRIO_PROCESS, child.pid) == -20
+        until(lambda: (group / name).read_text("ascii") == limit)
 
 
 def test_a_victim_that_nobody_reaps_comes_first() -> None:
@@ -277,7 +363,7 @@ def test_waiting_for_a_late_signal_costs_little(lifter: Lifter) -> None:
     lifter.wake()
     begin = time.monotonic()
     until(lambda: time.monotonic() > begin + 0.2)
-    tid = lifter._thread.native_id
+    tid = lifter.thread.native_id
     before = cpu_ticks(tid)
     until(lambda: time.monotonic() > begin + 0.7)
     assert cpu_ticks(tid) - before <= 5  # of 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,10 @@ from oomd.reap.expedite import ExpediteReaper
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.none import NoReaper
 from oomd.reap.pool import ReaperPool
-from tests.integration.harness import ACTORS
+from tests.descriptors import open_descriptors, opened_since
+from tests.kill.parked import parked
+from tests.reap.levers import control_group, find_mount
+from tests.reap.victims import hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,24 +37,41 @@ if TYPE_CHECKING:
 @pytest.fixture(params=[MreleaseReaper, ExpediteReaper, NoReaper])
 def reaper(request: pytest.FixtureRequest) -> Iterator[ReaperPool]:
     """A running reaper thread with each backend."""
-    thread = ReaperPool(request.param())
-    thread.start()
-    yield thread
-    thread.stop()
+    with pool_of(request.param()) as thread:
+        yield thread
 
 
-def hold(mib: int) -> subprocess.Popen[bytes]:
-    """A child that owns memory."""
-    child = subprocess.Popen([sys.executable, ACTORS, "hold", "victim", str(mib)], stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    child.stdout.readline()
-    child.stdout.close()
-    return child
+@contextlib.contextmanager
+def pool_of(backend: Reaper, workers: int = 4) -> Iterator[ReaperPool]:
+    """A running pool; nothing of it is left afterwards."""
+    pool = ReaperPool(backend, workers)
+    pool.start()
+    yield pool
+    assert pool.close(20)
 
 
 def warrant_of(pid: int) -> Warrant:
     """A warrant for a child of ours."""
     return Warrant(ProcessId(pid, 0), os.pidfd_open(pid), "victim", "test")
+
+
+@contextlib.contextmanager
+def warrants_of(*children: subprocess.Popen[bytes]) -> Iterator[tuple[Warrant, ...]]:
+    """One for each; their pidfds are closed afterwards."""
+    warrants = tuple(warrant_of(child.pid) for child in children)
+    yield warrants
+    for warrant in warrants:
+        os.close(warrant.pidfd)
+
+
+def results_of(pool: ReaperPool, count: int) -> list[ReapResult]:
+    """So many."""
+    done: list[ReapResult] = []
+    while len(done) < count:
+        assert select.select([pool.fd], [], [], 20)[0]
+        done += pool.take_results()
+    assert len(done) == count
+    return done
 
 
 def result_of(reaper: ReaperPool) -> ReapResult:
@@ -109,10 +131,7 @@ def test_several_victims_are_all_done(reaper: ReaperPool) -> None:
     warrants = [warrant_of(child.pid) for child in children]
     for warrant in warrants:
         reaper.submit(warrant)
-    done: list[ReapResult] = []
-    while len(done) < 5:
-        assert select.select([reaper.fd], [], [], 20)[0]
-        done += reaper.take_results()
+    done = results_of(reaper, 5)
     assert {result.id for result in done} == {warrant.id for warrant in warrants}
     assert [child.wait() for child in children] == [-signal.SIGKILL] * 5
     for warrant in warrants:
@@ -124,15 +143,11 @@ def test_starved_victim_is_stripped_while_it_cannot_run() -> None:
     child = hold(128)
     os.sched_setscheduler(child.pid, os.SCHED_IDLE, os.sched_param(0))
     child.send_signal(signal.SIGSTOP)
-    thread = ReaperPool(MreleaseReaper())
-    thread.start()
-    warrant = warrant_of(child.pid)
-    thread.submit(warrant)
-    result = result_of(thread)
-    assert result.reap_errno in {0, errno.ESRCH}
-    assert child.wait() == -signal.SIGKILL
-    os.close(warrant.pidfd)
-    thread.stop()
+    with pool_of(MreleaseReaper()) as pool, warrants_of(child) as (warrant,):
+        pool.submit(warrant)
+        result = result_of(pool)
+        assert result.reap_errno in {0, errno.ESRCH}
+        assert child.wait() == -signal.SIGKILL
 
 
 def test_live_process_is_not_reaped() -> None:
@@ -164,81 +179,178 @@ def test_choice_of_the_backend(backend: str, there: bool, chosen: str) -> None:
     assert reaper.name == chosen
 
 
-def test_worker_that_hangs_does_not_hold_up_the_others() -> None:
-    """A reap that waits in the kernel (a locked memory map) keeps one worker; the next victim dies all the same."""
-    release = threading.Event()
+class Hanging:
+    """Waits in every reap until it is let go."""
 
-    class Hanging:
-        name = "hanging"
-        lifts = False
+    name = "hanging"
+    lifts = False
 
-        def reap(self, pidfd: int) -> int:  # noqa: ARG002 - the interface of a reaper
-            release.wait(20)
-            return 0
+    def __init__(self) -> None:
+        self.released = threading.Event()
 
-    thread = ReaperPool(Hanging(), workers=2)
-    thread.start()
-    children = [hold(1), hold(1)]
-    warrants = [warrant_of(child.pid) for child in children]
-    for warrant in warrants:
-        thread.submit(warrant)
-    assert [child.wait(timeout=10) for child in children] == [-signal.SIGKILL] * 2
-    assert thread.take_results() == []
-    release.set()
-    done: list[ReapResult] = []
-    while len(done) < 2:
-        assert select.select([thread.fd], [], [], 20)[0]
-        done += thread.take_results()
-    thread.stop()
-    for warrant in warrants:
-        os.close(warrant.pidfd)
+    def reap(self, pidfd: int) -> int:  # noqa: ARG002 - the interface of a reaper
+        """As where somebody holds the lock of the victim's memory map."""
+        self.released.wait(20)
+        return 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_that_hang_hold_up_nobody(number: int) -> None:
+    """A reap that waits in the kernel keeps one worker; once all of them hang the next victim is signalled all the
+    same, and reaped when one is free. Nothing is lost.
+    """
+    reaper = Hanging()
+    children = [hold(1) for _ in range(4)]
+    with pool_of(reaper, workers=2) as pool, warrants_of(*children) as warrants:
+        sent = [pool.submit(warrant, number) for warrant in warrants]
+        assert [child.wait(timeout=20) for child in children] == [-number] * 4
+        assert pool.take_results() == []
+        reaper.released.set()
+        done = results_of(pool, 4)
+        assert [result.signal_us for result in sorted(done, key=lambda each: each.id.pid)] == sorted(
+            each for each in sent if each is not None
+        )
+        assert {(result.signal, result.signal_errno, result.reap_errno) for result in done} == {(number, 0, 0)}
+
+
+def test_signal_that_fails_while_all_workers_hang() -> None:
+    """Who is gone when nobody is free is told of with the signal's errno, and not reaped."""
+    reaper = Hanging()
+    busy, gone = hold(1), hold(1)
+    with pool_of(reaper, workers=1) as pool, warrants_of(busy, gone) as (first, second):
+        gone.kill()
+        gone.wait()
+        pool.submit(first)
+        assert busy.wait(20) == -signal.SIGKILL
+        pool.submit(second)
+        reaper.released.set()
+        told = {result.id: (result.signal_errno, result.reap_errno) for result in results_of(pool, 2)}
+        assert told == {first.id: (0, 0), second.id: (errno.ESRCH, errno.ESRCH)}
+
+
+def test_no_result_is_lost_however_many_wait() -> None:
+    """Whoever asks for thousands and looks late hears of every one."""
+    child = hold(1)
+    with pool_of(MreleaseReaper(), workers=1) as pool, warrants_of(child) as (warrant,):
+        child.kill()
+        child.wait()
+        many = tuple(replace(warrant, id=ProcessId(child.pid, number)) for number in range(6000))
+        assert pool.kill_all(many) is None
+        told = results_of(pool, 6000)
+        assert [result.id.start_ticks for result in told] == list(range(6000))
+        assert {result.signal_errno for result in told} == {errno.ESRCH}
 
 
 def test_worker_outlives_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that fails for want of a descriptor is told as failed, and the worker takes the next one."""
-    thread = ReaperPool(MreleaseReaper(), workers=1)
-    thread.start()
 
     def fail(*_: object) -> ReapResult:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     children = [hold(1), hold(1)]
-    warrants = [warrant_of(child.pid) for child in children]
-    with monkeypatch.context() as patched:
-        patched.setattr(thread, "_signal_and_reap", fail)
-        thread.submit(warrants[0])
-        assert result_of(thread).reap_errno == errno.EMFILE
-    thread.submit(warrants[1])
-    assert result_of(thread).id == warrants[1].id
-    assert children[1].wait(20) == -signal.SIGKILL
-    children[0].kill()
-    children[0].wait()
-    thread.stop()
-    for warrant in warrants:
-        os.close(warrant.pidfd)
+    with pool_of(MreleaseReaper(), workers=1) as pool, warrants_of(*children) as warrants:
+        with monkeypatch.context() as patched:
+            patched.setattr(pool, "_move", fail)
+            pool.submit(warrants[0])
+            assert result_of(pool).reap_errno == errno.EMFILE
+        pool.submit(warrants[1])
+        assert result_of(pool).id == warrants[1].id
+        assert children[1].wait(20) == -signal.SIGKILL
+        children[0].kill()
+        children[0].wait()
 
 
 def test_several_at_once_are_signalled_before_the_first_is_reaped() -> None:
     """One request for three victims: all die, each is told of with what the reap took, and none is begun once enough
     is back.
     """
-    thread = ReaperPool(MreleaseReaper())
-    thread.start()
     children = [hold(mib) for mib in (4, 32, 8)]
-    warrants = [replace(warrant_of(child.pid), expected_bytes=n) for child, n in zip(children, (4, 32, 8), strict=True)]
-    thread.submit_all(tuple(warrants), max_bytes=1)
-    done: list[ReapResult] = []
-    while len(done) < 3:
-        assert select.select([thread.fd], [], [], 20)[0]
-        done += thread.take_results()
-    assert [child.wait(20) for child in children] == [-signal.SIGKILL] * 3
+    with pool_of(MreleaseReaper()) as pool, warrants_of(*children) as found:
+        warrants = [replace(warrant, expected_bytes=n) for warrant, n in zip(found, (4, 32, 8), strict=True)]
+        assert pool.kill_all(tuple(warrants), max_bytes=1)
+        done = results_of(pool, 3)
+        assert [child.wait(20) for child in children] == [-signal.SIGKILL] * 3
     assert {result.signal_errno for result in done} == {0}
     # The largest is taken first; once it is back the others are left to themselves (ENOSYS), if they were not quicker.
     assert {result.reap_errno for result in done} <= {0, errno.ESRCH, errno.ENOSYS}
     assert all(result.reaped_bytes == 0 for result in done if result.reap_errno)
-    thread.stop()
-    for warrant in warrants:
-        os.close(warrant.pidfd)
+
+
+def test_crowd_is_taken_by_size_and_counted() -> None:
+    """Of several that cannot run the largest is reaped first; what came back was counted, not guessed."""
+    mount = find_mount("freezer", 1)
+    if mount is None:
+        pytest.skip("no freezer hierarchy of version 1 to keep victims dying in")
+    sizes = (8, 48, 24)
+    children = [hold(mib) for mib in sizes]
+    with control_group(mount) as group, pool_of(Unlifted(), workers=1) as pool, warrants_of(*children) as found:
+        for child in children:
+            (group / "cgroup.procs").write_text(str(child.pid), "ascii")
+        (group / "freezer.state").write_text("FROZEN", "ascii")
+        while (group / "freezer.state").read_text("ascii") != "FROZEN\n":
+            os.sched_yield()
+        warrants = [replace(warrant, expected_bytes=n) for warrant, n in zip(found, sizes, strict=True)]
+        pool.kill_all(tuple(warrants))
+        done = results_of(pool, 3)
+        assert [result.id.pid for result in done] == [children[1].pid, children[2].pid, children[0].pid]
+        assert {result.reap_errno for result in done} == {0}
+        for result, mib in zip(done, (48, 24, 8), strict=True):
+            assert result.reaped_bytes in range(mib << 20, (mib + 24) << 20)
+        (group / "freezer.state").write_text("THAWED", "ascii")
+        assert [child.wait(20) for child in children] == [-signal.SIGKILL] * 3
+
+
+class Unlifted(MreleaseReaper):
+    """Nothing thaws the victims meanwhile."""
+
+    lifts = False
+
+
+def test_without_a_descriptor_left_the_signals_go_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EMFILE for the copies: every victim dies, and each is told of as not reaped for that reason."""
+    children = [hold(1), hold(1)]
+    with pool_of(MreleaseReaper()) as pool, warrants_of(*children) as warrants:
+
+        def fail(_: int) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        with monkeypatch.context() as patched:
+            patched.setattr("oomd.reap.pool.os.dup", fail)
+            pool.kill_all(warrants)
+        assert {result.reap_errno for result in results_of(pool, 2)} == {errno.EMFILE}
+        assert [child.wait(20) for child in children] == [-signal.SIGKILL] * 2
+
+
+class Looking:
+    """Notes the victim's class when it is reaped."""
+
+    name = "looking"
+    lifts = False
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.seen: list[int] = []
+
+    def reap(self, pidfd: int) -> int:
+        """As it is between the signal and the end of the motion."""
+        self.seen.append(os.sched_getscheduler(self.pid))
+        return MreleaseReaper().reap(pidfd)
+
+
+def test_victim_is_demoted_where_real_time_is_not_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Just before SIGKILL it goes to SCHED_IDLE, so that it does not come between signal and reap; whatever comes of
+    the reap, it goes back to an ordinary class. SIGTERM, which it may catch, changes nothing.
+    """
+    monkeypatch.setattr("oomd.reap.urgency.be_realtime", lambda _: False)
+    with parked(8) as child:
+        looking = Looking(child.pid)
+        with pool_of(looking) as pool, warrants_of(child) as (warrant,):
+            assert not pool.realtime
+            pool.submit(warrant, signal.SIGWINCH)
+            result_of(pool)
+            pool.submit(warrant)
+            assert (result_of(pool).reap_errno, looking.seen) == (0, [os.SCHED_OTHER, os.SCHED_IDLE])
+            assert os.sched_getscheduler(child.pid) == os.SCHED_OTHER
 
 
 def test_the_switch_interval_is_put_back() -> None:
@@ -246,14 +358,44 @@ def test_the_switch_interval_is_put_back() -> None:
     before = sys.getswitchinterval()
     sys.setswitchinterval(0.0003)
     try:
-        pool = ReaperPool(MreleaseReaper())
-        pool.start()
         victim = hold(1)
-        pidfd = os.pidfd_open(victim.pid)
-        pool.submit(Warrant(ProcessId(victim.pid, 0), pidfd, "victim", "test"))
-        assert sys.getswitchinterval() == pytest.approx(0.0003)
-        victim.wait()
-        os.close(pidfd)
-        pool.stop()
+        with pool_of(MreleaseReaper()) as pool, warrants_of(victim) as (warrant,):
+            pool.submit(warrant)
+            assert sys.getswitchinterval() == pytest.approx(0.0003)
+            victim.wait()
     finally:
         sys.setswitchinterval(before)
+
+
+def test_ten_thousand_kills_leave_nothing() -> None:
+    """Descriptors and threads are as many afterwards as before, though most victims are gone already (`make bench`
+    kills ten thousand that are not).
+    """
+    children = [hold(1) for _ in range(20)]
+    with pool_of(MreleaseReaper()) as pool, warrants_of(*children) as warrants:
+        for warrant in warrants[:10]:
+            pool.submit(warrant)
+        pool.kill_all(warrants[10:])
+        results_of(pool, 20)
+        assert {child.wait(20) for child in children} == {-signal.SIGKILL}
+        settle(pool)
+        before, threads = open_descriptors(), threading.active_count()
+        for _ in range(100):  # a hundred kills each: one by one, and as a set
+            for each in warrants * 2:
+                pool.submit(each)
+            pool.kill_all(warrants * 3)
+            assert {result.signal_errno for result in results_of(pool, 100)} == {errno.ESRCH}
+        settle(pool)
+        assert opened_since(before) == []
+        assert threading.active_count() == threads
+
+
+def settle(pool: ReaperPool) -> None:
+    """Until the lifter, which closes its copies in its own time, has none left."""
+    end = time.monotonic() + 20
+    lifter = pool._lifter
+    assert lifter is not None
+    while lifter._work or lifter._doomed:
+        lifter.wake()
+        assert time.monotonic() < end
+        os.sched_yield()

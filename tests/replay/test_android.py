@@ -10,7 +10,17 @@ import pytest
 from oomd.__main__ import main
 from tests.fakes.proc_tree import MIB, ProcTree
 from tests.lmkd.machine import Machine
-from tests.lmkd.test_decision import BUSY, CASES, NONE
+from tests.lmkd.test_decision import (
+    AT_MIN,
+    BELOW_LOW,
+    BELOW_MIN,
+    BUSY,
+    CASES,
+    DIRECT,
+    NONE,
+    SWAP_LOW,
+    refaults,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,10 +102,202 @@ def test_events_and_after_a_kill(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "nobody has an oom_score_adj of at least" in told[4][1]
 
 
+Steps = list[tuple[str, dict[str, Any], list[int], str]]
+"""Time, changes, the adjs of those who live, the event."""
+EVERYBODY = list(APPS.values())
+WITHOUT_THE_FIRST = [adj for adj in EVERYBODY if adj != 900]
+SMALL_CACHE = {"Active(file)": 20_000, "Inactive(file)": 29_999}
+ENOUGH_CACHE = {"Active(file)": 20_000, "Inactive(file)": 30_000}
+
+
+def after_a_kill(*later: dict[str, Any]) -> Steps:
+    """A kill for thrashing, whose victim is gone in the step after it; then what comes later, by tenths of a second."""
+    thrashing = {**BELOW_LOW, **refaults(101)}
+    steps: Steps = [("10", {}, EVERYBODY, ""), ("10.1", thrashing, EVERYBODY, "")]
+    return [*steps, *((f"10.{at}", changes, WITHOUT_THE_FIRST, "") for at, changes in enumerate(later, 2))]
+
+
+def reclaiming(*scanned: int) -> Steps:
+    """A look every 300 ms, with so many pages scanned directly."""
+    return [
+        (f"{10 + number * 0.3:.1f}", {"pgscan_direct": count, "pgscan_kswapd": number}, EVERYBODY, "")
+        for number, count in enumerate(scanned)
+    ]
+
+
+TRACES: list[tuple[str, Steps, dict[str, int], list[tuple[str, str]]]] = [
+    (
+        "0 below min after a kill",
+        after_a_kill({"pgscan_kswapd": 1, **BELOW_MIN}),
+        {"pressure_after_kill_min_score": 300},
+        [
+            ("app900", "low watermark is breached and thrashing (101%)"),
+            ("app701", "min watermark is breached even after kill"),
+        ],
+    ),
+    (
+        "0 below min after a kill, but nobody so unimportant",
+        after_a_kill({"pgscan_kswapd": 1, **BELOW_MIN}),
+        {"pressure_after_kill_min_score": 702},
+        [
+            ("app900", "low watermark is breached and thrashing (101%)"),
+            ("", "min watermark is breached even after kill; nobody"),
+        ],
+    ),
+    (
+        "0 at min after a kill",
+        after_a_kill({"pgscan_kswapd": 1, **AT_MIN}),
+        {"pressure_after_kill_min_score": 0, "lowmem_min_oom_score": 800},
+        [("app900", "low watermark is breached and thrashing (101%)"), ("", "low watermark is breached; nobody")],
+    ),
+    (
+        "1 critical event",
+        [("10", {}, EVERYBODY, ""), ("10.1", BUSY, [0, -1], "critical")],
+        {},
+        [("app0", "device is not responding")],
+    ),
+    ("1 medium event", [("10", {}, EVERYBODY, ""), ("10.1", BUSY, [0, -1], "medium")], {}, []),
+    (
+        "1 critical event, only the protected",
+        [("10", {}, EVERYBODY, ""), ("10.1", BUSY, [-1, -800], "critical")],
+        {},
+        [("", "device is not responding; nobody")],
+    ),
+    (
+        "7 small file cache after thrashing",
+        after_a_kill({"pgscan_kswapd": 1, **SMALL_CACHE}),
+        {"filecache_min_kb": 50_000},
+        [
+            ("app900", "low watermark is breached and thrashing (101%)"),
+            ("app701", "filecache is low (49999kB < 50000kB) after thrashing"),
+        ],
+    ),
+    (
+        "7 cache just large enough, and later small",
+        after_a_kill({"pgscan_kswapd": 1, **ENOUGH_CACHE}, {"pgscan_kswapd": 2, **SMALL_CACHE}),
+        {"filecache_min_kb": 50_000},
+        [("app900", "low watermark is breached and thrashing (101%)")],
+    ),
+    (
+        "9 stuck in direct reclaim",
+        reclaiming(0, 1, 2, 3),
+        {"direct_reclaim_threshold_ms": 599},
+        [("app900", "device is stuck in direct reclaim (600ms > 599ms)")],
+    ),
+    ("9 just as long", reclaiming(0, 1, 2, 3), {"direct_reclaim_threshold_ms": 600}, []),
+    ("9 with a pause", reclaiming(0, 1, 2, 2, 3, 4), {"direct_reclaim_threshold_ms": 599}, []),
+]
+
+
+@pytest.mark.parametrize(("steps", "options", "told"), [each[1:] for each in TRACES], ids=[each[0] for each in TRACES])
+def test_reasons_with_a_past(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], steps: Steps, options: dict[str, int], told: list[Any]
+) -> None:
+    """Those that need an event, an earlier kill or some time, each with its boundary."""
+    for name, changes, adjs, event in steps:
+        add_step(tmp_path / "trace", name, changes, {60 + place: adj for place, adj in enumerate(sorted(adjs))}, event)
+    found = [
+        (victim or "", reason)
+        for action, reason, victim in replayed(tmp_path / "trace", capsys, **options)
+        if action == "kill" or "nobody has" in reason
+    ]
+    assert len(found) == len(told), found
+    for (victim, reason), (wanted, words) in zip(found, told, strict=True):
+        assert victim == wanted
+        assert reason == words if wanted else reason.startswith(words)
+
+
+BOUNDARIES = [
+    ("below min", (BUSY, BELOW_MIN, SWAP_LOW), {}, "app0"),
+    ("at min", (BUSY, AT_MIN, SWAP_LOW), {}, ""),
+    ("critical thrashing", (BELOW_LOW, refaults(300)), {}, "app0"),
+    ("just not", (BELOW_LOW, refaults(299)), {}, ""),
+    ("critical thrashing as configured", (BELOW_LOW, refaults(250)), {"thrashing_limit_critical": 250}, "app0"),
+    ("direct, critical", (DIRECT, refaults(300)), {}, "app0"),
+    ("direct, just not", (DIRECT, refaults(299)), {}, ""),
+    ("swap low, critical", (SWAP_LOW, refaults(300)), {}, "app0"),
+    ("swap low, just not", (SWAP_LOW, refaults(299)), {}, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("parts", "options", "victim"), [each[1:] for each in BOUNDARIES], ids=[each[0] for each in BOUNDARIES]
+)
+def test_perceptible_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], parts: Any, options: dict[str, int], victim: str
+) -> None:
+    """People notice when these die: only at the worst, and not just short of it."""
+    add_step(tmp_path / "trace", "10", {}, {60: 200, 70: 0})
+    add_step(tmp_path / "trace", "10.5", merged(parts), {60: 0, 70: -1})
+    _, (action, reason, found) = replayed(tmp_path / "trace", capsys, **options)
+    assert (action, found or "") == (("kill", victim) if victim else ("none", ""))
+    assert victim or "nobody has an oom_score_adj of at least 201" in reason
+
+
+ARM64_MEMINFO = {"MemTotal": 7_864_320, "SwapTotal": 0, "SwapFree": 0}
+"""kB, in pages of 16 KiB."""
+ARM64_ZONES = """\
+Node 0, zone      DMA
+  pages free     4096
+        boost    0
+        min      352
+        low      440
+        high     528
+        spanned  196608
+        present  131072
+        managed  122880
+        cma      16384
+        protection: (0, 0, 5760, 5760)
+Node 0, zone    DMA32
+  pages free     0
+        boost    0
+        min      0
+        low      0
+        high     0
+        spanned  0
+        present  0
+        managed  0
+        cma      0
+        protection: (0, 0, 5760, 5760)
+Node 0, zone   Normal
+  pages free     8192
+        boost    0
+        min      1056
+        low      1320
+        high     1584
+        spanned  393216
+        present  393216
+        managed  368640
+        cma      0
+        protection: (0, 0, 0, 0)
+"""
+"""As such a kernel prints them: below low is less than (440 + 5760) + 1320 pages, 120320 kB."""
+
+
+@pytest.mark.parametrize(("free_kb", "victim"), [(120_319, "app900"), (120_320, None)])
+def test_machine_with_large_pages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], free_kb: int, victim: str | None
+) -> None:
+    """A trace of an arm64 machine, replayed anywhere: watermarks count its pages, and CMA's free memory is not
+    everybody's.
+    """
+    for number, free in enumerate((4_000_000, free_kb + 1000)):
+        changes = {**ARM64_MEMINFO, "MemFree": free, "CmaFree": 1000, "pgscan_kswapd": number}
+        add_step(tmp_path / "trace", str(10 + number), changes, APPS)
+        (tmp_path / "trace" / str(10 + number) / "proc" / "zoneinfo").write_text(ARM64_ZONES, encoding="ascii")
+    _, (_, reason, found) = replayed(tmp_path / "trace", capsys)
+    assert found == victim, reason
+
+
 def test_bad_properties(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is no property's value is said, and nothing is replayed."""
+    """What is no property's value is said, and nothing is replayed; nor without the file that was asked for."""
     add_step(tmp_path / "trace", "10", {}, APPS)
-    config = tmp_path / "config.yaml"
-    config.write_text("lmkd: {only: true, override: ['ro.lmk.thrashing_limit=much']}", encoding="utf-8")
-    assert main(["replay", str(tmp_path / "trace"), "--config", str(config)]) == 2
-    assert "thrashing_limit: 'much' is no number" in capsys.readouterr().err
+    config, file = tmp_path / "config.yaml", tmp_path / "props"
+    config.write_text(f"lmkd: {{only: true, properties: {file}}}", encoding="utf-8")
+    for text, words in ((None, "No such file"), ("ro.lmk.thrashing_limit=much", "'much' is no number")):
+        if text is not None:
+            file.write_text(text, encoding="utf-8")
+        assert main(["replay", str(tmp_path / "trace"), "--config", str(config)]) == 2
+        told = capsys.readouterr().err
+        assert str(file) in told
+        assert words in told

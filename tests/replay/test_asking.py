@@ -13,19 +13,27 @@ from hypothesis import strategies as st
 import oomd.kill.executor
 import oomd.kill.targets
 import oomd.loop
+import oomd.pausing
+import oomd.rounds
+from oomd import policies
 from oomd.config.compiled import to_plain
 from oomd.config.loader import load_config
 from oomd.kill.executor import Executor
 from oomd.kill.warrant import Refused
+from oomd.ladders import Ladders
 from oomd.loop import Loop
 from oomd.model.config import Config
-from oomd.model.decision import ReapResult, Warrant
+from oomd.model.decision import ReapResult, StepResult, Warrant
+from oomd.model.ruleset import NOTHING, Wants
+from oomd.model.snapshot import Cgroup
 from oomd.model.units import GIB, MIB
 from oomd.monitor.tape import Tape
 from oomd.outside.recorder import Recorder
 from oomd.parts import Parts
+from oomd.pausing import Pausing
 from oomd.replay.asking import Asked, ask
 from oomd.replay.incident import read_recording
+from oomd.rounds import Rounds
 from tests.fakes.builders import process, snapshot, status
 
 if TYPE_CHECKING:
@@ -40,7 +48,22 @@ rulesets:
     for: 100ms
     then: [{term: {grace: 400ms}}, {kill: {}}]
     pause: 1s
-    choose: {level: LEVEL, most: 4}
+    choose: {level: LEVEL, most: 4, policy: POLICY}
+"""
+LADDER_RULES = """
+rulesets:
+  - name: level
+    when: {all: [{memory_available: {below: 5%}}]}
+    critical: {all: [{memory_available: {below: 2%}}]}
+    then:
+      - notify: {timeout: 200ms}
+      - throttle: {timeout: 1s}
+      - restart_unit: {}
+      - reclaim: {of: /none}
+      - freeze: {timeout: 300ms}
+      - term: {grace: 400ms}
+      - kill: {}
+    pause: 300ms
 """
 RULES = "level: {grace: 400ms}\nstall: off\n"
 SIZES = {10: 3 * GIB, 11: 2 * GIB, 12: 900 * MIB, 13: 40 * MIB, 14: 5 * MIB}
@@ -65,6 +88,76 @@ class Script:
     reap_answer: int = 22
     """EINVAL: it is not dying, as after a SIGTERM that it catches."""
     held: bool = False
+    pause_s: int = 0
+    """Somebody asks for a pause before this tick; -1: for its end."""
+    by_hand: bool = False
+    """Somebody asks for a kill."""
+
+
+class FakeSteps:
+    """Carries nothing out, and says so when the script lets it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    @classmethod
+    def of(cls, machine: Machine) -> Any:
+        """What builds it."""
+        return lambda: cls(machine)
+
+    def prepare(self, steps: Any) -> None: ...
+
+    def begin(self, identity: str, *rest: Any) -> None:
+        self._machine.steps.append(identity)
+
+    def let_go(self, identity: str, why: str) -> None: ...
+
+    def take_results(self) -> list[StepResult]:
+        done, self._machine.steps = self._machine.steps, []
+        word = "impossible" if self._machine.script.refuses else "done"
+        return [StepResult(identity, word) for identity in done]
+
+
+class Groups:
+    """The machine's cgroups; their counters rise in an order of their own."""
+
+    reader = None
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._wants = NOTHING
+        self._seen: tuple[Cgroup, ...] = ()
+        self._next_us = 0
+
+    def want(self, wants: Wants, *, choices: bool) -> None:
+        self._wants = wants
+
+    def look(self, clock: Any) -> tuple[Cgroup, ...]:
+        if self._wants.cgroups and self._machine.now_us >= self._next_us:
+            self._seen = self._now()
+            self._next_us = self._machine.now_us + 100_000
+        return self._seen
+
+    def choice(self, wants: Wants, now_us: int) -> tuple[Cgroup, ...]:
+        return self._now()
+
+    def _now(self) -> tuple[Cgroup, ...]:
+        now = self._machine.now_us
+        sizes: dict[int, int] = {}
+        for pid, size in self._machine.alive.items():
+            sizes[pid // 2] = sizes.get(pid // 2, 0) + size
+        return tuple(
+            Cgroup(
+                f"/g{number}",
+                time_us=now,
+                current_bytes=size + now % 977 * MIB,
+                anon_bytes=size,
+                pgscan=now // 1000 * (1 + (number * now // 100_000) % 5),
+                active_anon_bytes=size // 2,
+                inactive_anon_bytes=size * (number % 3) // 4,
+            )
+            for number, size in sorted(sizes.items())
+        )
 
 
 class Machine:
@@ -72,7 +165,8 @@ class Machine:
 
     def __init__(self, config: Config, recorder: Recorder, patch: pytest.MonkeyPatch) -> None:
         self.now_us = 5_000_000
-        patch.setattr(oomd.loop, "clock_us", lambda: self.now_us)
+        for module in (oomd.loop, oomd.pausing, oomd.rounds):
+            patch.setattr(module, "clock_us", lambda: self.now_us)
         self.script = Script(0, 4096)
         self.alive = dict(SIZES)
         self.watched: dict[int, Any] = {}
@@ -88,8 +182,20 @@ class Machine:
         executor = Executor(gate, None if config.dry_run else self, self)  # type: ignore[arg-type] # plays all parts
         executor.on_result = self.tape.note_reaped
         me: Any = self
-        parts = Parts(me, me, me, me, executor, lambda key, lost: None, self.report, lambda now: None, tape=self.tape)
+        self.steps: list[str] = []
+        """Ids of gentle steps that nobody has said anything of."""
+        ladders = Ladders(lambda event, **content: None, None if config.dry_run else FakeSteps.of(self))
+        groups: Any = Groups(self)
+        parts = Parts(
+            *(me, me, me, me, executor, lambda key, lost: None, self.report, self.on_tick),
+            ladders=ladders,
+            tape=self.tape,
+            cgroups=groups,
+        )
         self.loop = Loop(parts, config.rules)
+        self.pausing = Pausing(self.loop, lambda event, **content: None, lambda: None)
+        self.rounds = Rounds(self.loop, lambda event, **content: None)
+        ladders.prepare(config.rules)
         self.report({"event": "rules", "plain": to_plain(config)})
 
     def run(self, script: list[Script]) -> None:
@@ -98,9 +204,18 @@ class Machine:
             self.now_us += 1000 * self.script.pause_ms
             if self.script.dies:
                 self.alive.pop(self.script.dies, None)
+            if self.script.pause_s:
+                asked = {"duration_us": 1_000_000 * self.script.pause_s, "why": "", "by": "x"}
+                self.pausing.begin(asked) if self.script.pause_s > 0 else self.pausing.end(asked)
+            if self.script.by_hand:
+                self.rounds.ask({"command": "kill_now", "by": "x", "dry_run": False})
             self.loop.tick()
-        self.loop.act.hand_out()
+        self.loop.act.hand_out(everything=True)
         self.loop.parts.executor.close()
+
+    def on_tick(self, now_us: int) -> None:
+        self.pausing.on_tick(now_us)
+        self.rounds.on_tick(now_us)
 
     def report(self, event: dict[str, Any]) -> None:
         (self.recorder.put if event["event"] in ("seen", "rules") else self.events.append)(event)
@@ -108,7 +223,8 @@ class Machine:
     # The waiter
     def wait_ready(self, timeout_us: int) -> list[tuple[Any, bool]]:
         ready = [(key, False) for key in self.watched.values() if key[1].pid not in self.alive]
-        return [*ready, ("reaper", False)] if self.script.reaped and self.submitted else ready
+        ready += [("reaper", False)] if self.script.reaped and self.submitted else []
+        return [*ready, ("steps", False)] if self.script.reaped and self.steps else ready
 
     def watch(self, fd: int, key: Any, events: int = 0) -> None:
         self.watched[fd] = key
@@ -151,7 +267,13 @@ class Machine:
     def snapshot(self, now: Any, now_us: int, *, everybody: bool = False) -> Any:
         shown = [
             process(
-                pid, size / MIB, kill_pending=pid == self.script.dying, comm=f"p{pid}", session=pid // 2, pgrp=pid // 3
+                pid,
+                size / MIB,
+                kill_pending=pid == self.script.dying,
+                comm=f"p{pid}",
+                session=pid // 2,
+                pgrp=pid // 3,
+                cgroup=f"/g{pid // 2}",
             )
             for pid, size in self.alive.items()
         ]
@@ -162,7 +284,7 @@ class Machine:
     def bury(self, pid: int) -> None: ...
 
     # The sharing meter
-    def ask(self, leaders: Any, now_us: int) -> None: ...
+    def ask(self, leaders: Any, now_us: int, watched: Any = (), rows: Any = ()) -> None: ...
 
     def collect(self, rows: Any) -> None: ...
 
@@ -179,8 +301,8 @@ class Machine:
     def submit(self, warrant: Warrant, number: int) -> None:
         self.submitted.append((warrant, number))
 
-    def submit_all(self, warrants: tuple[Warrant, ...], number: int) -> None:
-        self.submitted += [(warrant, number) for warrant in warrants]
+    def kill_all(self, warrants: tuple[Warrant, ...]) -> None:
+        self.submitted += [(warrant, 9) for warrant in warrants]
 
     def take_results(self) -> list[ReapResult]:
         done, self.submitted = self.submitted, []
@@ -257,7 +379,7 @@ def test_other_rules_differ(tmp_path: Path) -> None:
 
 def test_the_dead_are_not_asked_for(tmp_path: Path) -> None:
     """A victim that died and was settled is no candidate, though the nearest snapshot is of before its death."""
-    long = LONG_RULES.replace("LEVEL", "group")
+    long = LONG_RULES.replace("LEVEL", "group").replace("POLICY", "culprit")
     script = [*[Script(10, 60, reaped=False)] * 8, Script(10, 60, dies=12, reaped=False)]
     script += [
         Script(10, 60, reap_errno=1, reap_answer=0),
@@ -267,6 +389,45 @@ def test_the_dead_are_not_asked_for(tmp_path: Path) -> None:
     path, events = recorded(tmp_path, script, long)
     assert [event["pid"] for event in events if event["event"] == "outcome"] == [10, 11, 13]
     assert [each.tick.number for each in answers(path) if each.differs] == []
+
+
+def test_a_pause_is_known(tmp_path: Path) -> None:
+    """What was not decided because of a pause is not decided again, by other rules neither; its end is known too."""
+    script = [Script(100, 4000), Script(100, 60, pause_s=2), Script(100, 60), Script(1000, 60, pause_s=-1)]
+    path, events = recorded(tmp_path, script)
+    assert [event["event"] for event in events] == ["decision"]
+    asked = answers(path)
+    assert [each.decision.action for each in asked] == ["none", "none", "none", "kill"]
+    assert [each.decision.reason for each in asked[1:3]] == ["paused by x for 2s more", "paused by x for 1s more"]
+    assert not any(each.differs for each in asked)
+    other = answers(path, "level: {term: 1GiB, grace: 1s}\nstall: off")
+    assert [each.decision.action for each in other] == ["none", "none", "none", "kill"]
+
+
+def test_a_kill_by_hand_is_known(tmp_path: Path) -> None:
+    """It is repeated at the tick at which somebody asked for it, with the same reason."""
+    path, events = recorded(tmp_path, [Script(100, 4000), Script(100, 4000, by_hand=True), Script(100, 4000)])
+    asked = answers(path)
+    assert [each.decision.action for each in asked] == ["none", "term", "none"]
+    assert asked[1].decision.reason == events[0]["decision"]["reason"]
+    assert asked[1].decision.reason.startswith("level: asked by x; p10 (10)")
+    assert not any(each.differs for each in asked)
+
+
+def test_a_ladder_repeats(tmp_path: Path) -> None:
+    """Steps begin again at the same ticks: in time, sooner where the recorded one was through, at once where there was
+    nobody; other ladders differ where they begin another step, or none.
+    """
+    script = [*[Script(100, 350)] * 3, *[Script(100, 350, reaped=False)] * 4, Script(100, 350, refuses=10)]
+    script += [Script(100, 350)] * 5
+    path, _ = recorded(tmp_path, script, LADDER_RULES)
+    asked = answers(path)
+    assert not any(each.differs for each in asked)
+    begun = [(each.tick.number, each.decision.action) for each in asked if each.decision.action != "none"]
+    assert begun == [(0, "notify"), (2, "throttle"), (7, "freeze"), (10, "term")]
+    other = answers(path, LADDER_RULES.replace("      - throttle: {timeout: 1s}\n", ""))
+    found = [(each.tick.number, each.decision.action) for each in other if each.differs]
+    assert found[:2] == [(2, "freeze"), (5, "term")]
 
 
 STEP = st.builds(
@@ -280,6 +441,8 @@ STEP = st.builds(
     reap_errno=st.sampled_from([0, 0, 1, 3]),
     reap_answer=st.sampled_from([0, 3, 11, 22]),
     held=st.sampled_from([False, False, True]),
+    pause_s=st.sampled_from([0, 0, 0, 0, 0, 1, 5, -1]),
+    by_hand=st.sampled_from([False, False, False, True]),
 )
 
 
@@ -287,15 +450,18 @@ STEP = st.builds(
 @given(
     script=st.lists(STEP, min_size=1, max_size=40),
     dry_run=st.booleans(),
-    level=st.sampled_from(["", "process", "session", "group"]),
+    level=st.sampled_from(["", "process", "session", "group", "cgroup", "process_in", "ladder"]),
+    policy=st.sampled_from([each.name for each in policies.ALL]),
 )
 def test_replay_repeats_the_recorded_decisions(
-    tmp_path_factory: pytest.TempPathFactory, script: list[Script], dry_run: bool, level: str
+    tmp_path_factory: pytest.TempPathFactory, script: list[Script], dry_run: bool, level: str, policy: str
 ) -> None:
     """Whatever the machine does, a recording asked by its own rules gives its own answers."""
     text = f"{RULES}dry_run: {dry_run}\n"
-    if level:
-        text = f"dry_run: {dry_run}\n{LONG_RULES.replace('LEVEL', level)}"
+    if level == "ladder":
+        text = f"dry_run: {dry_run}\n{LADDER_RULES}"
+    elif level:
+        text = f"dry_run: {dry_run}\n{LONG_RULES.replace('LEVEL', level).replace('POLICY', policy)}"
     path, _ = recorded(tmp_path_factory.mktemp("tape"), script, text)
     asked = answers(path)
     assert len(asked) == len(script)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.config.compiled import to_plain
@@ -22,6 +22,7 @@ from oomd.outside.recording import RecordingError, config_line, header_line, jso
 from oomd.replay.incident import nearest_snapshots, read_recording
 from oomd.replay.trace import ReplayError
 from tests.fakes.builders import process, snapshot, status
+from tests.fakes.tapes import drained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ def lines(count: int = 3) -> list[str]:
     tape = Tape()
     for number in range(count):
         tape.begin(status(time_us=number * 1000), initial_state(config.rules))
-    return [header_line(to_yaml(config)), *(tick_line(tick) for part in tape.drain() for tick in part)]
+    return [header_line(to_yaml(config)), *(tick_line(tick) for part in drained(tape) for tick in part)]
 
 
 def written(folder: Path, text: str) -> str:
@@ -127,7 +128,7 @@ def test_nearest_snapshot(tmp_path: Path) -> None:
         if number in (1, 3):
             now = status(time_us=number)
             tape.note_decision(Decision(NOTIFY, "", now), snapshot(process(number), status=now), EngineState())
-    text = [header_line(to_yaml(config)), *(tick_line(tick) for part in tape.drain() for tick in part)]
+    text = [header_line(to_yaml(config)), *(tick_line(tick) for part in drained(tape) for tick in part)]
     ticks = read_recording(written(tmp_path, "".join(text))).ticks
     found = [
         (shown.processes[0].id.pid, shown.status.time_us, taken)
@@ -138,7 +139,6 @@ def test_nearest_snapshot(tmp_path: Path) -> None:
     assert [shown for _, shown, _ in nearest_snapshots(ticks[:1])] == [None]
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 3))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes, after: int) -> None:
     """Whatever follows the lines of a recording, it is read as far as it goes, or said to be none."""
@@ -160,7 +160,6 @@ json_values: Any = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     content=st.dictionaries(
         st.sampled_from(["tick", "status", "state", "facts", "decision", "held", "config"]), json_values

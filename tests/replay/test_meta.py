@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.replay.meta import Meta, read_meta
@@ -54,7 +54,6 @@ def test_mistakes_have_their_place(tmp_path: Path, text: str, message: str) -> N
         written(tmp_path, text)
 
 
-@settings(deadline=None)
 @given(data=st.binary(max_size=200))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     """Either a Meta or a ValueError that names the file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.config.loader import default_config, load_config
@@ -93,7 +93,6 @@ def test_scope_is_of_the_trace(tmp_path: Path) -> None:
         observed(tmp_path, config)
 
 
-@settings(deadline=None)
 @given(
     data=st.binary(max_size=300),
     name=st.sampled_from(["meminfo", "pressure/memory", "50/stat", "50/status", "zoneinfo"]),

@@ -51,6 +51,7 @@ def our_files() -> dict[str, str]:
     return {
         f"{_UNITS}/oomd.service": unit,
         f"{_UNITS}/systemd-oomd.service.d/oomd.conf": (TREE / "systemd/systemd-oomd-gives-way.conf").read_text(),
+        f"{_UNITS}/oomd-metrics.socket": (TREE / "systemd/oomd-metrics.socket").read_text(),
         f"{_CONFIG}/oomd.yaml": (TREE / "configs/oomd.yaml").read_text(),
         # Not where systemd would find it: a check puts it there.
         f"{_CONFIG}/every-exit.conf": (TREE / "systemd/oomd-every-exit.conf").read_text(),
@@ -73,6 +74,7 @@ def takeover_files() -> dict[str, str]:
     return {
         f"{_UNITS}/systemd-oomd.service": service.replace("@BIN@", f"{OOMD_PREFIX}/bin").replace("@CONFIG@", _CONFIG),
         f"{_UNITS}/systemd-oomd.socket": (TREE / "systemd/systemd-oomd.socket").read_text(),
+        "/etc/dbus-1/system.d/oomd-oom1.conf": (TREE / "systemd/oomd-oom1.conf").read_text(),
         f"{_CONFIG}/oomd.yaml": (TREE / "configs/oomd.yaml").read_text() + "\nmanaged: {pressure_duration: 2s}\n",
     }
 

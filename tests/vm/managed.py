@@ -28,6 +28,8 @@ class Case:
     """Who; empty where nobody does, for some seconds."""
     told: str = ""
     """What the killer says of the slice's settings."""
+    listed: str = ""
+    """What oomctl says of them."""
 
     @property
     def slice(self) -> str:
@@ -47,6 +49,7 @@ CASES = (
         f"{KILLS}\nManagedOOMMemoryPressureLimit=20%",
         "bloat",
         "/work.slice/work-default.slice: pressure above 20% for 2s",
+        "Memory Pressure Limit: 20.00%\n\t\tMemory Pressure Duration: 2s\n",
     ),
     Case(
         "avoid",
@@ -54,6 +57,7 @@ CASES = (
         f"{KILLS}\nManagedOOMMemoryPressureLimit=20%\nManagedOOMMemoryPressureDurationSec=3s",
         "munch",
         "/work.slice/work-avoid.slice: pressure above 20% for 3s",
+        "Memory Pressure Limit: 20.00%\n\t\tMemory Pressure Duration: 3s\n",
     ),
     Case("auto", BLOAT, "ManagedOOMMemoryPressure=auto"),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGES = (
     *("systemd", "dbus", "kmod", "e2fsprogs", "mount", "util-linux", "procps"),
-    *("python3", "python3-psutil", "python3-yaml", "python3-systemd", "python3-prometheus-client"),
+    *("python3", "python3-psutil", "python3-yaml", "python3-systemd", "python3-prometheus-client", "python3-jeepney"),
     *("python3-pytest", "python3-pytest-timeout", "python3-hypothesis"),
     *("earlyoom", "nohang", "systemd-oomd", "oomd"),
 )

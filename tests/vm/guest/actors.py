@@ -39,6 +39,8 @@ def main() -> None:
     for name, value in (("oom_score_adj", str(options.get("adj", 0))),):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(value)
+    if options.get("uid"):
+        os.setuid(options["uid"])
     if options.get("ignore_term"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ACTS[options["do"]](options)

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import struct
 import subprocess
@@ -16,6 +18,7 @@ from tests.vm.guest.scenario import start_killer
 from tests.vm.guest.unitchecks import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 UNIT = "oomd-lmkd.service"
@@ -58,15 +61,20 @@ def check_lmkd(job: dict[str, Any]) -> None:
     facts["large"] = play(client, job["large"])
     client.send(struct.pack(">3i", 4, 0, 1000))
     facts["counted"] = answer(client)
+    machine.save("lmkd.json", json.dumps(facts))
+    facts["hung"] = hang(client, job["hung"])
     machine.run("systemctl", "stop", UNIT)
-    facts["journal"] = machine.run("journalctl", "--no-pager", "-o", "cat", "-t", "oomd", check=False)
+    tags = ("-t", "lowmemorykiller", "-t", "killinfo")
+    facts["journal"] = machine.run("journalctl", "--no-pager", "-o", "cat", *tags, check=False)
     facts["unit"] = machine.run("journalctl", "--no-pager", "-o", "cat", "-u", UNIT, check=False)[-4000:]
     facts["kernel"] = machine.run("dmesg", check=False)
     machine.save("lmkd.json", json.dumps(facts))
 
 
-def play(client: socket.socket, cast: list[dict[str, Any]]) -> dict[str, Any]:
-    """Start them, register them, let them grow; in which order they died."""
+def play(
+    client: socket.socket, cast: list[dict[str, Any]], between: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
+    """Start them, register them, (``between``,) let them grow; in which order they died."""
     children = {}
     for each in cast:
         arguments = [f"adj-{each['adj']}", str(each["start_mib"]), str(each["rate_mib"])]
@@ -80,6 +88,7 @@ def play(client: socket.socket, cast: list[dict[str, Any]]) -> dict[str, Any]:
     client.send(struct.pack(">3i", 4, 1, 0))
     assert answer(client) == 0
     written = {adj: machine.read(f"/proc/{child.pid}/oom_score_adj").strip() for adj, child in children.items()}
+    between()
     for child in children.values():
         assert child.stdin is not None
         child.stdin.write(b"\n")
@@ -99,6 +108,18 @@ def play(client: socket.socket, cast: list[dict[str, Any]]) -> dict[str, Any]:
         child.kill()
         child.wait()
     facts["notices"] = drain(client)
+    return facts
+
+
+def hang(client: socket.socket, cast: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same while the killer is stopped, until somebody has died; then it goes on."""
+    pid = int(machine.run("systemctl", "show", "-P", "MainPID", UNIT))
+    facts = play(client, cast, between=lambda: os.kill(pid, signal.SIGSTOP))
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: facts["notices"].extend(drain(client)) or facts["notices"], PATIENCE_S)
+    client.send(struct.pack(">3i", 4, 0, 1000))
+    facts["counted"] = answer(client)
+    facts["same_pid"] = int(machine.run("systemctl", "show", "-P", "MainPID", UNIT)) == pid
     return facts
 
 

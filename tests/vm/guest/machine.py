@@ -1,7 +1,9 @@
 """What the harness does to the guest: locks itself, sets up swap, the kernel's trace, and talks with systemd."""
 
+import contextlib
 import ctypes
 import os
+import signal
 import subprocess
 
 MODULES = "/usr/lib/vm-modules"
@@ -90,7 +92,31 @@ def save(name: str, text: str) -> None:
         os.fsync(file.fileno())
 
 
+def group_of(unit: str) -> str:
+    """The path of a unit's control group; empty where it has none."""
+    return run("systemctl", "show", "-P", "ControlGroup", unit).strip()
+
+
+def processes_in(group: str) -> list[int]:
+    """The pids in a control group."""
+    return [int(pid) for pid in read(f"/sys/fs/cgroup{group}/cgroup.procs").split()] if group else []
+
+
 def processes_of(unit: str) -> list[int]:
     """The pids in a unit's control group."""
-    group = run("systemctl", "show", "-P", "ControlGroup", unit).strip()
-    return [int(pid) for pid in read(f"/sys/fs/cgroup{group}/cgroup.procs").split()] if group else []
+    return processes_in(group_of(unit))
+
+
+def stop_trace() -> None:
+    """What happens from now on is not the killer's affair."""
+    write(f"{TRACE}/tracing_on", "0")
+
+
+def make_room(pids: list[int]) -> None:
+    """The scenario is over: its actors end, and their files in /dev/shm go."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for entry in os.scandir("/dev/shm"):
+        if entry.is_file():
+            os.unlink(entry.path)

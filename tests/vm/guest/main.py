@@ -28,6 +28,10 @@ def main() -> None:
             from tests.vm.guest.groupchecks import check_groups
 
             check_groups(job)
+        elif job["kind"] == "ladders":
+            from tests.vm.guest.ladderchecks import check_ladders
+
+            check_ladders(job)
         elif job["kind"] == "lmkd":
             from tests.vm.guest.lmkdchecks import check_lmkd
 
@@ -36,6 +40,10 @@ def main() -> None:
             from tests.vm.guest.managedchecks import check_managed
 
             check_managed(job)
+        elif job["kind"] == "kubernetes":
+            from tests.vm.guest.nodechecks import check_kubernetes
+
+            check_kubernetes(job)
         elif job["kind"] == "suite":
             from tests.vm.guest.suite import run_suite
 

@@ -23,13 +23,18 @@ PACKAGED = (
     "/usr/lib/systemd/systemd-oomd",
     f"/usr/lib/systemd/system/{UNIT}",
     "/usr/lib/systemd/system/systemd-oomd.socket",
+    "/usr/share/dbus-1/system.d/org.freedesktop.oom1.conf",
+    "/usr/share/dbus-1/system-services/org.freedesktop.oom1.service",
 )
+"""What Debian's package brings, but for oomctl."""
+CONFIG = "/etc/oomd/oomd.yaml"
+HEARD = "/job/out/bus"
 KILL_MESSAGE = "d989611b15e44c9dbf31e3c81256e4ed"
 """What the manager writes for a unit that it finds marked."""
 PATIENCE_S = 30.0
 QUIET_S = 6.0
 SETTLES_S = 1.0
-SHOWN = ("Result", "ActiveState", "SubState", "ManagedOOMPreference")
+SHOWN = ("Result", "ActiveState", "SubState", "ManagedOOMPreference", "ManagedOOMKills")
 
 
 def check_managed(job: dict[str, Any]) -> None:
@@ -46,10 +51,18 @@ def check_managed(job: dict[str, Any]) -> None:
     with open("/etc/group", "a", encoding="utf-8") as file:
         file.write(f"somebody:x:{UID}:\n")
     start_killer(job["killer"])
+    facts["answers_s"] = wait_until(lambda: "Dry Run" in oomctl(), PATIENCE_S)
+    monitor = listen_to_the_bus()
     for case in job["cases"]:
         facts["cases"][case["name"]] = attempt(functools.partial(play, case))
         machine.save("managed.json", json.dumps(facts))
     facts["user"] = attempt(play_user)
+    facts["kernel"] = attempt(play_kernel)
+    facts["reload"] = attempt(reload)
+    facts["short"] = attempt(refuse_short)
+    monitor.terminate()
+    monitor.wait()
+    facts["bus"] = [json.loads(line) for line in machine.read(HEARD).splitlines() if line.startswith("{")]
     facts["active"] = machine.run("systemctl", "is-active", UNIT, check=False).strip()
     for kind in ("note", "decision", "degraded"):
         facts[kind] = journal(kind)
@@ -78,9 +91,11 @@ def play(case: dict[str, Any]) -> dict[str, Any]:
     wait_until(lambda: len(os.listdir(f"{LAB}/ready")) >= len(case["units"]))
     pids = pids_of_lab()
     machine.write(f"{LAB}/go-{case['name']}", "now")
+    told = oomctl()
     died_s = wait_until(lambda: not all(map(lives, pids.values())), PATIENCE_S if case["dies"] else QUIET_S)
     time.sleep(SETTLES_S)
     facts: dict[str, Any] = {"died_s": died_s, "alive": sorted(name for name, pid in pids.items() if lives(pid))}
+    facts["oomctl"] = told
     facts["shown"] = {name: show(f"{case['name']}-{name}.service") for name in case["units"]}
     machine.run("systemctl", "stop", case["slice"], check=False)
     return facts
@@ -93,12 +108,81 @@ def play_user() -> dict[str, Any]:
     wait_until(lambda: len(os.listdir(f"{LAB}/ready")) >= 2)
     pids = pids_of_lab()
     machine.write(f"{LAB}/go-user", "now")
+    told = oomctl()
     died_s = wait_until(lambda: not all(map(lives, pids.values())), PATIENCE_S)
     time.sleep(SETTLES_S)
     facts: dict[str, Any] = {"died_s": died_s, "alive": sorted(name for name, pid in pids.items() if lives(pid))}
+    facts["oomctl"] = told
     facts["shown"] = {name: show(f"{name}.service", user=True) for name in ("bloat", "chill")}
     machine.run("systemctl", "stop", f"user@{UID}.service", check=False)
     return facts
+
+
+def play_kernel() -> dict[str, Any]:
+    """Three services at their own memory.max, by OOMPolicy: the kernel kills a child of each, and systemd draws its
+    conclusions, as without us.
+    """
+    child = "import sys; held = []\nwhile True: held.append(bytearray(1 << 20))"
+    parent = f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {child!r}]); time.sleep(300)"
+    shown = {}
+    for policy in ("continue", "stop", "kill"):
+        unit = f"kernel-{policy}.service"
+        limits = ("--property=MemoryMax=48M", "--property=MemorySwapMax=0", f"--property=OOMPolicy={policy}")
+        command = ["systemd-run", "--quiet", f"--unit={unit}", "--service-type=exec", *limits]
+        machine.run(*command, "/usr/bin/python3", "-I", "-S", "-c", parent)
+        events = f"/sys/fs/cgroup/system.slice/{unit}/memory.events"
+        wait_until(functools.partial(over, unit, events), PATIENCE_S)
+        time.sleep(SETTLES_S)
+        shown[policy] = show(unit)
+        machine.run("systemctl", "stop", unit, check=False)
+    return {"shown": shown}
+
+
+def over(unit: str, events: str) -> bool:
+    """Whether the kernel has killed in this unit, or it has ended."""
+    try:
+        return "oom_kill 0" not in machine.read(events)
+    except FileNotFoundError:
+        return show(unit)["ActiveState"] in ("failed", "inactive")
+
+
+def reload() -> dict[str, Any]:
+    """Other defaults and back, without a restart."""
+    before, facts = machine.read(CONFIG), {"before": oomctl()}
+    other = before.replace("pressure_duration: 2s", "pressure_duration: 5s, swap_limit: 80%, pressure_limit: 55%")
+    for name, text in (("other", other), ("back", before)):
+        machine.write(CONFIG, text)
+        machine.run("systemctl", "reload", UNIT)
+        facts[name] = oomctl()
+    return facts
+
+
+def refuse_short() -> dict[str, Any]:
+    """systemd takes no duration below a second, and neither do we."""
+    command = ["systemd-run", "--quiet", "--property=ManagedOOMMemoryPressureDurationSec=1ms", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    before = machine.read(CONFIG)
+    machine.write(CONFIG, before.replace("pressure_duration: 2s", "pressure_duration: 999ms"))
+    told = len(journal("reload"))
+    machine.run("systemctl", "reload", UNIT)
+    wait_until(lambda: len(journal("reload")) > told, PATIENCE_S)
+    machine.write(CONFIG, before)
+    return {"systemd": done.returncode, "reload": journal("reload")[told:], "oomctl": oomctl()}
+
+
+def oomctl() -> str:
+    """What the distribution's own program says of us; as anybody."""
+    done = subprocess.run(["oomctl"], capture_output=True, text=True, check=False, timeout=60, user=UID, env={})
+    return done.stdout + done.stderr
+
+
+def listen_to_the_bus() -> subprocess.Popen[bytes]:
+    """Keeps every signal of our object, until it is ended."""
+    with open(HEARD, "wb") as heard:
+        command = ["busctl", "--json=short", "monitor", "org.freedesktop.oom1"]
+        monitor = subprocess.Popen(command, stdout=heard, stderr=subprocess.STDOUT)
+    wait_until(lambda: "Monitoring" in machine.read(HEARD))
+    return monitor
 
 
 def start_service(unit: str, case: dict[str, Any], name: str, properties: list[str]) -> None:

@@ -42,16 +42,20 @@ def play(job: dict[str, Any]) -> None:
     go = time.monotonic()
     machine.write(f"{LAB}/go", str(go))
     ended = samples.watch(go, job["max_s"], job["settle_s"])
-    after = killer_figures(killer)
-    pids = {name: name.split(".")[0] for name in os.listdir(f"{LAB}/pids")}
-    result = {"go": go, "ended": ended, "before": before, "after": after, "peak_rss_kib": samples.peak_rss_kib}
-    result |= {"pids": sorted(pids), "killer_tasks": sorted(samples.killer_tasks), "mem_total": samples.total}
-    machine.save("result.json", json.dumps(result))
+    after = figures_of(samples.group)
+    machine.stop_trace()
     machine.save("samples.json", json.dumps(samples.rows))
     machine.save("trace", machine.read(f"{machine.TRACE}/trace"))
     with open(f"{LAB}/database", "rb") as file:
         machine.save("database", file.read().hex())
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    pids = sorted(os.listdir(f"{LAB}/pids"))
+    # A machine that still thrashes would not get a command started in minutes.
+    machine.make_room([int(name.rsplit(".", 1)[1]) for name in pids])
+    after |= unit_figures(killer)
+    result = {"go": go, "ended": ended, "before": before, "after": after, "peak_rss_kib": samples.peak_rss_kib}
+    result |= {"pids": pids, "killer_tasks": sorted(samples.killer_tasks), "mem_total": samples.total}
+    machine.save("result.json", json.dumps(result))
     machine.save("dmesg", machine.run("dmesg", "--level=emerg,alert,crit,err,warn", check=False))
     if killer:
         machine.save("status", machine.run("systemctl", "status", "--no-pager", "-l", killer["unit"], check=False))
@@ -61,6 +65,10 @@ def play(job: dict[str, Any]) -> None:
         )
 
 
+PATIENCE = "[Service]\nTimeoutStartSec=300\n"
+"""An emulated guest on a busy host is a hundred times slower than the machines that units are written for."""
+
+
 def start_killer(killer: dict[str, Any]) -> None:
     """From its unit, as packaged or documented."""
     if killer.get("site"):
@@ -68,6 +76,9 @@ def start_killer(killer: dict[str, Any]) -> None:
     for path, text in killer["files"].items():
         os.makedirs(os.path.dirname(path), exist_ok=True)
         machine.write(path, text)
+    folder = f"/run/systemd/system/{killer['unit']}.d"
+    os.makedirs(folder, exist_ok=True)
+    machine.write(f"{folder}/lab.conf", PATIENCE)
     machine.run("systemctl", "daemon-reload")
     try:
         machine.run("systemctl", "start", killer["unit"])
@@ -77,11 +88,14 @@ def start_killer(killer: dict[str, Any]) -> None:
 
 
 def killer_figures(killer: dict[str, Any] | None) -> dict[str, Any]:
-    """Of the killer's unit: pids, RSS, CPU seconds, major faults, capabilities."""
-    if not killer:
-        return {}
-    figures: dict[str, Any] = {"pids": {}, "rss_kib": 0, "cpu_s": 0.0, "majflt": 0}
-    for pid in machine.processes_of(killer["unit"]):
+    """Of the killer's unit, while commands can be run."""
+    return figures_of(machine.group_of(killer["unit"]) if killer else "") | unit_figures(killer)
+
+
+def figures_of(group: str) -> dict[str, Any]:
+    """Of the processes of a unit's control group: pids, RSS, CPU seconds, major faults. Runs no command."""
+    figures: dict[str, Any] = {"pids": {}, "rss_kib": 0, "cpu_s": 0.0, "majflt": 0} if group else {}
+    for pid in machine.processes_in(group):
         status, stat = machine.read(f"/proc/{pid}/status"), machine.read(f"/proc/{pid}/stat")
         if not stat:
             continue
@@ -97,9 +111,18 @@ def killer_figures(killer: dict[str, Any] | None) -> dict[str, Any]:
         figures["rss_kib"] += rss
         figures["cpu_s"] += cpu
         figures["majflt"] += int(fields[9])
-    figures["main"] = int(machine.run("systemctl", "show", "-P", "MainPID", killer["unit"]).strip() or 0)
-    figures["restarts"] = int(machine.run("systemctl", "show", "-P", "NRestarts", killer["unit"]).strip() or 0)
     return figures
+
+
+def unit_figures(killer: dict[str, Any] | None) -> dict[str, Any]:
+    """What systemd says of the killer's unit."""
+    if not killer:
+        return {}
+    asked = {"main": "MainPID", "restarts": "NRestarts"}
+    return {
+        key: int(machine.run("systemctl", "show", "-P", name, killer["unit"]).strip() or 0)
+        for key, name in asked.items()
+    }
 
 
 def start_actor(actor: dict[str, Any]) -> subprocess.Popen[bytes]:
@@ -129,14 +152,12 @@ class Sampler:
         self.rows: list[tuple[float, ...]] = []
         self.peak_rss_kib = 0
         self.killer_tasks: set[int] = set()
-        self._unit = killer["unit"] if killer else None
         self._watch = set(watch)
         self._children = children
         self._files = [os.open(f"/proc/{name}", os.O_RDONLY) for name in ("meminfo", "pressure/memory", "vmstat")]
         self.total = int(os.pread(self._files[0], 4096, 0).split(b"MemTotal:")[1].split()[0])
-        self._group = ""
-        if self._unit:
-            self._group = machine.run("systemctl", "show", "-P", "ControlGroup", self._unit).strip()
+        self.group = machine.group_of(killer["unit"]) if killer else ""
+        """The killer's control group."""
 
     def watch(self, go: float, max_s: float, settle_s: float) -> str:
         """Samples until a watched actor died and the settling time passed, or the time is over."""
@@ -162,12 +183,12 @@ class Sampler:
         self.rows.append(tuple(row))
 
     def _look_at_killer(self) -> None:
-        if not self._group:
+        if not self.group:
             return
         rss = 0
-        for task in machine.read(f"/sys/fs/cgroup{self._group}/cgroup.threads").split():
+        for task in machine.read(f"/sys/fs/cgroup{self.group}/cgroup.threads").split():
             self.killer_tasks.add(int(task))
-        for pid in machine.read(f"/sys/fs/cgroup{self._group}/cgroup.procs").split():
+        for pid in machine.processes_in(self.group):
             rss += int((machine.read(f"/proc/{pid}/statm").split() or ["0", "0"])[1]) * 4
         self.peak_rss_kib = max(self.peak_rss_kib, rss)
 

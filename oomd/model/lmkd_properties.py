@@ -80,32 +80,40 @@ LIMITS = {
     "direct_reclaim_threshold_ms": (0, _INT32),
 }
 """Values beyond are mistakes."""
+IDLE: dict[str, tuple[int | bool | None, ...]] = {
+    "per_app_memcg": (None, False),
+    "use_new_strategy": (None, True),
+    "use_minfree_levels": (False,),
+    "kill_timeout_ms": (100,),
+    "low": (1001,),
+    "medium": (800,),
+    "critical": (0,),
+    "critical_upgrade": (False,),
+    "upgrade_pressure": (100,),
+    "downgrade_pressure": (100,),
+}
+"""Taken without effect, because what they belong to is left out; with the values that ask for nothing of it."""
 _BOOLEAN = {field.name for field in fields(Properties) if "bool" in str(field.type)}
 _NAMES = {field.name for field in fields(Properties)} - set(AS_THEY_ARE.values())
 
 
-def parse_properties(text: str) -> Properties | list[str]:
+def parse_properties(text: str, override: tuple[str, ...] = ()) -> Properties | list[str]:
     """The properties of lines ``name=value`` (``#`` begins a comment, names that are not lmkd's are passed over), or
-    every mistake with its line.
+    every mistake with its line. ``override``: such lines of our own configuration; they win over all others.
     """
-    problems: list[str] = []
-    given: dict[str, tuple[int, str, int | bool]] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        name, equals, value = line.strip().partition("=")
-        known, rank = _known(name.strip())
-        if not known or not equals or name.startswith("#"):
-            continue
-        parsed = _parse(known, value.strip())
-        if parsed is None:
-            problems.append(f"line {number}: {name.strip()}: {value.strip()!r} is no {_kind(known)}")
-        elif known not in given or given[known][0] <= rank:
-            given[known] = (rank, f"line {number}: {name.strip()}", parsed)
-    values = {name: value for name, (_, _, value) in given.items()}
-    for name, (low, high) in LIMITS.items():
-        if name in values and not low <= values[name] <= high:
-            problems.append(f"{given[name][1]}: {values[name]} is not between {low} and {high}")
+    problems = [f"line {line}: {name}: {message}" for line, name, message in find_mistakes(text)]
+    problems += [f"override: {name}: {message}" for _, name, message in find_mistakes("\n".join(override), whole=True)]
     if problems:
         return problems
+    given: dict[str, tuple[int, int | bool]] = {}
+    for above, lines in ((0, text.split("\n")), (len(PREFIXES), override)):
+        for line in lines:
+            name, _, value = _parts(line)
+            known, rank = _known(name)
+            parsed = _parse(known, value) if known and value else ""
+            if not isinstance(parsed, str) and (known not in given or given[known][0] <= rank + above):
+                given[known] = (rank + above, parsed)
+    values = {name: value for name, (_, value) in given.items()}
     for name, (low, high) in CLAMPS.items():
         if name in values:
             values[name] = max(low, min(values[name], high))
@@ -113,9 +121,47 @@ def parse_properties(text: str) -> Properties | list[str]:
     return replace(Properties(), **{**defaults, **values})  # type: ignore[arg-type]
 
 
-def is_property(name: str) -> bool:
-    """Whether lmkd has a property of this name."""
-    return bool(_known(name)[0])
+def find_mistakes(text: str, *, whole: bool = False) -> list[tuple[int, str, str]]:
+    """Line, name and what is wrong, of every line about a property of lmkd. An empty value is none, unless the lines
+    are ``whole`` ours.
+    """
+    mistakes = []
+    for number, line in enumerate(text.split("\n"), 1):
+        name, equals, value = _parts(line)
+        known, _ = _known(name)
+        if known and equals and (value or whole):
+            parsed = _parse(known, value)
+            if isinstance(parsed, str):
+                mistakes.append((number, name, parsed))
+    return mistakes
+
+
+def problem_of(line: str) -> str:
+    """Why this line ``name=value`` is of no use; empty where it is."""
+    name, equals, value = _parts(line)
+    known, _ = _known(name)
+    if not equals or not name:
+        return f"{line!r} is not name=value"
+    if not known:
+        return f"{name!r} is no property of lmkd"
+    parsed = _parse(known, value)
+    return parsed if isinstance(parsed, str) else ""
+
+
+def names_of_all() -> tuple[str, ...]:
+    """Every name under which lmkd looks for a property, those of the first prefix only."""
+    return (*AS_THEY_ARE, *sorted(PREFIXES[0] + name for name in _NAMES))
+
+
+def without_effect(properties: Properties) -> tuple[str, ...]:
+    """Names of what was set, and asks for something that is not here."""
+    return tuple(name for name, harmless in IDLE.items() if getattr(properties, name) not in harmless)
+
+
+def _parts(line: str) -> tuple[str, str, str]:
+    """Name, equals sign (if it is there) and value, without the spaces around them."""
+    name, equals, value = line.strip().partition("=")
+    return name.strip(), equals, value.strip()
 
 
 def _known(name: str) -> tuple[str, int]:
@@ -127,15 +173,13 @@ def _known(name: str) -> tuple[str, int]:
     return "", 0
 
 
-def _kind(name: str) -> str:
-    return "truth value" if name in _BOOLEAN else "number"
-
-
-def _parse(name: str, value: str) -> int | bool | None:
+def _parse(name: str, value: str) -> int | bool | str:
+    """The value, or in words what is wrong with it."""
     if name in _BOOLEAN:
         lower = value.lower()
-        return True if lower in _TRUE else False if lower in _FALSE else None
+        return True if lower in _TRUE else False if lower in _FALSE else f"{value!r} is no truth value"
     digits = value.removeprefix("-")
-    if not digits.isascii() or not digits.isdigit() or len(digits) > len(str(_INT32)):
-        return None
-    return int(value) if abs(int(value)) <= _INT32 else None
+    if not digits.isascii() or not digits.isdigit() or len(digits) > len(str(_INT32)) or int(digits) > _INT32:
+        return f"{value!r} is no number"
+    low, high = LIMITS.get(name, (-_INT32, _INT32))
+    return int(value) if low <= int(value) <= high else f"{int(value)} is not between {low} and {high}"

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomd.lmkd.properties import Properties, parse_properties
+from oomd.model.lmkd_properties import (
+    IDLE,
+    Properties,
+    names_of_all,
+    parse_properties,
+    problem_of,
+    without_effect,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "lmkd.prop"
 
@@ -65,9 +72,52 @@ def test_mistakes() -> None:
     assert parse_properties(text) == [
         "line 1: ro.lmk.debug: 'maybe' is no truth value",
         "line 2: ro.lmk.thrashing_limit: 'x' is no number",
-        "line 4: ro.lmk.low: '99999999999' is no number",
         "line 3: ro.lmk.psi_window_size_ms: 100 is not between 500 and 10000",
+        "line 4: ro.lmk.low: '99999999999' is no number",
     ]
+
+
+def test_our_own_configuration_wins() -> None:
+    """Over every name of the file, and with its own mistakes told as its own."""
+    text = "persist.device_config.lmkd_native.thrashing_limit=7"
+    found = parse_properties(text, ("ro.lmk.thrashing_limit=9",))
+    assert isinstance(found, Properties)
+    assert found.thrashing_limit == 9
+    assert parse_properties(text, ("ro.lmk.debug=perhaps", "ro.lmk.low=")) == [
+        "override: ro.lmk.debug: 'perhaps' is no truth value",
+        "override: ro.lmk.low: '' is no number",
+    ]
+
+
+def test_an_empty_value_is_none() -> None:
+    """As a property that is not set."""
+    assert parsed("ro.lmk.thrashing_limit=9\nro.lmk.thrashing_limit=\nro.lmk.debug=") == Properties(thrashing_limit=9)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("ro.lmk.thrashing_limit=9", ""),
+        ("persist.device_config.lmkd_native.debug = on", ""),
+        ("ro.config.low_ram=true", ""),
+        ("ro.lmk.thrashing_limit", "'ro.lmk.thrashing_limit' is not name=value"),
+        ("=9", "'=9' is not name=value"),
+        ("ro.lmk.thrashing=9", "'ro.lmk.thrashing' is no property of lmkd"),
+        ("ro.lmk.thrashing_limit=x", "'x' is no number"),
+        ("ro.lmk.psi_window_size_ms=1", "1 is not between 500 and 10000"),
+    ],
+)
+def test_one_line(line: str, problem: str) -> None:
+    """What a line of our own configuration may be."""
+    assert problem_of(line) == problem
+
+
+def test_what_is_left_out_is_known() -> None:
+    """What asks for something that is not here; not what asks for what is done anyway."""
+    text = "ro.lmk.use_minfree_levels=true\nro.lmk.critical_upgrade=true\nro.lmk.use_new_strategy=true\nro.lmk.low=1001"
+    assert without_effect(parsed(text)) == ("use_minfree_levels", "critical_upgrade")
+    assert without_effect(Properties()) == ()
+    assert {name.removeprefix("ro.lmk.").removeprefix("ro.config.") for name in names_of_all()} >= set(IDLE)
 
 
 def test_example_shows_the_defaults() -> None:

@@ -1,0 +1,40 @@
+"""One victim's last signal and its memory back, as a worker of the pool is given it."""
+
+from __future__ import annotations
+
+import threading
+
+from oomd.model.values import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.model.decision import Warrant
+    from oomd.reap.hindrance import Lift
+
+
+@dataclass(slots=True)
+class Motion:
+    """What is asked, and how far it has come."""
+
+    warrant: Warrant
+    pidfd: int
+    """A copy of our own: a number that its owner closes and that is given to another process's pidfd before the signal
+    would kill that one."""
+    signal: int
+    """0: somebody else has sent it, and it is only reaped."""
+    lift: Lift | None = None
+    """Made by whoever asks: the worker has no time for it."""
+    sent: list[int] = field(default_factory=list)
+    """When it was signalled (CLOCK_MONOTONIC, microseconds), as soon as that is so."""
+    signal_errno: int = 0
+    """Of a signal that whoever asked has sent."""
+    taken: threading.Lock = field(default_factory=threading.Lock)
+    """Held until a worker has taken this."""
+    sending: threading.Lock = field(default_factory=threading.Lock)
+    """Held while it is decided who sends the signal, and while whoever asked does."""
+    _unsent: bool = True
+
+    def claim(self) -> bool:
+        """Whether the caller, who holds :attr:`sending`, is the one who sends the signal: the first is."""
+        ours, self._unsent = self._unsent, False
+        return ours

@@ -1,0 +1,1 @@
+"""Against a real Prometheus: it scrapes, its promtool judges what we ship."""

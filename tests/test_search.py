@@ -1,0 +1,159 @@
+"""The search for a victim on fake trees: what is read of whom before anybody dies."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from oomd.config.loader import load_config
+from oomd.engine.preferences import wanted_of
+from oomd.kernel.files import PAGE_BYTES, KernelFile
+from oomd.kernel.scope import ScopeGuard
+from oomd.kill.executor import Executor
+from oomd.loop import Loop
+from oomd.model.config import Config
+from oomd.model.decision import KILL
+from oomd.model.scope import Scope
+from oomd.monitor.bound import GrowthBound
+from oomd.monitor.facts import FactsReader, MarkReader
+from oomd.monitor.process_table import ProcessTable
+from oomd.monitor.sampler import Sampler
+from oomd.monitor.sharing import SharingMeter
+from oomd.monitor.waiter import Waiter
+from oomd.monitor.watch import CgroupWatch
+from oomd.parts import Parts
+from oomd.search import LEADING, PATIENCE_US
+from tests.fakes.cgroup_tree import CgroupTree
+from tests.fakes.proc_tree import GIB, MIB, ProcTree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Watching = Callable[[str], tuple[Loop, list[Any]]]
+
+RULES = """
+rulesets:
+  - name: low
+    when: {all: [{memory_available: {below: 1GiB}}]}
+    choose: {%s}
+    then: [{kill: {}}]
+"""
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> ProcTree:
+    """A machine that has run out of memory, without processes."""
+    tree = ProcTree(tmp_path / "proc")
+    tree.set_meminfo(total=16 * GIB, available=GIB // 2, anon=12 * GIB)
+    return tree
+
+
+@pytest.fixture
+def watching(tmp_path: Path, proc: ProcTree, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
+    """The daemon's loop in a dry run on the tree, by these rules; and what it reports. It has time."""
+    monkeypatch.setitem(PATIENCE_US, KILL, 20_000_000)
+    proc_fd = os.open(proc.root, os.O_RDONLY | os.O_DIRECTORY)
+    cgroups = CgroupTree(tmp_path / "cgroup")
+    made: list[Loop] = []
+
+    def make(text: str) -> tuple[Loop, list[Any]]:
+        config = load_config("x", text=text.encode())
+        assert isinstance(config, Config), config
+        told: list[Any] = []
+        waiter = Waiter()
+        facts = FactsReader(proc_fd, MarkReader(str(cgroups.root)), wanted_of(config.rules.preferences))
+        sharing = SharingMeter(proc_fd)
+        facts.start()
+        sharing.start()
+        parts = Parts(
+            waiter=waiter,
+            sampler=Sampler(str(proc.root), PAGE_BYTES),
+            table=ProcessTable(
+                proc_fd,
+                ScopeGuard(Scope(), proc_fd),
+                frozenset(),
+                bound=GrowthBound(KernelFile(f"{proc.root}/vmstat"), PAGE_BYTES),
+                loadavg=KernelFile(f"{proc.root}/loadavg"),
+                page_bytes=PAGE_BYTES,
+            ),
+            sharing=sharing,
+            executor=Executor(None, None, waiter),
+            on_event=lambda key, lost: None,
+            report=told.append,
+            on_tick=lambda now: None,
+            cgroups=CgroupWatch(str(cgroups.root)),
+            facts=facts,
+        )
+        made.append(Loop(parts, config.rules))
+        return made[-1], told
+
+    yield make
+    for loop in made:
+        assert loop.parts.facts is not None
+        loop.parts.facts.stop()
+        loop.parts.sharing.stop()
+        loop.parts.table.close()
+    os.close(proc_fd)
+
+
+def decided(loop: Loop, told: list[Any]) -> dict[str, Any]:
+    """Tick until something is decided."""
+    end = time.monotonic() + 20
+    while not any(event["event"] == "decision" for event in told):
+        assert time.monotonic() < end
+        loop.tick()
+    decision: dict[str, Any] = next(event["decision"] for event in told if event["event"] == "decision")
+    return decision
+
+
+def crowd(proc: ProcTree, first: int, **more: Any) -> None:
+    """More and larger processes than are read ahead."""
+    for number in range(LEADING + 4):
+        proc.add_process(first + number, comm="hog", rss_anon=(400 - number) * MIB, session=first, **more)
+
+
+@pytest.mark.parametrize("level", ["session", "group"])
+def test_a_small_member_that_is_protected_by_its_command_line_saves_the_set(
+    proc: ProcTree, watching: Watching, level: str
+) -> None:
+    """It is too small to be read ahead; before its set dies it is read all the same."""
+    crowd(proc, 1000, pgrp=1000)
+    proc.add_process(1100, comm="helper", rss_anon=MIB, session=1000, pgrp=1000, cmdline=("helper", "--vital"))
+    proc.add_process(2000, comm="other", rss_anon=50 * MIB, session=2000, pgrp=2000, cmdline=("other",))
+    loop, told = watching(f"{RULES % f'level: {level}'}protect: [{{cmdline: '*--vital*'}}]\n")
+    decision = decided(loop, told)
+    assert (decision["target"]["name"], decision["pids"]) == ("2000", [2000])
+
+
+def test_who_comes_last_only_because_nobody_read_him_is_read(proc: ProcTree, watching: Watching) -> None:
+    """The youngest is small, so its command line is not known yet; it is the rule's victim all the same, and the one
+    before it in the order, which is protected by its own, is not.
+    """
+    crowd(proc, 1000, start_ticks=100, cmdline=("hog",))
+    proc.add_process(1100, comm="young", rss_anon=MIB, start_ticks=900, cmdline=("young",))
+    proc.add_process(1101, comm="younger", rss_anon=MIB, start_ticks=950, cmdline=("younger", "--vital"))
+    loop, told = watching(f"{RULES % 'policy: youngest'}protect: [{{cmdline: '*--vital*'}}]\n")
+    assert decided(loop, told)["pids"] == [1100]
+
+
+def test_newcomers_count_against_the_cap(proc: ProcTree, watching: Watching) -> None:
+    """Of those who join a set while it dies no more are taken than the rule lets one action take in all."""
+    for pid in (1000, 1001):
+        proc.add_process(pid, comm="hog", rss_anon=200 * MIB, session=1000)
+    loop, told = watching(RULES % "level: session, most: 4")
+    assert decided(loop, told)["pids"] == [1000, 1001]
+    (under_way,) = {credit.part_of for credit in loop.state.credits}
+    assert under_way == "session 1000"
+    decision = next(iter(loop.act._sets.values()))
+    for pid in (1100, 1101, 1102):
+        proc.add_process(pid, comm="late", rss_anon=MIB, session=1000)
+    late = loop.search.late(loop.rules, decision, loop.state)
+    assert [each.process.id.pid for each in late] == [1100, 1101]
+    joined = replace(loop.state.credits[0], process=late[0].process)
+    state = replace(loop.state, credits=(*loop.state.credits, joined))
+    assert [each.process.id.pid for each in loop.search.late(loop.rules, decision, state)] == [1101]
