@@ -9,7 +9,7 @@ from oomd.engine.detection import initial_state
 from oomd.engine.holding import is_critical
 from oomd.engine.ladder import begun, is_possible, next_due, signalled, through
 from oomd.engine.levels import parts_of
-from oomd.engine.selection import most_of, where_memory_is
+from oomd.engine.selection import completed, most_of, where_memory_is
 from oomd.hooking import Hooking
 from oomd.kill.targets import begin_all, shares_with, sweep, with_sharers
 from oomd.kill.warrant import Refused
@@ -22,6 +22,7 @@ from oomd.parts import clock_us
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from oomd.foresight import Struck
     from oomd.model.decision import Candidate, Decision, Detection, KillOutcome
     from oomd.model.ruleset import EngineState, Rules
     from oomd.model.snapshot import MemoryStatus, ProcessId
@@ -159,6 +160,20 @@ class Act:
         except Refused as verdict:
             self._note_refusal(identity, victim, parts, verdict)
             return False
+        self._signalled(identity, decision, parts)
+        return True
+
+    def complete(self, struck: Struck, status: MemoryStatus, detections: tuple[Detection, ...]) -> None:
+        """What was foreseen was done a moment ago: open its credit, and tell."""
+        decision = completed(struck.decision, status, detections)
+        assert decision.target is not None
+        identity = self._next_id()
+        self.times = replace(self.times, decided_us=struck.decided_us)
+        self._search.seen = struck.snapshot
+        self.state = self.parts.executor.start(identity, decision, struck.warrant, self.state, signalled=True)
+        self._signalled(identity, decision, parts_of(decision.target))
+
+    def _signalled(self, identity: str, decision: Decision, parts: tuple[Candidate, ...]) -> None:
         if decision.action == KILL and not self.parts.executor.dry_run:
             for part in parts:
                 self._condemn(part.process.id.pid)
@@ -170,7 +185,6 @@ class Act:
         self.hooking.note_signal(identity, decision, self.rules)
         self._tell_decision(identity, decision, self.parts.executor.sent_us)
         self._record(decision)
-        return True
 
     def _note_signal(self, decision: Decision) -> None:
         """Gentle steps of this ruleset are over."""

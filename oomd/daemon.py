@@ -26,6 +26,7 @@ from oomd.kill.warrant import Gate
 from oomd.kill.whole import WholeCgroups
 from oomd.ladders import Ladders
 from oomd.loop import Loop
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
@@ -161,10 +162,11 @@ class Daemon:
             self._proc_fd,
             self._guard,
             frozenset(self._own_pids),
-            vmstat=open_optional(f"{proc}/vmstat"),
+            bound=GrowthBound(
+                open_optional(f"{proc}/vmstat"), PAGE_BYTES, read_fault_pages, self.options.rss_slack_bytes
+            ),
             loadavg=open_optional(f"{proc}/loadavg"),
             page_bytes=PAGE_BYTES,
-            fault_pages=read_fault_pages(),
             account_all=self.config.budget_bytes is not None and not self.options.usage_cgroup,
         )
 

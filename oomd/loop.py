@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from oomd.act import Act
 from oomd.engine.detection import carried_state, observe, reloaded_state, wants_of
-from oomd.engine.pacing import Pace, pace
+from oomd.engine.pacing import STEADY, Pace, followed, pace
 from oomd.engine.preferences import prepare, wanted_of
 from oomd.engine.selection import looks_at_cgroups, may_choose
+from oomd.foresight import Foresight
 from oomd.model.decision import Times
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US
@@ -34,6 +35,7 @@ class Loop:
     def __init__(self, parts: Parts, rules: Rules) -> None:
         self.parts = parts
         self.pace = Pace(0, warm=False, interval_us=0)
+        self._trend = STEADY
         self.stopping = False
         self.ticks = 0
         self.status: MemoryStatus | None = None
@@ -43,6 +45,7 @@ class Loop:
         self._alerted_until_us = 0
         self.search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
         self.act = Act(parts, rules, self.search)
+        self._foresight = Foresight(parts, self.search)
         self._want()
 
     def run(self) -> None:
@@ -69,20 +72,30 @@ class Loop:
     def tick(self) -> None:
         """One round of the journey."""
         woke_us, lag_us = self._wait()
-        status = self._observe()
-        self.act.times = Times(woke_us, clock_us(), 0, lag_us=lag_us)
+        levels = self.parts.sampler.read_levels(clock_us())
+        read_us = clock_us()
+        self.parts.executor.sent_us = None
+        struck = self._foresight.strike(levels, self.state)
+        status = self._observe(levels)
+        self.act.times = Times(woke_us, read_us if struck else clock_us(), 0, lag_us=lag_us)
         cgroups = () if self.parts.cgroups is None else self.parts.cgroups.look(clock_us)
         if self.parts.tape is not None:
             self.parts.tape.begin(status, self.state, cgroups)
         detections, self.state = observe(self.rules, status, self.state, cgroups)
         self.ticks, self.status, self.detections = self.ticks + 1, status, detections
+        if struck is not None:
+            self.act.complete(struck, status, detections)
         advanced = self.act.advance(detections, status)
-        self._prepare(detections, status)
-        if not advanced and self._may_act(detections, status):
+        if struck is None and not advanced and self._may_act(detections, status):
             self.act.carry_out(self._select(detections, status))
+        self._prepare(detections, status)
         self.parts.on_tick(status.time_us)
         if self.act.worth_writing:
             self.act.hand_out()
+
+    def rehearse(self, status: MemoryStatus) -> None:
+        """What is decided in advance, once before READY."""
+        self._foresight.rehearse(self.rules, status, self.state)
 
     def replace_rules(self, rules: Rules, *, carry: bool = False) -> None:
         """A reload: kills under way go on. ``carry``: rulesets that did not change remember what they did."""
@@ -91,6 +104,7 @@ class Loop:
             self.act.ladders.end_all(self.status, "other rules are in force")
         before = self.rules
         self.act.rules = rules
+        self._foresight.drop()
         self.act.ladders.prepare(rules)
         prepare(rules.preferences)
         if self.parts.facts is not None:
@@ -100,6 +114,7 @@ class Loop:
 
     def _want(self) -> None:
         """Have read what the rules look at, and nothing more."""
+        self.search.judge_by(self.rules)
         wants = wants_of(self.rules)
         self.parts.sampler.want(wants.details)
         if self.search.want(touches=wants.touches) and self.parts.touches_lost:
@@ -134,10 +149,10 @@ class Loop:
                     self._alerted_until_us = now + ALERTED_US
                 self.parts.on_event(key, lost)
 
-    def _observe(self) -> MemoryStatus:
+    def _observe(self, levels: MemoryStatus) -> MemoryStatus:
         # Per-CPU lists are the machine's, so they say nothing of a budget; a kill's baseline must already hold them.
         lists = self.parts.limit_bytes is None and (self.pace.warm or bool(self.state.credits))
-        status = self.parts.sampler.read_status(clock_us(), per_cpu_lists=lists)
+        status = self.parts.sampler.read_rest(levels, per_cpu_lists=lists)
         if self.parts.limit_bytes is None:
             return status
         if self.parts.read_cgroup_usage is not None:
@@ -163,17 +178,31 @@ class Loop:
     def _prepare(self, detections: tuple[Detection, ...], status: MemoryStatus) -> None:
         """Decide how soon to look again; look at processes as soon as it begins to matter."""
         alerted = status.time_us < self._alerted_until_us
-        self.pace = pace(detections, self.state, triggers=self.parts.triggers, alerted=alerted)
-        summed = self.parts.limit_bytes is not None and self.parts.read_cgroup_usage is None
-        if self.pace.warm and not summed and self.parts.table.wants_scan(status.time_us):
-            self.parts.table.scan(status, clock_us)
-        elif self.pace.warm and self.parts.table.wants_look(status.time_us):
-            self.parts.table.look(status, clock_us)
+        self._trend = followed(self._trend, status)
+        self.pace = pace(detections, self.state, triggers=self.parts.triggers, alerted=alerted, trend=self._trend)
+        self._look(status)
         # By the upper bound: what forked processes are taken to share may long have become their own.
         limit = self.parts.limit_bytes
         if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
             self.search.measure(self.rules, self.state, status)
         self.search.collect(status.time_us, ask=self.pace.warm)
+        if self.pace.warm:
+            self._foresight.prepare(self.rules, status, self.state)
+        else:
+            self._foresight.drop()
+
+    def _look(self, status: MemoryStatus) -> None:
+        """Look at processes as far as that will be of use at the next tick; who are summed are looked at anyway."""
+        table = self.parts.table
+        if not self.pace.warm:
+            return
+        summed = self.parts.limit_bytes is not None and self.parts.read_cgroup_usage is None
+        if not summed and table.wants_scan(status.time_us):
+            table.scan(status, clock_us)
+        elif table.wants_look(status.time_us, self.pace.fresh_us):
+            table.look(status, clock_us, sizes_only=True)
+        elif not summed and table.find_newcomers() is None:
+            table.scan(status, clock_us)
 
     def _select(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Decision:
         return self.search.select(self.rules, self.state, detections, status)

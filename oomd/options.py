@@ -27,6 +27,8 @@ class Options:
     cgroup_root: str = CGROUP_ROOT
     record: bool = False
     """Keep what is seen for the outside process to write."""
+    rss_slack_bytes: int = 1 << 20
+    """By how much two readings of a process's size may differ without growth (oomd.kernel.features)."""
     lock_fd: int = -1
     """Holds the lock of the runtime directory for as long as we live."""
     runtime_dir: str = ""

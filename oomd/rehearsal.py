@@ -43,6 +43,7 @@ def rehearse(loop: Loop) -> Decision:
     )
     decision = select(loop.rules, loop.parts.table.snapshot(status, clock_us()), forced, loop.state)
     _rehearse_cgroups(loop)
+    loop.rehearse(status)
     plain_decision(decision)
     where_memory_is(status)
     if decision.target is not None:

@@ -5,11 +5,11 @@ The half of the loop that looks at processes; it signals nobody.
 
 from __future__ import annotations
 
-from oomd.engine.eligibility import sift
+from oomd.engine.eligibility import leaning_of, sift
 from oomd.engine.levels import late_members
 from oomd.engine.marks import NORMAL, PREFER
 from oomd.engine.preferences import UNREAD
-from oomd.engine.selection import most_of, select, wanted_cgroups, wants_everybody, wants_stat_anew
+from oomd.engine.selection import is_proved, most_of, select, wanted_cgroups, wants_everybody, wants_stat_anew
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision, Detection
 from oomd.model.ruleset import CGROUP
 from oomd.model.units import SECOND_US
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from oomd.model.snapshot import MemoryStatus, Process, ProcessId, Snapshot
     from oomd.monitor.facts import FactsReader
     from oomd.monitor.process_table import ProcessTable
+    from oomd.monitor.rows import Row
     from oomd.monitor.sharing import SharingMeter
     from oomd.monitor.watch import CgroupWatch
 
@@ -135,19 +136,24 @@ class Search:
             decision = choose(self._everybody(status))
             return choose(self._everybody(status)) if self._moved(decision) else decision
         decision = choose(table.snapshot(status, self._clock_us()))
-        if decision.action == NO_ACTION:
+        if decision.action == NO_ACTION or self.is_proved(decision, rules):
             return decision
-        if decision.target is None or decision.target.score < table.rest_bound_bytes():
-            table.scan(status, self._clock_us)
-            self.collect(status.time_us, ask=True)
-            decision = choose(table.snapshot(status, self._clock_us()))
-        return choose(self._everybody(status)) if decision.target is None else decision
+        table.scan(status, self._clock_us)
+        self.collect(status.time_us, ask=True)
+        decision = choose(table.snapshot(status, self._clock_us()))
+        return decision if self.is_proved(decision, rules) else choose(self._everybody(status))
+
+    def is_proved(self, decision: Decision, rules: Rules) -> bool:
+        """Whether the growth bound proves that a full scan would give no better answer."""
+        rest = self._table.rest_bound_bytes()
+        return is_proved(decision, rules, rest, self._table.unexamined_bound_bytes(), self._table.last_pids)
 
     def late(self, rules: Rules, decision: Decision, state: EngineState) -> tuple[Candidate, ...]:
         """Who joined the set that was taken since it was, as far as the rule lets one action take so many; who is left
         is a matter of the next alarm.
         """
         self._table.look(decision.status, self._clock_us)
+        self._table.read_everybody()
         everybody = self._table.snapshot(decision.status, self._clock_us(), everybody=True)
         candidates, rejected = sift(everybody, rules.preferences, state)
         under_way = {credit.process.id for credit in state.credits}
@@ -171,15 +177,38 @@ class Search:
         row = self._table.rows.get(victim.pid)
         return row.stat_fd if row is not None and row.start_ticks == victim.start_ticks else -1
 
+    def judge_by(self, rules: Rules) -> None:
+        """Have those lead who may be taken by these preferences."""
+
+        def judge(row: Row) -> str:
+            now = self._clock_us()
+            if self._facts is not None:
+                self._facts.note_marks((row,), now)
+            return leaning_of(row.value(now), rules.preferences, self._table.own_uid)
+
+        self._table.judge = judge
+
+    def awaits(self, decision: Decision) -> bool:
+        """Whether something is being measured, or read, for the first time that this decision hangs on."""
+        awaited = self._awaits_facts(decision)
+        return awaited or self._sharing.awaits(self._table.leaders)
+
+    def keep_marks(self, row: Row) -> None:
+        """Be ready to tell at once whether this one's marks have changed."""
+        if self._facts is not None:
+            self._facts.keep_marks(row)
+
+    def kept_marks_changed(self) -> bool:
+        """Whether they have."""
+        return self._facts is not None and self._facts.kept_marks_changed()
+
     def must_wait(self, decision: Decision) -> bool:
         """Wait a little for the first measurement of leaders that may share their memory, or for what may protect
         somebody and was not read yet; shorter than a wrong kill lasts.
         """
         now = decision.status.time_us
-        leaders = self._table.leaders
-        self._sharing.ask(leaders, now, rows=self._table.rows.values())
-        awaited = self._awaits_facts(decision)
-        if not awaited and not self._sharing.awaits(leaders):
+        self._sharing.ask(self._table.leaders, now, rows=self._table.rows.values())
+        if not self.awaits(decision):
             self._waiting_since_us = None
             return False
         if self._waiting_since_us is None:
@@ -204,10 +233,9 @@ class Search:
         return self._facts.awaits(concerned)
 
     def _everybody(self, status: MemoryStatus) -> Snapshot:
-        everybody = self._table.snapshot(status, self._clock_us(), everybody=True)
-        if self._facts is None:
-            return everybody
-        self._facts.note_marks(self._table.rows.values(), status.time_us)  # now that everybody's cgroup was read
+        self._table.read_everybody()
+        if self._facts is not None:
+            self._facts.note_marks(self._table.rows.values(), status.time_us)  # now that everybody's cgroup was read
         return self._table.snapshot(status, self._clock_us(), everybody=True)
 
     def _moved(self, decision: Decision) -> bool:

@@ -29,6 +29,7 @@ from oomd.model.config import Config, LmkdOptions
 from oomd.model.decision import Candidate, Credit
 from oomd.model.ruleset import Pause
 from oomd.model.scope import parse_scope
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import own_and_ancestors
@@ -69,7 +70,9 @@ class Rig:
         parts = Parts(
             waiter=self.waiter,
             sampler=Sampler("/proc", PAGE_BYTES),
-            table=ProcessTable(self._proc_fd, guard, own, vmstat=vmstat, loadavg=loadavg, page_bytes=PAGE_BYTES),
+            table=ProcessTable(
+                self._proc_fd, guard, own, bound=GrowthBound(vmstat, PAGE_BYTES), loadavg=loadavg, page_bytes=PAGE_BYTES
+            ),
             sharing=SharingMeter(self._proc_fd),
             executor=Executor(gate, None if dry_run else self.reaper, self.waiter),
             on_event=self._on_event,

@@ -19,6 +19,7 @@ from oomd.kill.executor import Executor
 from oomd.loop import Loop
 from oomd.model.config import Config
 from oomd.model.scope import Scope
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.sharing import SharingMeter
@@ -55,7 +56,7 @@ class Site:
                 self._fd,
                 ScopeGuard(Scope(), self._fd),
                 frozenset(),
-                vmstat=KernelFile(f"{self.proc.root}/vmstat"),
+                bound=GrowthBound(KernelFile(f"{self.proc.root}/vmstat"), PAGE_BYTES),
                 loadavg=KernelFile(f"{self.proc.root}/loadavg"),
                 page_bytes=PAGE_BYTES,
             ),

@@ -24,6 +24,7 @@ from oomd.model.ruleset import Rules
 from oomd.model.scope import Scope
 from oomd.model.snapshot import Cgroup, Counters, Details, Watermarks, Zram
 from oomd.model.units import GIB, MIB
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.sharing import SharingMeter
@@ -133,7 +134,7 @@ def loop(tmp_path: Path, trees: tuple[ProcTree, CgroupTree]) -> Iterator[tuple[L
             proc_fd,
             ScopeGuard(Scope(), proc_fd),
             frozenset(),
-            vmstat=KernelFile(f"{proc.root}/vmstat"),
+            bound=GrowthBound(KernelFile(f"{proc.root}/vmstat"), PAGE_BYTES),
             loadavg=KernelFile(f"{proc.root}/loadavg"),
             page_bytes=PAGE_BYTES,
         ),

@@ -18,6 +18,7 @@ from oomd.loop import Loop
 from oomd.model.config import Config
 from oomd.model.decision import KILL
 from oomd.model.scope import Scope
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.facts import FactsReader, MarkReader
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
@@ -76,7 +77,7 @@ def watching(tmp_path: Path, proc: ProcTree, monkeypatch: pytest.MonkeyPatch) ->
                 proc_fd,
                 ScopeGuard(Scope(), proc_fd),
                 frozenset(),
-                vmstat=KernelFile(f"{proc.root}/vmstat"),
+                bound=GrowthBound(KernelFile(f"{proc.root}/vmstat"), PAGE_BYTES),
                 loadavg=KernelFile(f"{proc.root}/loadavg"),
                 page_bytes=PAGE_BYTES,
             ),

@@ -29,6 +29,7 @@ from oomd.model.scope import CGROUP, Scope, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus
 from oomd.model.units import format_size
 from oomd.model.values import replace
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
 from oomd.monitor.own_shmem import kin_of, read_own_shmem
@@ -94,7 +95,7 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
         proc_fd,
         ScopeGuard(scope, proc_fd),
         own,
-        vmstat=open_optional(f"{proc_dir}/vmstat"),
+        bound=GrowthBound(None, PAGE_BYTES),
         loadavg=open_optional(f"{proc_dir}/loadavg"),
         page_bytes=PAGE_BYTES,
         account_all=True,
@@ -108,6 +109,7 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
         state = _watch(config, sampler, watch, state)
     status = sampler.read_status(clock_us())
     table.scan(status, clock_us)
+    table.read_everybody()
     _measure_sharing(table, proc_fd)
     # The same tree's cgroups: a recorded procfs has nothing to do with the machine's own.
     marks = MarkReader(arguments.cgroup or ("" if arguments.proc else CGROUP_ROOT))

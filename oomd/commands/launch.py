@@ -11,6 +11,7 @@ import time
 
 from oomd.config.compiled import to_plain
 from oomd.kernel.cgroup_namespace import namespace_root
+from oomd.kernel.features import rss_slack_bytes
 from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
 from oomd.model.ruleset import OFF
 from oomd.model.steps import RestartStep
@@ -133,7 +134,7 @@ def _absolute(path: str) -> str:
 
 def _replace_image(everything: dict[str, object], fds: tuple[int, ...]) -> None:
     """Become the killer, with these descriptors (-1 for none)."""
-    memfd = _in_memory(marshal.dumps(everything))
+    memfd = _in_memory(marshal.dumps({**everything, "rss_slack_bytes": rss_slack_bytes()}))
     for fd in (memfd, *fds):
         if fd >= 0:
             os.set_inheritable(fd, True)

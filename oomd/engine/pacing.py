@@ -1,18 +1,19 @@
-"""How soon to look again: from the distance to the nearest limit and the fastest rate at which memory was ever seen to
-vanish.
+"""How soon to look again, and how fresh the choice of a victim must be: from the distance to the nearest limit, the
+fastest rate at which memory was ever seen to vanish, and the rate at which it vanishes now. Pure.
 """
 
 from __future__ import annotations
 
 from oomd.model.decision import Detection
 from oomd.model.ruleset import EngineState
+from oomd.model.snapshot import MemoryStatus
 from oomd.model.units import MIB, MILLISECOND_US, SECOND_US
 from oomd.model.values import dataclass
 
 FASTEST_FILL_BYTES_PER_SECOND = 6000 * MIB
-"""The fastest fill rate that earlyoom's author measured (stress -m 4)."""
+"""The fastest fill rate that earlyoom's author measured (stress -m 4); faster ones that are seen here count instead."""
 
-QUIET_US = 3 * SECOND_US
+QUIET_US = 5 * SECOND_US
 """The longest wait where pressure triggers wake us for the unexpected."""
 POLLING_US = 1 * SECOND_US
 """The longest wait without them."""
@@ -21,6 +22,71 @@ WARM_US = 100 * MILLISECOND_US
 IN_FLIGHT_US = 20 * MILLISECOND_US
 """The longest wait while a kill is under way: tells when its memory is back."""
 SHORTEST_US = 10 * MILLISECOND_US
+"""The shortest wait that the distance alone asks for."""
+BRINK_US = 2 * MILLISECOND_US
+"""The shortest wait while memory falls straight towards a limit. A processor that was idle for no longer than that has
+not lost its caches yet, so what follows takes half the time."""
+
+LOOKS_ON_THE_WAY = 8
+"""A limit that will be reached in some time is looked at so many times until then, and twice as often from there."""
+FRESH_SHARE = 4
+"""The choice of a victim is renewed when so many times its age would bring the limit."""
+FRESHEST_US = 10 * MILLISECOND_US
+OLDEST_US = 1 * SECOND_US
+"""How old the choice may be while memory is short but does not fall: as old as the growth of processes wants."""
+
+SPAN_US = 500 * MILLISECOND_US
+"""Over how long a rate is told that is no mere jolt."""
+JOLT_BYTES = 8 * MIB
+"""What falls by less between two looks is told by the whole span only."""
+WORTH_BYTES = 64 * MIB
+"""What falls by less within a moment says nothing of how fast this machine can fill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where memory stood."""
+
+    time_us: int
+    available_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """How available memory moves."""
+
+    last: Moment | None = None
+    """The last look."""
+    mark: Moment | None = None
+    past: Moment | None = None
+    """One look or two :data:`SPAN_US` apart from now."""
+    falling: int = 0
+    """Bytes per second now, by the last step or by the whole span, whichever is faster; 0 where it rises."""
+    fastest: int = FASTEST_FILL_BYTES_PER_SECOND
+
+
+STEADY = Trend()
+
+
+def followed(trend: Trend, status: MemoryStatus) -> Trend:
+    """The trend with this status."""
+    now = Moment(status.time_us, status.available_bytes)
+    if trend.last is None or trend.mark is None or trend.past is None:
+        return Trend(now, now, now)
+    fell = trend.last.available_bytes - now.available_bytes
+    step = _rate(trend.last, now) if fell >= JOLT_BYTES else 0
+    fastest = trend.fastest
+    if fell >= WORTH_BYTES and now.time_us - trend.last.time_us >= SHORTEST_US:
+        fastest = max(fastest, step)
+    mark, past = trend.mark, trend.past
+    if now.time_us - mark.time_us >= SPAN_US:
+        mark, past = now, mark
+    return Trend(now, mark, past, max(0, step, _rate(past, now)), fastest)
+
+
+def _rate(past: Moment, now: Moment) -> int:
+    span_us = now.time_us - past.time_us
+    return (past.available_bytes - now.available_bytes) * SECOND_US // span_us if span_us > 0 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +98,34 @@ class Pace:
     warm: bool
     """Whether processes are worth a look: less than another limit's worth of headroom is left."""
     interval_us: int
+    fresh_us: int = OLDEST_US
+    """How old the choice of a victim may be."""
 
 
-def pace(detections: tuple[Detection, ...], state: EngineState, *, triggers: bool, alerted: bool) -> Pace:
+def pace(
+    detections: tuple[Detection, ...],
+    state: EngineState,
+    *,
+    triggers: bool,
+    alerted: bool,
+    trend: Trend = STEADY,
+) -> Pace:
     """The pace after these detections. ``triggers``: pressure wakes us; ``alerted``: it did so a moment ago."""
     headroom, warm = _headroom(detections) if detections else (1 << 62, False)
     warm = warm or alerted or any(detection.since_us is not None for detection in detections)
-    interval = max(SHORTEST_US, headroom * SECOND_US // FASTEST_FILL_BYTES_PER_SECOND)
+    interval = max(SHORTEST_US, headroom * SECOND_US // trend.fastest)
     interval = min(interval, QUIET_US if triggers else POLLING_US)
+    left_us = max(0, headroom) * SECOND_US // trend.falling if trend.falling else None
     if warm:
         interval = min(interval, WARM_US)
+        if left_us is not None:
+            interval = min(interval, max(BRINK_US, left_us // LOOKS_ON_THE_WAY))
     if state.credits:
         interval = min(interval, IN_FLIGHT_US)
-    return Pace(headroom, warm, interval)
+    fresh = OLDEST_US
+    if headroom > 0 and left_us is not None:  # below the limit it is too late to prepare
+        fresh = max(FRESHEST_US, min(OLDEST_US, left_us // FRESH_SHARE))
+    return Pace(headroom, warm, interval, fresh)
 
 
 def _headroom(detections: tuple[Detection, ...]) -> tuple[int, bool]:

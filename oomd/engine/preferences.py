@@ -12,14 +12,13 @@ from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomd.model.snapshot import Process, ProcessId, Snapshot
+    from oomd.model.snapshot import Process, Snapshot
 
 PROTECT = "protect"
 
 NODE_CRITICAL_ADJ = -997
 """kubelet gives it to system-node-critical pods and to guaranteed ones, and less to what runs the node."""
 _MOST_LISTS = 64
-_MOST_KNOWN = 16384
 
 STANDING_FIRST = 0
 STANDING_OVER_REQUEST = 1
@@ -37,6 +36,19 @@ class Verdict:
 
 
 NOTHING_SAID = Verdict()
+_MOST_JUDGED = 16384
+"""Thousands of processes with names, command lines and cgroups of their own."""
+
+
+class _Judged:
+    """Verdicts by all that they depend on: who a process is and not how large, so that it is judged once."""
+
+    def __init__(self) -> None:
+        self.preferences: Preferences | None = None
+        self.verdicts: dict[tuple[object, ...], Verdict] = {}
+
+
+_judged = _Judged()
 UNREAD = Verdict(AVOID, "what protects it could not be read yet")
 
 
@@ -46,6 +58,27 @@ def judge(process: Process, preferences: Preferences, own_uid: int = 0, monitore
     Matches of the configuration stand above the marks of cgroups, except that an honoured ``omit`` stands above
     ``avoid`` and ``prefer``. ``monitored_uid``: the owner of the cgroup among whose children the choice is made.
     """
+    if _judged.preferences is not preferences or len(_judged.verdicts) >= _MOST_JUDGED:
+        _judged.preferences, _judged.verdicts = preferences, {}
+    identity = (
+        process.comm,
+        process.cgroup,
+        process.uid,
+        process.oom_score_adj,
+        process.cmdline,
+        process.exe,
+        process.marks,
+        process.cgroup_uid,
+        own_uid,
+        monitored_uid,
+    )
+    verdict = _judged.verdicts.get(identity)
+    if verdict is None:
+        verdict = _judged.verdicts[identity] = _judge(process, preferences, own_uid, monitored_uid)
+    return verdict
+
+
+def _judge(process: Process, preferences: Preferences, own_uid: int, monitored_uid: int) -> Verdict:
     named = _named(process, preferences.protect, own_uid)
     if named:
         return Verdict(PROTECT, named)
@@ -63,43 +96,6 @@ def judge(process: Process, preferences: Preferences, own_uid: int = 0, monitore
     if _is_unread(process, preferences.protect, placed):
         return UNREAD
     return marked
-
-
-class _Memory:
-    """Verdicts on processes by one set of preferences."""
-
-    def __init__(self) -> None:
-        self.preferences: Preferences | None = None
-        self.known: dict[ProcessId, tuple[tuple[object, ...], Verdict]] = {}
-
-
-_memory = _Memory()
-
-
-def judge_again(process: Process, preferences: Preferences, own_uid: int = 0, monitored_uid: int = 0) -> Verdict:
-    """What :func:`judge` says, remembered for each process as long as nothing that it looks at has changed: of
-    thousands of processes a decision judges only those that are new.
-    """
-    if _memory.preferences is not preferences or len(_memory.known) >= _MOST_KNOWN:
-        _memory.preferences, _memory.known = preferences, {}
-    looked_at = (
-        process.comm,
-        process.cgroup,
-        process.cmdline,
-        process.exe,
-        process.uid,
-        process.oom_score_adj,
-        process.marks,
-        process.cgroup_uid,
-        own_uid,
-        monitored_uid,
-    )
-    known = _memory.known.get(process.id)
-    if known is not None and known[0] == looked_at:
-        return known[1]
-    verdict = judge(process, preferences, own_uid, monitored_uid)
-    _memory.known[process.id] = looked_at, verdict
-    return verdict
 
 
 def pod_usage(snapshot: Snapshot) -> dict[str, int]:

@@ -7,7 +7,8 @@ from oomd.engine.blame import taken_by_files
 from oomd.engine.detection import among_of
 from oomd.engine.eligibility import freeable_bytes, sift
 from oomd.engine.ladder import step_of
-from oomd.engine.levels import rank
+from oomd.engine.levels import Ranking, rank
+from oomd.engine.marks import NORMAL, PREFER
 from oomd.engine.pause import pause_of, pause_words
 from oomd.model.decision import ASKED, KILL, NO_ACTION, NOTIFY, TERM, Candidate, Decision, Detection, Rejection
 from oomd.model.ruleset import (
@@ -25,7 +26,9 @@ from oomd.model.ruleset import (
 )
 from oomd.model.snapshot import Cgroup, MemoryStatus, Snapshot
 from oomd.model.units import MIB, format_duration, format_size
-from oomd.model.values import replace
+from oomd.model.values import dataclass, replace
+from oomd.policies.freeable import NEAR
+from oomd.policies.ranking import PREFER_SHARE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,9 +95,12 @@ def wants_everybody(rules: Rules, detections: tuple[Detection, ...]) -> bool:
     """Whether the choice must see every process: where several die as one, or the order is not by size."""
     alarm = fired(detections)
     ruleset = _ruleset_of(rules, alarm)
-    if needs_everybody(step_of(ruleset, alarm)):
-        return True
-    return ruleset.choice.level != PROCESS or (ruleset.policy is not None and not ruleset.policy.by_size)
+    return needs_everybody(step_of(ruleset, alarm)) or not takes_one_by_size(ruleset)
+
+
+def takes_one_by_size(ruleset: Ruleset) -> bool:
+    """Whether it takes one process, and none whose score is above its size: then the largest are enough to look at."""
+    return ruleset.choice.level == PROCESS and (ruleset.policy is None or ruleset.policy.by_size)
 
 
 def most_of(rules: Rules, decision: Decision) -> int:
@@ -115,13 +121,36 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
 
     A decision ``none`` with a target waits for that target: it is dying already, by somebody else's hand.
     """
-    alarm = fired(detections)
-    ruleset = _ruleset_of(rules, alarm)
+    ruleset = _ruleset_of(rules, fired(detections))
+    return decide(ruleset, snapshot, detections, state, order_of(rules, ruleset, snapshot, state))
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Whom a ruleset would take, whether or not anything fired."""
+
+    ranking: Ranking
+    candidates: tuple[Candidate, ...]
+    """Who may be taken at all, in no order."""
+    rejected: tuple[Rejection, ...]
+    """Who may not, by itself."""
+
+
+def order_of(rules: Rules, ruleset: Ruleset, snapshot: Snapshot, state: EngineState) -> Order:
+    """The order of this ruleset."""
     uid = _monitored_uid(ruleset, snapshot)
     candidates, rejected = sift(snapshot, rules.preferences, state, monitored_uid=uid)
     omit_last = rules.preferences.omit != NEVER
-    order = rank(ruleset, _with_past(snapshot, ruleset, state), candidates, rejected, omit_last=omit_last)
-    ranking = order.ranked
+    ranking = rank(ruleset, _with_past(snapshot, ruleset, state), candidates, rejected, omit_last=omit_last)
+    return Order(ranking, candidates, rejected)
+
+
+def decide(
+    ruleset: Ruleset, snapshot: Snapshot, detections: tuple[Detection, ...], state: EngineState, order: Order
+) -> Decision:
+    """The decision for these detections, of which ``ruleset`` is the one to act on, with its order."""
+    alarm = fired(detections)
+    ranking = order.ranking.ranked
     decision = Decision(
         NO_ACTION,
         "nothing fired: there is memory enough",
@@ -129,24 +158,25 @@ def select(rules: Rules, snapshot: Snapshot, detections: tuple[Detection, ...], 
         ruleset=alarm.ruleset if alarm else "",
         detections=detections,
         ranking=ranking,
-        rejected=order.rejected,
+        rejected=order.ranking.rejected,
     )
     if alarm is None:
         return decision
     why = _why_wait(alarm, state, snapshot.status.time_us)
     if why:
         return replace(decision, reason=why)
-    dying = _dying_already(rejected, state)
+    dying = _dying_already(order.rejected, state)
     if dying is not None:
         reason = f"{dying.process.comm} ({dying.process.id.pid}) is dying already and gives back {_size(dying)}"
         return replace(decision, reason=reason, target=dying)
     step = step_of(ruleset, alarm)
     if step is not None:
-        return _gentle(decision, alarm, step, aim(step, ruleset, snapshot, ranking, candidates, rejected))
+        found = aim(step, ruleset, snapshot, ranking, order.candidates, order.rejected)
+        return _gentle(decision, alarm, step, found)
     if ruleset.last == LAST_NOTHING:
         return replace(decision, reason=f"{alarm.ruleset}: its ladder is at its end, and has no kill")
     return _signal(
-        decision, alarm, ruleset, order.note, "" if alarm.critical else taken_by_files(state.blame, snapshot)
+        decision, alarm, ruleset, order.ranking.note, "" if alarm.critical else taken_by_files(state.blame, snapshot)
     )
 
 
@@ -191,6 +221,32 @@ def _gentle(decision: Decision, alarm: Detection, step: Gentle, found: Aim) -> D
         step=alarm.step,
         rejected=(*decision.rejected, *found.spared),
     )
+
+
+def is_proved(decision: Decision, rules: Rules, rest_bytes: int, unexamined_bytes: int, last: frozenset[int]) -> bool:
+    """Whether nobody who was not looked at would stand before the target. None of them owns more than ``rest_bytes``,
+    and of those below ``unexamined_bytes`` it is not known whether they are preferred; ``last`` are the roots of tree
+    scopes. Two that differ by less than a near-tie are as good as each other.
+    """
+    target = decision.target
+    if target is None or target.preference not in (PREFER, NORMAL) or target.standing:
+        return False  # somebody smaller may be of those who go first
+    if target.process.id.pid in last or rest_bytes * NEAR > target.score:
+        return False
+    names = rules.preferences.prefer
+    if target.preference == PREFER or not (names.patterns or names.matches):
+        return True
+    largest = max(each.freeable_bytes for each in decision.ranking if each.preference == NORMAL)
+    return unexamined_bytes * PREFER_SHARE < largest
+
+
+def completed(decision: Decision, status: MemoryStatus, detections: tuple[Detection, ...]) -> Decision:
+    """A decision that was made in advance and carried out, with what was seen then as its reasons."""
+    assert decision.target is not None
+    alarm = next((each for each in detections if each.ruleset == decision.ruleset), None)
+    if alarm is None:
+        return replace(decision, status=status, detections=detections)
+    return replace(decision, status=status, detections=detections, reason=_reason(alarm, decision))
 
 
 def where_memory_is(status: MemoryStatus) -> str:
@@ -239,16 +295,21 @@ def _with_past(snapshot: Snapshot, ruleset: Ruleset, state: EngineState) -> Snap
 
 
 def _verdict(decision: Decision, alarm: Detection, ruleset: Ruleset, victim: Candidate) -> Decision:
-    who = f"{name_of(victim)} gives back {_size(victim)}"
     at_once = alarm.critical or ruleset.grace_us == 0
-    return replace(
+    verdict = replace(
         decision,
         action=KILL if at_once else TERM,
-        reason=f"{alarm.ruleset}{' (critical)' if alarm.critical else ''}: {_evidence(alarm)}; {who}",
         target=victim,
         grace_us=0 if at_once else ruleset.grace_us,
         whole_cgroup=ruleset.last == LAST_CGROUP_KILL,
     )
+    return replace(verdict, reason=_reason(alarm, verdict))
+
+
+def _reason(alarm: Detection, decision: Decision) -> str:
+    assert decision.target is not None
+    who = f"{name_of(decision.target)} gives back {_size(decision.target)}"
+    return f"{alarm.ruleset}{' (critical)' if alarm.critical else ''}: {_evidence(alarm)}; {who}"
 
 
 def _evidence(alarm: Detection) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 
-from oomd.kernel.files import find_number
+from oomd.kernel.files import PAGE_BYTES, KernelFile, KernelFormatError, find_number
+from oomd.kernel.process import parse_statm
 from oomd.kernel.syscalls import pidfd_send_signal, process_mrelease
 from oomd.model.values import dataclass
 
@@ -121,3 +122,36 @@ def read_capabilities(status: bytes) -> frozenset[str]:
     """
     mask = find_number(status, b"\nCapEff:", "/proc/PID/status", base=16)
     return frozenset(name for bit, name in enumerate(_CAPABILITIES) if mask >> bit & 1)
+
+
+MOST_SLACK_BYTES = 1 << 20
+_TRIES = 4
+
+
+def rss_slack_bytes() -> int:
+    """By how much two readings of a process's size may differ without growth.
+
+    Since 6.2 the kernel counts resident pages per CPU and, until 6.16, showed only what had been folded into one sum:
+    each CPU may hold back a batch. Probed: a page that is touched shows at once, or it does not. Elsewhere what is
+    left is that the counters of one process are read one after the other.
+    """
+    if _shows_every_page():
+        return MOST_SLACK_BYTES
+    cpus = os.cpu_count() or 1
+    return max(MOST_SLACK_BYTES, 2 * cpus * max(32, 2 * cpus) * PAGE_BYTES)
+
+
+def _shows_every_page() -> bool:
+    import mmap  # asked before the killer's image, which has no use for it
+
+    try:
+        with KernelFile("/proc/self/statm") as file, mmap.mmap(-1, 8 * _TRIES * PAGE_BYTES, mmap.MAP_PRIVATE) as block:
+            for number in range(1, _TRIES + 1):
+                before = parse_statm(file.read())
+                block[8 * number * PAGE_BYTES - 1] = 1
+                after = parse_statm(file.read())
+                if after[0] - after[1] <= before[0] - before[1]:
+                    return False
+    except (OSError, KernelFormatError):
+        return False
+    return True

@@ -91,14 +91,18 @@ def parse_number(text: bytes, file: str, field: str, base: int = 10) -> int:
     return value
 
 
-def find_number(data: bytes, key: bytes, file: str, *, default: int | None = None, base: int = 10) -> int:
+def find_number(
+    data: bytes, key: bytes, file: str, *, default: int | None = None, base: int = 10, hint: int = 0
+) -> int:
     """The number between ``key`` and the end of its line.
 
     ``key`` begins with the newline before its line, so that it matches at the beginning of a line only (put
     one before the first line). ``default`` is for a line that is absent; without it, and for a line that
-    holds no number, :class:`KernelFormatError` is raised.
+    holds no number, :class:`KernelFormatError` is raised. ``hint`` is where to look first.
     """
-    start = data.find(key)
+    start = data.find(key, hint)
+    if start < 0 and hint:
+        start = data.find(key)
     if start < 0:
         if default is None:
             raise KernelFormatError(file, _field_of(key))

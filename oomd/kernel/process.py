@@ -145,6 +145,14 @@ def parse_status(data: bytes) -> Status:
     )
 
 
+def parse_owned_bytes(data: bytes) -> tuple[int, int]:
+    """Anonymous memory and swap, and shared memory, in /proc/PID/status, and nothing else of it. Raises
+    KernelFormatError.
+    """
+    owned = find_kib(data, b"\nRssAnon:", _STATUS, default=0) + find_kib(data, b"\nVmSwap:", _STATUS, default=0)
+    return owned, find_kib(data, b"\nRssShmem:", _STATUS, default=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Rollup:
     """Sums over all mappings, in bytes. ``None`` for what kernels before 5.3 do not tell."""

@@ -98,18 +98,46 @@ def _sum_zones(data: bytes, prefix: bytes) -> int:
     return total
 
 
-def growth_pages(before: Vmstat, after: Vmstat, *, fault_pages: int = 1) -> int:
-    """No process can have gained more anonymous pages than this in between.
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Two counters since boot, in pages, whose difference no process outgrows in between.
 
-    Each new page was allocated (pgalloc) and came by a fault, or several by one huge page; reading files
-    inflates the first but not the second. The difference of AnonPages would be no bound: it is net of what
-    others gave back. ``fault_pages`` is how many pages one ordinary fault may bring
-    (:func:`read_fault_pages`).
+    Each new anonymous page was allocated, and came by a fault, or several by one huge page; reading files
+    inflates the first but not the second. (The difference of AnonPages would be no bound: it is net of what
+    others gave back.) What fork gives a child was not allocated: new pids are looked for besides.
     """
-    allocated = after.pgalloc - before.pgalloc
-    huge = after.thp_fault_alloc - before.thp_fault_alloc + after.thp_collapse_alloc - before.thp_collapse_alloc
-    faulted = (after.pgfault - before.pgfault) * fault_pages + huge * PAGES_PER_HUGE_PAGE
-    return max(0, min(allocated, faulted))
+
+    allocated_pages: int
+    """pgalloc_*, all zones."""
+    faulted_pages: int
+    """pgfault, and each huge page as all its pages."""
+
+    def pages_since(self, earlier: Growth) -> int:
+        """No process can have gained more anonymous pages than this since then."""
+        allocated = self.allocated_pages - earlier.allocated_pages
+        return max(0, min(allocated, self.faulted_pages - earlier.faulted_pages))
+
+
+def parse_growth(data: bytes, *, fault_pages: int = 1) -> Growth | None:
+    """The :class:`Growth` of the text of /proc/vmstat; None where the kernel does not count (recorded trees).
+    ``fault_pages`` is how many pages one ordinary fault may bring (:func:`read_fault_pages`).
+
+    Read on the way to a kill: each search begins where the zones' lines end, as the file has it. Raises
+    KernelFormatError when a counter is no number.
+    """
+    data = b"\n" + data
+    at = data.find(b"\npgalloc_")
+    allocated = 0
+    while at >= 0 and data.startswith(b"\npgalloc_", at):
+        end = data.find(b"\n", at + 1)
+        allocated += parse_number(data[data.find(b" ", at) : end], _FILE, "pgalloc")
+        at = end
+    faulted = find_number(data, b"\npgfault ", _FILE, hint=max(0, at), default=0)
+    if not allocated or not faulted:
+        return None
+    huge = find_number(data, b"\nthp_fault_alloc ", _FILE, hint=at, default=0)
+    huge += find_number(data, b"\nthp_collapse_alloc ", _FILE, hint=at, default=0)
+    return Growth(allocated, faulted * fault_pages + huge * PAGES_PER_HUGE_PAGE)
 
 
 def read_fault_pages(root: str = TRANSPARENT_HUGE_PAGES) -> int:

@@ -103,6 +103,12 @@ class Executor:
         finally:
             self.count_kills(counted)
 
+    def strike(self, warrant: Warrant, process: Process, action: str) -> None:
+        """Signal one that is under warrant; :meth:`start` follows, with ``signalled``."""
+        counted = self.count_ooms((process,))
+        self._submit(warrant, SIGKILL if action == KILL else SIGTERM)
+        self.count_kills(counted)
+
     def count_ooms(self, processes: tuple[Process, ...]) -> Counted:
         """Before these, all under warrant, are signalled: tell their units' manager why they end."""
         return self.tally.count_ooms(processes) if self.tally is not None else ()
@@ -118,22 +124,22 @@ class Executor:
         return self._gate.grant(process, stat_fd)
 
     def start(
-        self, decision_id: str, decision: Decision, warrant: Warrant, state: EngineState, *, killed: bool = False
+        self, decision_id: str, decision: Decision, warrant: Warrant, state: EngineState, *, signalled: bool = False
     ) -> EngineState:
-        """The same for one that is under warrant already, and with ``killed`` was given to :meth:`kill_all`. Raises
-        Refused when it may not be signalled, or is gone.
+        """The same for one that is under warrant already, and with ``signalled`` got its signal (by :meth:`kill_all` or
+        :meth:`strike`). Raises Refused when it may not be signalled, or is gone.
         """
         victim = decision.target
         assert victim is not None
         phase = decision.action
-        if phase == TERM:
+        if phase == TERM and not signalled:
             self._submit(warrant, SIGTERM)
         self._warrants[warrant.id] = warrant
         self._watches.watch(warrant.pidfd, ("victim", warrant.id))
         patience_us = decision.grace_us if phase == TERM else None
         opened = credits.open_credit(decision_id, victim, decision.ruleset, phase, decision.status, patience_us)
         if phase == KILL:
-            if not killed:
+            if not signalled:
                 self._submit(warrant, SIGKILL)
             state = replace(state, history=())  # stall from before this kill must not count for the next one
         return with_credit(state, opened)

@@ -80,7 +80,7 @@ def begin_all(
         executor.kill_all([warrant for _, warrant in granted])
     for part, warrant in granted:
         with contextlib.suppress(Refused):  # gone between warrant and signal: nothing is expected of it
-            state = executor.start(decision_id, replace(decision, target=part), warrant, state, killed=killed)
+            state = executor.start(decision_id, replace(decision, target=part), warrant, state, signalled=killed)
     executor.count_kills(counted)
     return state
 

@@ -72,6 +72,7 @@ class MarkReader:
         self._xattrs = xattrs or {}
         self._owners = owners or {}
         self._known: dict[str, tuple[int, Marks, int | None]] = {}
+        self._kept = ("", -1)
 
     def read(self, cgroup: str, now_us: int) -> tuple[Marks, int | None]:
         """The marks, and the owner (None where there is no such cgroup)."""
@@ -91,6 +92,29 @@ class MarkReader:
             return False
         self._known.clear()
         return True
+
+    def keep(self, cgroup: str) -> None:
+        """Have this cgroup's directory open, so that :meth:`has_changed` looks nothing up."""
+        if cgroup == self._kept[0]:
+            return
+        self.close()
+        for root in self._roots if cgroup else ():
+            try:
+                self._kept = (cgroup, os.open(root + cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            except (OSError, ValueError):
+                continue
+            return
+
+    def has_changed(self) -> bool:
+        """Whether the kept cgroup bears other marks than are remembered."""
+        cgroup, fd = self._kept
+        return fd >= 0 and read_marks(fd) != self._known.get(cgroup, (0, (), None))[1]
+
+    def close(self) -> None:
+        """Let go of the kept directory."""
+        if self._kept[1] >= 0:
+            os.close(self._kept[1])
+        self._kept = ("", -1)
 
     def _read(self, cgroup: str) -> tuple[Marks, int | None]:
         marks: Marks = ()
@@ -166,6 +190,14 @@ class FactsReader:
         next time.
         """
         return any(self._marks.is_outdated(cgroup) for cgroup in {row.cgroup for row in rows if row.cgroup})
+
+    def keep_marks(self, row: Row) -> None:
+        """Have at hand what tells that a mark of this row's cgroup has changed."""
+        self._marks.keep(row.cgroup)
+
+    def kept_marks_changed(self) -> bool:
+        """Whether one of those has."""
+        return self._marks.has_changed()
 
     def awaits(self, rows: Iterable[Row]) -> bool:
         """Whether one of them is being read for the first time."""

@@ -1,26 +1,29 @@
 """The process table: a full scan when it begins to matter, kept descriptors for the leaders, and a proof that nobody
 else could be chosen.
 
-Between two scans no process can have grown by more than g = min(ΔA, ΔF) pages, where A counts pages allocated
-(pgalloc_* of /proc/vmstat) and
-F page faults (huge ones as 512). Growth that re-read leaders explain comes off g. So while (largest of the rest) + g
-stays below the chosen
-victim, looking at the leaders alone gives the answer of a full scan. New processes are found by the last pid that
-/proc/loadavg tells.
+Two tiers. Of the leaders, the largest that may be taken, stat and status stay open and everything is known. Of
+everybody else only the size is read, and the largest of them kept: the rest. As long as rest + growth (oomd.monitor.
+bound) stays below the chosen victim, looking at the leaders alone gives the answer of a full scan. New processes are
+found by the last pid that /proc/loadavg tells.
 
 Size is anonymous memory and swap. Shared memory counts where it is a process's own (oomd/monitor/own_shmem.py); the few
 that map the most are leaders for that, whatever their size; one beyond them whose own shared memory grew since the last
 scan is found by the next.
+
+Where every process counts (a budget that is their sum, a scope that is less than the machine) every row is kept, but
+only the leaders' descriptors.
 """
 
 from __future__ import annotations
 
-from oomd.kernel.loadavg import parse_last_pid
 from oomd.kernel.process import list_pids
-from oomd.kernel.vmstat import growth_pages, parse_vmstat
 from oomd.model.snapshot import MemoryStatus, Snapshot
-from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
+from oomd.monitor.bound import Rise
+from oomd.monitor.census import SizeReader, Sizes, read_rows
+from oomd.monitor.newcomers import Newcomers
+from oomd.monitor.podium import LEADERS, NORMAL, choose_leaders, choose_sharers, largest_first
 from oomd.monitor.rows import Row, read_row
+from oomd.monitor.sharers import find_sharers
 from oomd.monitor.usage import note_fork, sum_usage
 
 TYPE_CHECKING = False
@@ -29,19 +32,11 @@ if TYPE_CHECKING:
 
     from oomd.kernel.files import KernelFile
     from oomd.kernel.scope import ScopeGuard
-    from oomd.kernel.vmstat import Vmstat
+    from oomd.monitor.bound import GrowthBound
+    from oomd.monitor.podium import Podium
 
-LEADERS = 48
-"""Processes with kept descriptors: 6 KiB of kernel memory for each of two files, 0.6 MiB in all."""
-
-SHARERS = 4
-"""Beside them those with the most shared memory, which may be their own."""
-
-MOST_NEW_PIDS = 2000
-"""More new pids than this since the last look are read faster by listing /proc."""
-
-STAT_SLACK_BYTES = 4 << 20
-"""Field 24 of stat is counted in per-CPU batches and may lie by some hundred pages; status is exact."""
+WORTH_BYTES = 1 << 20
+"""Below this nobody's growth matters."""
 
 REFRESH_US = 5_000_000
 """A scan older than this is refreshed while memory is short."""
@@ -50,13 +45,16 @@ BUDGET_REFRESH_US = 1_000_000
 """The same where the sum of all is what counts."""
 
 LOOK_US = 1_000_000
-"""How often the leaders are looked at while memory is short, for the sake of their growth alone."""
-
-WORTH_BYTES = 1 << 20
-"""Below this nobody's growth matters."""
+"""How often the leaders are looked at while memory is short and does not fall."""
 
 OVERHEAD = 20
-"""Scanning takes at most one part in so many of the time while memory is short."""
+"""Scans that the bound asks for take at most one part in so many of the time while memory is short."""
+REFRESH_OVERHEAD = 1000
+"""Those that merely refresh: at most one part in so many. 10 000 processes are read in 0.12 s, so every two minutes."""
+
+
+def _normal(row: Row) -> str:  # noqa: ARG001 - where nothing is preferred
+    return NORMAL
 
 
 class ProcessTable:
@@ -68,15 +66,13 @@ class ProcessTable:
         guard: ScopeGuard,
         own_pids: frozenset[int],
         *,
-        vmstat: KernelFile | None,
+        bound: GrowthBound,
         loadavg: KernelFile | None,
         page_bytes: int,
-        fault_pages: int = 1,
         account_all: bool = False,
     ) -> None:
-        """Without ``vmstat`` or ``loadavg`` (recorded trees may lack them) every look is a full scan. ``fault_pages``:
-        the most pages that one fault may bring (kernel/vmstat.py). ``account_all`` reads the exact size of every
-        process in scope, for a budget that is their sum.
+        """Without ``loadavg`` (recorded trees may lack it) every look is a full scan. ``account_all`` reads the exact
+        size of every process in scope, for a budget that is their sum.
         """
         self._proc_fd = proc_fd
         self._guard = guard
@@ -86,61 +82,58 @@ class ProcessTable:
         """Whose processes the embedded names protect, besides root's."""
         self.last_pids: frozenset[int] = frozenset(guard.roots)
         """Taken last."""
-        self._vmstat = vmstat
-        self._loadavg = loadavg
+        self.judge: Callable[[Row], str] = _normal
+        """What the preferences make of a process (oomd.engine.marks)."""
+        self.bound = bound
+        self._newcomers = Newcomers(loadavg)
         self._page_bytes = page_bytes
-        self._fault_pages = fault_pages
         self._account_all = account_all
+        self._whole = account_all or not guard.scope.is_machine
+        """Whether a row of everybody is kept."""
         self._rows: dict[int, Row] = {}
         self._leaders: list[Row] = []
+        self._reader = SizeReader(proc_fd, page_bytes)
+        self._sizes = Sizes(page_bytes)
         self._condemned: dict[int, int] = {}
         """Killed and not known to be dead: nobody reads them any more. What they last used, by pid."""
-        self._rest_bytes = 0
-        self._base: Vmstat | None = None
-        self._last_pid = 0
+        self._rest_bytes = self._unexamined_bytes = 0
+        self._swapped = False
         self._scanned_us: int | None = None
-        self._looked_us = 0
-        self._scan_cost_us = 0
-        self._explained_bytes = 0
+        self._looked_us = self._read_us = self._scan_cost_us = 0
+        """When the leaders' sizes were last read, and all of them; what the scan took."""
+        self._everybody = False
+        """Whether rows of everybody are there although only the leaders' are kept."""
 
     @property
     def leaders(self) -> list[Row]:
-        """The largest processes that could be taken, largest first as of the last scan."""
+        """The largest processes that could be taken, largest first as of the last look."""
         return self._leaders
-
-    @property
-    def rows(self) -> dict[int, Row]:
-        """Every process of the last scan and those found since, by pid."""
-        return self._rows
 
     @property
     def scan_cost_us(self) -> int:
         """How long the last scan took."""
         return self._scan_cost_us
 
+    @property
+    def looked_us(self) -> int:
+        """When the leaders' sizes were last read."""
+        return self._looked_us
+
+    @property
+    def rows(self) -> dict[int, Row]:
+        """The leaders by pid; everybody where everybody counts, or was read just now."""
+        return self._rows
+
     def scan(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
         """Read every process; what vanishes meanwhile is skipped."""
         begin_us = clock_us()
-        self._base = None if self._vmstat is None else parse_vmstat(self._vmstat.read())
-        self._last_pid = 0 if self._loadavg is None else parse_last_pid(self._loadavg.read())
-        known, self._rows = self._rows, {}
-        for pid in list_pids(self._proc_fd):
-            row = None if pid in self._condemned else self._fresh_row(pid, known)
-            if row is not None:
-                self._rows[pid] = row
-        for row in known.values():
-            if self._rows.get(row.pid) is not row:
-                row.drop()
-        self._guard.note_members(self._rows)
-        swapping = status.swap_free_bytes < status.swap_total_bytes
-        self._measure(everyone=swapping or self._account_all or not self._guard.scope.is_machine)
-        if known:
-            for pid in self._rows.keys() - known.keys():
-                note_fork(self._rows[pid], self._rows.get(self._rows[pid].ppid))
-        self._choose_leaders(self._scanned_us)
+        self._swapped = status.swap_free_bytes < status.swap_total_bytes
+        self.bound.begin_scan()
+        self._newcomers.begin()
+        (self._scan_rows if self._whole else self._scan_sizes)()
+        self._everybody = False
         self._scanned_us = begin_us
         self._note_sizes(begin_us)
-        self._explained_bytes = 0
         self._scan_cost_us = clock_us() - begin_us
 
     def wants_scan(self, now_us: int) -> bool:
@@ -148,71 +141,105 @@ class ProcessTable:
         if self._scanned_us is None:
             return True
         age = now_us - self._scanned_us
+        if self._account_all:
+            return age >= max(BUDGET_REFRESH_US, OVERHEAD * self._scan_cost_us)
+        if age >= max(REFRESH_US, REFRESH_OVERHEAD * self._scan_cost_us):
+            return True
         if age < OVERHEAD * self._scan_cost_us:
             return False
         best = self._leaders[0].size_bytes if self._leaders else 0
-        return (
-            age >= (BUDGET_REFRESH_US if self._account_all else REFRESH_US)
-            or self.rest_bound_bytes() > (best + self._rest_bytes) // 2
-        )
+        return self.rest_bound_bytes() > (best + self._rest_bytes) // 2
 
-    def wants_look(self, now_us: int) -> bool:
-        """Whether the leaders' sizes are worth another place in their past."""
-        return now_us - self._looked_us >= LOOK_US
+    def wants_look(self, now_us: int, fresh_us: int = LOOK_US) -> bool:
+        """Whether what is known of the leaders is older than it may be."""
+        return now_us - self._looked_us >= fresh_us
 
-    def look(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
-        """Bring the leaders up to date and find newcomers; a full scan where there was none or too much is new."""
-        if self._scanned_us is None or not self._find_newcomers():
+    def look(self, status: MemoryStatus, clock_us: Callable[[], int], *, sizes_only: bool = False) -> None:
+        """Bring the leaders up to date and find newcomers; a full scan where there was none or too much is new. With
+        ``sizes_only`` names, owners and states may be as of :data:`LOOK_US` ago.
+        """
+        self._swapped = status.swap_free_bytes < status.swap_total_bytes
+        if self._scanned_us is None or self.find_newcomers() is None:
             self.scan(status, clock_us)
             return
-        explained = 0
+        begin_us = clock_us()
+        self._forget_everybody()
+        self.bound.begin_look()
+        sizes_only = sizes_only and not self._swapped and begin_us - self._read_us < LOOK_US
+        if not sizes_only:
+            self._read_us = begin_us
         for row in list(self._leaders):
-            if row.reread(self._proc_fd):
-                explained += max(0, row.size_bytes - row.base_size_bytes)
-            else:
-                self.forget(row.pid)
-        self._explained_bytes = explained
-        self._leaders.sort(key=_by_size)
-        self._note_sizes(clock_us())
+            if self.reread(row, size_only=sizes_only):
+                row.keep(self._proc_fd)
+        self.bound.end_look()
+        self._leaders.sort(key=largest_first)
+        self._note_sizes(begin_us)
 
-    def _note_sizes(self, now_us: int) -> None:
-        """Remember the leaders' sizes: who grew is asked when memory is short."""
-        self._looked_us = now_us
-        for row in self._leaders:
-            row.note_size(now_us)
+    def reread(self, row: Row, *, size_only: bool = False) -> bool:
+        """Bring one leader up to date; False when it is gone."""
+        if not (row.reread_size(self._proc_fd, self._page_bytes) if size_only else row.reread(self._proc_fd)):
+            self.forget(row.pid)
+            return False
+        if row.rise is not None:
+            self.bound.explain(row.rise, row.size_bytes)
+        return True
+
+    def find_newcomers(self) -> list[Row] | None:
+        """Those that appeared since the last look and are large enough to be told apart. None when there are too many,
+        or that cannot be told: a full scan is needed.
+        """
+        pids = self._newcomers.new_pids()
+        if pids is None or len(self._leaders) > 4 * LEADERS:
+            return None
+        found = []
+        for pid in pids:
+            if pid in self._rows or pid in self._condemned or pid in self.own_pids:
+                continue
+            row = self._meet(pid)
+            if row is not None:
+                found.append(row)
+        return found
 
     def rest_bound_bytes(self) -> int:
-        """The most that any process other than the leaders can own by now; infinite (the largest int) where that cannot
-        be told.
+        """The most that any process other than the leaders can own by now; UNKNOWN_BYTES or more where that cannot be
+        told.
         """
-        if self._base is None or self._vmstat is None or not self._base.pgalloc:
-            return 1 << 62
-        now = parse_vmstat(self._vmstat.read())
-        grown = growth_pages(self._base, now, fault_pages=self._fault_pages) * self._page_bytes
-        return self._rest_bytes + max(0, grown - self._explained_bytes)
+        self.bound.measure()
+        return self._rest_bytes + self.bound.since_scan_bytes()
+
+    def unexamined_bound_bytes(self) -> int:
+        """The same of those of whom it is not known that nothing prefers them; after :meth:`rest_bound_bytes`."""
+        return self._unexamined_bytes + self.bound.since_scan_bytes()
 
     def most_bytes(self) -> int:
         """The most that the leaders can use together, if they share nothing."""
         return sum(row.size_bytes + row.shmem_bytes for row in self._leaders)
 
     def usage_bytes(self) -> int:
-        """Anonymous memory, shared memory and swap of everything in scope."""
+        """Anonymous memory, shared memory and swap of everything in scope, where everybody counts."""
         return sum(self._condemned.values()) + sum_usage(
             row
             for row in self._rows.values()
             if row.exact and not row.out_of_scope and row.pid not in self.own_pids and not row.is_kernel_thread
         )
 
-    def snapshot(self, status: MemoryStatus, now_us: int, *, everybody: bool = False) -> Snapshot:
-        """The leaders (or everybody) as values."""
-        rows = sorted(self._rows.values(), key=_by_size) if everybody else self._leaders
-        for row in rows if everybody else ():
+    def read_everybody(self) -> None:
+        """Have in :attr:`rows` all that can be known of everybody, until the next look."""
+        if not self._whole:
+            pids = (pid for pid in list_pids(self._proc_fd) if pid not in self._condemned)
+            self._rows = read_rows(self._proc_fd, pids, self._rows, self._page_bytes)
+            self._everybody = True
+        for row in self._rows.values():
             if row.is_kernel_thread:
                 continue
             if not row.exact:
                 row.read_status(self._proc_fd)
             if not row.detailed:
                 row.read_details(self._proc_fd)
+
+    def snapshot(self, status: MemoryStatus, now_us: int, *, everybody: bool = False) -> Snapshot:
+        """The leaders as values; with ``everybody`` all that :meth:`read_everybody` has found."""
+        rows = sorted(self._rows.values(), key=largest_first) if everybody else self._leaders
         return Snapshot(
             status=status,
             processes=tuple(row.value(now_us) for row in rows),
@@ -258,106 +285,113 @@ class ProcessTable:
         for row in self._rows.values():
             row.drop()
 
-    def _fresh_row(self, pid: int, known: dict[int, Row]) -> Row | None:
-        row = read_row(self._proc_fd, pid, self._page_bytes)
-        if row is None:
-            return None
-        old = known.get(pid)
-        if old is None or old.start_ticks != row.start_ticks:
-            return row
-        old.update_from(row)
-        return old
+    def _scan_sizes(self) -> None:
+        """Sizes of everybody, rows of the leaders."""
+        known = {row.pid: row for row in self._leaders if row.reread(self._proc_fd)}
+        again = self._scanned_us is not None
+        skipped = {*known, *self._condemned, *self.own_pids}
+        former, self._sizes = self._sizes, self._reader.read(skipped, swapped=self._swapped)
+        for row in known.values():
+            self._sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
+        podium = choose_leaders(self._sizes.largest_first(), lambda pid: self._admit(pid, known), self.judge)
+        self._add_sharers(podium, known)
+        before = former.of({row.pid for row in podium.leaders})
+        self._rows = {row.pid: row for row in podium.leaders}
+        for pid in self._rows.keys() - before.keys() if again else ():
+            note_fork(self._rows[pid], self._rows.get(self._rows[pid].ppid))
+        self._crown(podium, before)
 
-    def _measure(self, *, everyone: bool) -> None:
-        """Read the exact sizes: of everyone, or only as far down by resident size as a leader could stand."""
-        exact: list[int] = []
-        for row in sorted(self._rows.values(), key=_by_rss):
-            hidden = row.has_dead_leader
-            if row.is_kernel_thread or (row.state == "Z" and not hidden):
-                continue
-            full = len(exact) >= LEADERS and row.rss_bytes + STAT_SLACK_BYTES < min(exact)
-            if full and not everyone and not hidden:
-                continue
-            if row.read_status(self._proc_fd):
-                exact.append(row.size_bytes)
-                exact.sort(reverse=True)
-                del exact[LEADERS:]
-
-    def _choose_leaders(self, before_us: int | None) -> None:
-        """``before_us``: when the scan before this one was made."""
-        former = self._leaders
-        if not self._guard.scope.is_machine:
-            for row in self._rows.values():
-                row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid if row.exact else None)
-        able = self._able(before_us)
-        self._leaders, self._rest_bytes = [], 0
-        for row in able:
-            if len(self._leaders) >= LEADERS:
-                self._rest_bytes = row.size_bytes
-                break
-            self._lead(row)
-        sharers = [row for row in self._rows.values() if row.shmem_bytes >= SHMEM_BYTES and row not in self._leaders]
-        most = len(self._leaders) + SHARERS
-        for row in sorted(sharers, key=lambda row: -row.shmem_bytes):
-            if len(self._leaders) < most:
-                self._lead(row)
-        for row in former:
-            if row not in self._leaders:
+    def _scan_rows(self) -> None:
+        """Rows of everybody."""
+        known, former = self._rows, self._sizes
+        pids = (pid for pid in list_pids(self._proc_fd) if pid not in self._condemned)
+        self._rows = read_rows(self._proc_fd, pids, known, self._page_bytes)
+        for row in known.values():
+            if self._rows.get(row.pid) is not row:
                 row.drop()
+        self._guard.note_members(self._rows)
+        self._sizes = Sizes(self._page_bytes)
+        for row in self._rows.values():
+            if not row.is_kernel_thread and (row.state != "Z" or row.has_dead_leader):
+                row.read_status(self._proc_fd)
+            if not self._guard.scope.is_machine:
+                row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid if row.exact else None)
+            if row.exact:
+                self._sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
+        for pid in self._rows.keys() - known.keys() if known else ():
+            note_fork(self._rows[pid], self._rows.get(self._rows[pid].ppid))
+        podium = choose_leaders(self._sizes.largest_first(), lambda pid: self._admit(pid, self._rows), self.judge)
+        self._add_sharers(podium, self._rows)
+        self._crown(podium, former.of(self._rows))
 
-    def _lead(self, row: Row) -> None:
-        """One of the leaders, if it may be taken at all."""
-        if row.pid in self.own_pids or row.out_of_scope or not (row.exact or row.read_status(self._proc_fd)):
-            return
+    def _add_sharers(self, podium: Podium, known: dict[int, Row]) -> None:
+        leading = {row.pid for row in podium.leaders}
+        others = (each for each in self._sizes.sharers if each[1] not in leading)
+        podium.leaders.extend(choose_sharers(others, lambda pid: self._admit(pid, known)))
+
+    def _admit(self, pid: int, known: dict[int, Row]) -> Row | None:
+        """The row of one that could lead; None for those that never do."""
+        row = known.get(pid)
+        if row is None:
+            row = read_row(self._proc_fd, pid, self._page_bytes)
+        if row is None or row.is_kernel_thread or row.out_of_scope or pid in self.own_pids:
+            return None
+        if not row.exact and not row.read_status(self._proc_fd):
+            return None
         row.read_details(self._proc_fd)
-        row.keep(self._proc_fd)
-        self._leaders.append(row)
+        return row
 
-    def _able(self, before_us: int | None) -> list[Row]:
-        """Every process that owns memory, largest first, with its size as the base of its growth from now on."""
-        able = []
-        for row in sorted(self._rows.values(), key=_by_size):
-            before_bytes, row.base_size_bytes = row.base_size_bytes, row.size_bytes
-            if before_us is not None and not row.history and row.size_bytes >= WORTH_BYTES:
+    def _crown(self, podium: Podium, before: dict[int, int]) -> None:
+        """These lead from now on. ``before``: the sizes of the scan before, which tell who has grown."""
+        former, self._leaders = self._leaders, podium.leaders
+        self._rest_bytes, self._unexamined_bytes = podium.rest_bytes, podium.unexamined_bytes
+        for row in former:
+            if row not in podium.leaders:
+                row.drop()
+        self._leaders.sort(key=largest_first)
+        for row in self._rows.values():
+            if self._scanned_us is not None and not row.history and row.exact and row.size_bytes >= WORTH_BYTES:
                 # 0 for those that are new: all that they have has grown.
-                row.history.append((before_us, before_bytes, row.shmem_bytes if before_bytes else 0))
-            if not row.is_kernel_thread and row.size_bytes:
-                able.append(row)
-        return able
+                size = before.get(row.pid, 0)
+                row.history.append((self._scanned_us, size, row.shmem_bytes if size else 0))
+        for place, row in enumerate(self._leaders):
+            row.keep(self._proc_fd)
+            twin = find_sharers(row, self._leaders[:place]) if row not in former else row.rise is None
+            # What two with one memory map gain is gained once.
+            row.rise = None if twin else Rise(row.size_bytes)
 
-    def _find_newcomers(self) -> bool:
-        """Rows for pids handed out since the last look. False when there are too many, or the counter wrapped: scan
-        instead.
-        """
-        if self._loadavg is None:
-            return False
-        last = parse_last_pid(self._loadavg.read())
-        if last < self._last_pid or last - self._last_pid > MOST_NEW_PIDS or len(self._leaders) > 4 * LEADERS:
-            return False
-        for pid in range(self._last_pid + 1, last + 1):
-            row = (
-                None if pid in self._rows or pid in self._condemned else read_row(self._proc_fd, pid, self._page_bytes)
-            )
-            if row is not None and row.read_status(self._proc_fd):
-                self._add_newcomer(row)
-        self._last_pid = last
-        return True
-
-    def _add_newcomer(self, row: Row) -> None:
+    def _meet(self, pid: int) -> Row | None:
+        """A pid that was not there before. None for threads, and for those that are small: they join the rest."""
+        if not self._whole:
+            size = self._reader.read_one(pid, swapped=self._swapped)
+            if size is None:
+                return None
+            if size <= max(self._rest_bytes, WORTH_BYTES):
+                self._rest_bytes = max(self._rest_bytes, size)
+                self._unexamined_bytes = max(self._unexamined_bytes, size)
+                return None
+        row = read_row(self._proc_fd, pid, self._page_bytes)
+        if row is None or not row.read_status(self._proc_fd):
+            return None
         self._guard.note_member(row)
         row.read_details(self._proc_fd)
         row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
         note_fork(row, self._rows.get(row.ppid))
         self._rows[row.pid] = row
         row.history.append((self._looked_us, 0, 0))
-        if not row.out_of_scope and row.pid not in self.own_pids and row.size_bytes:
-            row.base_size_bytes = row.size_bytes  # a fork gives a size without allocating: only later growth explains
-            self._leaders.append(row)
+        if row.out_of_scope or not row.size_bytes:
+            return None
+        row.rise = None if find_sharers(row, self._leaders) else Rise(row.size_bytes)
+        self._leaders.append(row)
+        return row
 
+    def _note_sizes(self, now_us: int) -> None:
+        """Remember the leaders' sizes: who grew is asked when memory is short."""
+        self._looked_us = now_us
+        for row in self._leaders:
+            row.note_size(now_us)
 
-def _by_size(row: Row) -> tuple[int, int]:
-    return -row.size_bytes, row.pid
-
-
-def _by_rss(row: Row) -> tuple[int, int]:
-    return -row.rss_bytes, row.pid
+    def _forget_everybody(self) -> None:
+        if self._everybody:
+            self._rows = {row.pid: row for row in self._leaders}
+            self._everybody = False

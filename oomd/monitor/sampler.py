@@ -8,6 +8,7 @@ from oomd.kernel.meminfo import parse_meminfo
 from oomd.kernel.psi import parse_totals
 from oomd.kernel.zoneinfo import parse_pcp_pages
 from oomd.model.snapshot import NO_DETAILS, MemoryStatus
+from oomd.model.values import replace
 from oomd.monitor.details import DetailReader
 
 
@@ -38,20 +39,10 @@ class Sampler:
         """Whether memory pressure can be read."""
         return self._pressure is not None
 
-    def read_status(self, now_us: int, *, per_cpu_lists: bool = False) -> MemoryStatus:
-        """The machine now. ``per_cpu_lists`` also counts pages on per-CPU lists: wanted while a kill is under way."""
-        some = full = None
-        if self._pressure is not None:
-            try:
-                some, full = parse_totals(self._pressure.read())
-            except OSError:  # PSI compiled in, but switched off (psi=0): EOPNOTSUPP at read
-                self._pressure = None
+    def read_levels(self, now_us: int) -> MemoryStatus:
+        """Where memory stands now, without pressure, per-CPU lists and details: one file."""
         meminfo = parse_meminfo(self._meminfo.read())
-        pcp = arc = 0
-        if per_cpu_lists and self._zoneinfo is not None:
-            pcp = parse_pcp_pages(self._zoneinfo.read()) * self._page_bytes
-        if self._arcstats is not None:
-            arc = parse_arcstats(self._arcstats.read())
+        arc = 0 if self._arcstats is None else parse_arcstats(self._arcstats.read())
         return MemoryStatus(
             time_us=now_us,
             mem_total_bytes=meminfo.mem_total_bytes,
@@ -62,15 +53,31 @@ class Sampler:
             slab_unreclaimable_bytes=meminfo.slab_unreclaimable_bytes,
             swap_total_bytes=meminfo.swap_total_bytes,
             swap_free_bytes=meminfo.swap_free_bytes,
-            psi_some_us=some,
-            psi_full_us=full,
-            pcp_bytes=pcp,
             arc_bytes=arc,
             file_bytes=meminfo.active_file_bytes + meminfo.inactive_file_bytes,
             commit_limit_bytes=meminfo.commit_limit_bytes,
             committed_bytes=meminfo.committed_as_bytes,
-            details=NO_DETAILS if self._details is None else self._details.read(),
         )
+
+    def read_rest(self, levels: MemoryStatus, *, per_cpu_lists: bool = False) -> MemoryStatus:
+        """The same with all that a rule may look at. ``per_cpu_lists`` also counts pages on per-CPU lists: wanted while
+        a kill is under way.
+        """
+        some = full = None
+        if self._pressure is not None:
+            try:
+                some, full = parse_totals(self._pressure.read())
+            except OSError:  # PSI compiled in, but switched off (psi=0): EOPNOTSUPP at read
+                self._pressure = None
+        pcp = 0
+        if per_cpu_lists and self._zoneinfo is not None:
+            pcp = parse_pcp_pages(self._zoneinfo.read()) * self._page_bytes
+        details = NO_DETAILS if self._details is None else self._details.read()
+        return replace(levels, psi_some_us=some, psi_full_us=full, pcp_bytes=pcp, details=details)
+
+    def read_status(self, now_us: int, *, per_cpu_lists: bool = False) -> MemoryStatus:
+        """The machine now."""
+        return self.read_rest(self.read_levels(now_us), per_cpu_lists=per_cpu_lists)
 
     def close(self) -> None:
         """Close its files."""

@@ -67,7 +67,7 @@ class Culprit:
             score = protected_score(candidate, total)
             if most and score > 0:
                 score = int(score * (floor + (1 - floor) * growth / most))
-            scored.append(replace(candidate, score=score))
+            scored.append(candidate if score == candidate.score else replace(candidate, score=score))
         return tiered(scored, snapshot, near_ties_by_adj)
 
     def words(self) -> str:
@@ -89,5 +89,8 @@ def growth_bytes(candidates: tuple[Candidate, ...], worth_bytes: int) -> list[in
 
 
 def _growth(candidate: Candidate, horizon: int) -> int:
-    grown = sum(max(0, process.grown[horizon]) for process in candidate.processes if process.grown)
-    return min(grown, max(0, candidate.freeable_bytes))
+    if candidate.members:
+        grown = sum(max(0, process.grown[horizon]) for process in candidate.members if process.grown)
+    else:
+        grown = candidate.process.grown[horizon] if candidate.process.grown else 0
+    return max(0, min(grown, candidate.freeable_bytes))

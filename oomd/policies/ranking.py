@@ -26,8 +26,9 @@ def tiered(
     """
     largest = max((each.freeable_bytes for each in scored if each.preference == "normal"), default=0)
     tiers: dict[tuple[bool, int, int], list[Candidate]] = {}
+    roots = snapshot.tree_roots
     for candidate in scored:
-        is_root = any(process.id.pid in snapshot.tree_roots for process in candidate.processes)
+        is_root = bool(roots) and any(process.id.pid in roots for process in candidate.processes)
         tiers.setdefault((is_root, _tier(candidate, largest), candidate.standing), []).append(candidate)
     return tuple(candidate for key in sorted(tiers) for candidate in order(tiers[key]))
 

@@ -12,6 +12,7 @@ from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus, Process, Snapshot
 from oomd.model.values import dataclass, replace
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.own_shmem import kin_of, read_own_shmem
 from oomd.monitor.process_table import ProcessTable
@@ -75,7 +76,7 @@ class Observer:
             proc_fd,
             ScopeGuard(config.scope, proc_fd),
             frozenset(),
-            vmstat=None,
+            bound=GrowthBound(None, page_bytes),
             loadavg=None,
             page_bytes=page_bytes,
             account_all=True,
@@ -84,6 +85,7 @@ class Observer:
         try:
             status = sampler.read_status(step.time_us, per_cpu_lists=True)
             table.scan(status, lambda: step.time_us)
+            table.read_everybody()
             self._remember(table, step.time_us)
             _measure(table, proc_fd, step, config)
             status = _with_budget(status, step, config, table)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import oomd.engine.preferences
 from oomd.config.loader import default_config
 from oomd.engine.eligibility import sift
-from oomd.engine.preferences import Verdict, holds, judge, judge_again, pod_usage, prepare, standing, wanted_of
+from oomd.engine.preferences import Verdict, _judge, holds, judge, pod_usage, prepare, standing, wanted_of
 from oomd.engine.selection import select
 from oomd.model.matching import Match, Term
 from oomd.model.ruleset import Choice, EngineState, Names, Preferences, Rules
@@ -237,23 +237,24 @@ def test_what_is_remembered_is_what_would_be_judged(
 ) -> None:
     """Whatever changes of a process, of the lists or of who asks: the same verdict as without memory."""
     for one, lists, own_uid, monitored_uid in asked:
-        assert judge_again(one, lists, own_uid, monitored_uid) == judge(one, lists, own_uid, monitored_uid)
+        assert judge(one, lists, own_uid, monitored_uid) == _judge(one, lists, own_uid, monitored_uid)
 
 
 def test_nobody_is_judged_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of processes that did not change cost a comparison each; and what is remembered is bounded."""
-    judged: list[int] = []
+    judged: list[str] = []
 
     def note(one: Process, *rest: Any) -> Verdict:
-        judged.append(one.id.pid)
+        judged.append(one.comm)
         return Verdict()
 
-    monkeypatch.setattr(oomd.engine.preferences, "judge", note)
+    monkeypatch.setattr(oomd.engine.preferences, "_judge", note)
+    monkeypatch.setattr(oomd.engine.preferences, "_MOST_JUDGED", 100)
     lists = Preferences(Names(("vital",)))
-    crowd = [process(pid) for pid in range(2, 50)]
+    crowd = [process(pid, comm=f"p{pid}") for pid in range(2, 50)]
     for one in (*crowd, *crowd, replace(crowd[0], comm="other"), crowd[1]):
-        judge_again(one, lists)
-    assert judged == [*range(2, 50), 2]
-    for pid in range(2 * oomd.engine.preferences._MOST_KNOWN):
-        judge_again(process(pid + 100), lists)
-    assert len(oomd.engine.preferences._memory.known) <= oomd.engine.preferences._MOST_KNOWN
+        judge(one, lists)
+    assert judged == [*(f"p{pid}" for pid in range(2, 50)), "other"]
+    for pid in range(500):
+        judge(process(pid + 100, comm=f"q{pid}"), lists)
+    assert len(oomd.engine.preferences._judged.verdicts) <= 100

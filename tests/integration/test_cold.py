@@ -21,6 +21,7 @@ from oomd.kill.warrant import Gate
 from oomd.loop import Loop
 from oomd.model.config import Config
 from oomd.model.scope import parse_scope
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import own_and_ancestors
@@ -77,7 +78,7 @@ def loop_of(machine: ProcTree, rules: str, told: list[Any]) -> Loop:
             proc_fd,
             guard,
             own,
-            vmstat=KernelFile("/proc/vmstat"),
+            bound=GrowthBound(KernelFile("/proc/vmstat"), PAGE_BYTES),
             loadavg=KernelFile("/proc/loadavg"),
             page_bytes=PAGE_BYTES,
         ),

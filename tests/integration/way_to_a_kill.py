@@ -21,6 +21,7 @@ from oomd.kill.warrant import Gate
 from oomd.loop import Loop
 from oomd.model.decision import Detection
 from oomd.model.scope import parse_scope
+from oomd.monitor.bound import GrowthBound
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import own_and_ancestors
@@ -41,7 +42,8 @@ def build(events: list[Any]) -> Loop:
     guard = ScopeGuard(parse_scope(f"tree:{os.getpid()}"), proc_fd)
     own = own_and_ancestors(proc_fd)
     vmstat, loadavg = KernelFile("/proc/vmstat"), KernelFile("/proc/loadavg")
-    table = ProcessTable(proc_fd, guard, own, vmstat=vmstat, loadavg=loadavg, page_bytes=PAGE_BYTES)
+    bound = GrowthBound(vmstat, PAGE_BYTES)
+    table = ProcessTable(proc_fd, guard, own, bound=bound, loadavg=loadavg, page_bytes=PAGE_BYTES)
     waiter, reaper = Waiter(), ReaperPool(MreleaseReaper())
     reaper.start()
     waiter.watch(reaper.fd, "reaper")

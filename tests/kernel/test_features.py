@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomd.kernel import features as kernel_features
 from oomd.kernel.features import probe_features, read_capabilities
-from oomd.kernel.files import KernelFormatError
+from oomd.kernel.files import PAGE_BYTES, KernelFormatError
 from oomd.kernel.psi import MEMORY_PRESSURE
+from oomd.model.units import MIB
 from tests.fakes.proc_tree import ProcTree
 from tests.kernel.arbitrary import captured, mangled, survives
 from tests.kernel.children import child, said
@@ -108,3 +111,17 @@ def test_no_capabilities() -> None:
 def test_arbitrary_bytes(data: bytes) -> None:
     """F19: anything gives names or KernelFormatError."""
     assert survives(read_capabilities, data)
+
+
+def test_slack_of_sizes() -> None:
+    """One MiB where the kernel shows every page at once, else what the CPUs may hold back."""
+    exact, slack = kernel_features._shows_every_page(), kernel_features.rss_slack_bytes()
+    cpus = os.cpu_count() or 1
+    assert slack == (MIB if exact else max(MIB, 2 * cpus * max(32, 2 * cpus) * PAGE_BYTES))
+
+
+def test_slack_where_pages_show_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine of 64 CPUs between 6.2 and 6.16, or without a statm to ask."""
+    monkeypatch.setattr(kernel_features, "parse_statm", lambda data: (100, 10))
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert kernel_features.rss_slack_bytes() == 2 * 64 * 128 * PAGE_BYTES

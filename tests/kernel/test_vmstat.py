@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,9 @@ from oomd.kernel.files import PAGE_BYTES, KernelFormatError
 from oomd.kernel.process import parse_statm
 from oomd.kernel.vmstat import (
     PAGES_PER_HUGE_PAGE,
+    Growth,
     Vmstat,
-    growth_pages,
+    parse_growth,
     parse_vmstat,
     read_fault_pages,
 )
@@ -77,28 +77,42 @@ def test_malformed_counter() -> None:
         parse_vmstat(b"pgfault many\n")
 
 
-NOTHING = parse_vmstat(b"")
+GROWTH_LINES = ["pgalloc_dma", "pgalloc_normal", "pgfault", "pgmajfault", "thp_fault_alloc", "thp_collapse_alloc"]
+
+
+@given(st.permutations(GROWTH_LINES), st.data())
+def test_growth_counters_are_those_of_the_whole_file(order: list[str], data: st.DataObject) -> None:
+    """Zones' lines stand together; for the rest the order does not matter."""
+    order = ["pgalloc_dma", "pgalloc_normal", *(line for line in order if not line.startswith("pgalloc"))]
+    order = data.draw(st.sampled_from([order, order[2:] + order[:2]]))
+    values = {line: data.draw(st.integers(1, 1 << 40)) for line in order}
+    text = "".join(f"{line} {value}\n" for line, value in values.items()).encode()
+    whole = parse_vmstat(text)
+    huge = whole.thp_fault_alloc + whole.thp_collapse_alloc
+    assert parse_growth(text) == Growth(whole.pgalloc, whole.pgfault + huge * PAGES_PER_HUGE_PAGE)
+    assert parse_growth(text, fault_pages=16) == Growth(whole.pgalloc, 16 * whole.pgfault + huge * PAGES_PER_HUGE_PAGE)
+
+
+def test_growth_counters_of_a_captured_file() -> None:
+    """As the full reading has it; and None where a kernel, or a recorded tree, does not count."""
+    vmstat, growth = parse_vmstat(captured("vmstat")), parse_growth(captured("vmstat"))
+    assert growth is not None
+    assert (growth.allocated_pages, growth.faulted_pages >= vmstat.pgfault) == (vmstat.pgalloc, True)
+    assert parse_growth(b"pgfault 3\n") is parse_growth(b"pgalloc_normal 3\n") is parse_growth(b"") is None
 
 
 @pytest.mark.parametrize(
     ("after", "pages"),
     [
-        (replace(NOTHING, pgalloc=1000, pgfault=10), 10),  # a file is read: pages, but hardly a fault
-        (replace(NOTHING, pgalloc=10, pgfault=1000), 10),  # files are mapped: faults, but hardly a page
-        (replace(NOTHING, pgalloc=10_000, pgfault=4, thp_fault_alloc=3), 4 + 3 * PAGES_PER_HUGE_PAGE),
-        (replace(NOTHING, pgalloc=10_000, thp_collapse_alloc=2), 2 * PAGES_PER_HUGE_PAGE),
-        (NOTHING, 0),
+        (Growth(1000, 10), 10),  # a file is read: pages, but hardly a fault
+        (Growth(10, 1000), 10),  # files are mapped: faults, but hardly a page
+        (Growth(0, 0), 0),
     ],
 )
-def test_growth(after: Vmstat, pages: int) -> None:
+def test_growth(after: Growth, pages: int) -> None:
     """The bound is the smaller of pages allocated and pages that faults can have brought."""
-    assert growth_pages(NOTHING, after) == pages
-    assert growth_pages(after, NOTHING) == 0
-
-
-def test_growth_with_bigger_folios() -> None:
-    """Where one fault may bring 16 pages, it counts as 16."""
-    assert growth_pages(NOTHING, replace(NOTHING, pgalloc=1000, pgfault=10), fault_pages=16) == 160
+    assert after.pages_since(Growth(0, 0)) == pages
+    assert Growth(0, 0).pages_since(after) == 0
 
 
 def test_the_bound_holds_for_a_real_process() -> None:
@@ -110,14 +124,16 @@ def test_the_bound_holds_for_a_real_process() -> None:
         said(process)
         statm, vmstat = Path(f"/proc/{process.pid}/statm"), Path("/proc/vmstat")
         resident, shared = parse_statm(statm.read_bytes())
-        before = parse_vmstat(vmstat.read_bytes())
+        before = parse_growth(vmstat.read_bytes(), fault_pages=read_fault_pages())
         go_on(process)
         said(process)
         more_resident, more_shared = parse_statm(statm.read_bytes())
         growth = (more_resident - more_shared) - (resident - shared)
         assert growth * PAGE_BYTES >= 40 << 20
-        bound = growth_pages(before, parse_vmstat(vmstat.read_bytes()), fault_pages=read_fault_pages())
-        assert growth <= bound
+        after = parse_growth(vmstat.read_bytes(), fault_pages=read_fault_pages())
+        assert before is not None
+        assert after is not None
+        assert growth <= after.pages_since(before)
 
 
 def test_folio_sizes(tmp_path: Path) -> None:
@@ -147,3 +163,4 @@ def test_no_folio_sizes(tmp_path: Path) -> None:
 def test_arbitrary_bytes(data: bytes) -> None:
     """F19: anything gives a value or KernelFormatError."""
     assert survives(parse_vmstat, data)
+    assert survives(parse_growth, data)

@@ -12,7 +12,9 @@ from oomd.kernel.files import PAGE_BYTES, KernelFile
 from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import parse_scope
 from oomd.model.units import GIB, MIB
-from oomd.monitor.process_table import LEADERS, ProcessTable
+from oomd.monitor.bound import GrowthBound
+from oomd.monitor.podium import LEADERS
+from oomd.monitor.process_table import ProcessTable
 from tests.fakes.builders import status
 from tests.fakes.proc_tree import ProcTree
 
@@ -55,7 +57,7 @@ def open_table(tree: ProcTree) -> Iterator[Any]:
             proc_fd,
             ScopeGuard(parse_scope(scope), proc_fd),
             own,
-            vmstat=KernelFile(f"{tree.root}/vmstat"),
+            bound=GrowthBound(KernelFile(f"{tree.root}/vmstat"), PAGE_BYTES),
             loadavg=KernelFile(f"{tree.root}/loadavg"),
             page_bytes=PAGE_BYTES,
             **options,
@@ -185,7 +187,9 @@ def test_without_counters_every_answer_is_a_scan(tree: ProcTree) -> None:
     tree.add_process(10, rss_anon=10 * MIB)
     proc_fd = os.open(tree.root, os.O_RDONLY | os.O_DIRECTORY)
     guard = ScopeGuard(parse_scope("machine"), proc_fd)
-    table = ProcessTable(proc_fd, guard, frozenset(), vmstat=None, loadavg=None, page_bytes=PAGE_BYTES)
+    table = ProcessTable(
+        proc_fd, guard, frozenset(), bound=GrowthBound(None, PAGE_BYTES), loadavg=None, page_bytes=PAGE_BYTES
+    )
     table.look(STATUS, Clock())
     assert table.rest_bound_bytes() > 1 << 60
     tree.add_process(11, rss_anon=20 * MIB)

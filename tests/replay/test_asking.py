@@ -173,6 +173,8 @@ class Machine:
         self.submitted: list[tuple[Warrant, int]] = []
         self.rows: dict[int, Any] = {}
         self.leaders: list[Any] = []
+        self.last_pids: frozenset[int] = frozenset()
+        self.looked_us = 0
         self.events: list[dict[str, Any]] = []
         self.recorder = recorder
         self.tape = Tape()
@@ -231,24 +233,35 @@ class Machine:
         self.watched.pop(fd, None)
 
     # The sampler
-    def read_status(self, now_us: int, *, per_cpu_lists: bool = False) -> Any:
+    def read_levels(self, now_us: int) -> Any:
         available = self.script.available_mib * MIB
         return status(time_us=now_us, mem_available_bytes=available, anon_bytes=7 * GIB)
+
+    def read_rest(self, levels: Any, *, per_cpu_lists: bool = False) -> Any:
+        return levels
 
     def want(self, details: Any) -> None: ...
 
     # The table
-    def wants_look(self, now_us: int) -> bool:
+    def wants_look(self, now_us: int, fresh_us: int = 0) -> bool:
         return False
 
     def wants_scan(self, now_us: int) -> bool:
         return False
 
-    def look(self, status: Any, clock: Any) -> None: ...
+    def look(self, status: Any, clock: Any, *, sizes_only: bool = False) -> None: ...
 
     def scan(self, status: Any, clock: Any) -> None: ...
 
+    def find_newcomers(self) -> list[Any]:
+        return []
+
+    def read_everybody(self) -> None: ...
+
     def rest_bound_bytes(self) -> int:
+        return 0
+
+    def unexamined_bound_bytes(self) -> int:
         return 0
 
     def snapshot(self, now: Any, now_us: int, *, everybody: bool = False) -> Any:

@@ -1,0 +1,138 @@
+"""Everybody at once: sizes alone where only the largest matter, whole rows where everybody counts.
+
+A size is two numbers in one (pages and pid), so that ten thousand processes take 80 KiB and are sorted by size as they
+are. One file is read of each: statm, and status only while the machine swaps, which statm does not show.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+
+from oomd.kernel.files import KernelFormatError
+from oomd.kernel.process import parse_owned_bytes, parse_statm
+from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
+from oomd.monitor.rows import read_row
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator, Mapping
+
+    from oomd.monitor.rows import Row
+
+PID_BITS = 22
+"""PID_MAX_LIMIT is 2^22; include/linux/threads.h."""
+_PID_MASK = (1 << PID_BITS) - 1
+_OPEN = os.O_RDONLY | os.O_CLOEXEC
+_STATM_BYTES = 128
+_STATUS_BYTES = 4096
+
+
+class Sizes:
+    """The anonymous memory and swap of every process, as of one scan."""
+
+    def __init__(self, page_bytes: int) -> None:
+        self._page_bytes = page_bytes
+        self._packed = array("q")
+        self.sharers: list[tuple[int, int]] = []
+        """Pids that map much that is not anonymous, and how much; it may be shared memory of their own."""
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def add(self, pid: int, size_bytes: int, shared_bytes: int = 0) -> None:
+        """One more, if it owns anything; ``shared_bytes`` is what it maps besides."""
+        if size_bytes:
+            self._packed.append(size_bytes // self._page_bytes << PID_BITS | pid)
+        if shared_bytes >= SHMEM_BYTES:
+            self.sharers.append((shared_bytes, pid))
+
+    def largest_first(self) -> Iterator[tuple[int, int]]:
+        """Pid and size of each, largest first; of equal ones the lower pid."""
+        for packed in sorted(self._packed, key=_largest_first):
+            yield packed & _PID_MASK, (packed >> PID_BITS) * self._page_bytes
+
+    def of(self, pids: Container[int]) -> dict[int, int]:
+        """The sizes of these; who is not among them was not there."""
+        return {
+            packed & _PID_MASK: (packed >> PID_BITS) * self._page_bytes
+            for packed in self._packed
+            if packed & _PID_MASK in pids
+        }
+
+
+class SizeReader:
+    """Reads everybody's size; remembers kernel threads, so as not to ask again who they are."""
+
+    def __init__(self, proc_fd: int, page_bytes: int) -> None:
+        self._proc_fd = proc_fd
+        self._page_bytes = page_bytes
+        self._kernel_threads: set[int] = set()
+
+    def read(self, skip: Container[int], *, swapped: bool) -> Sizes:
+        """The sizes of all processes but these. ``swapped``: some of it may lie in swap."""
+        sizes = Sizes(self._page_bytes)
+        empty = []
+        with os.scandir(self._proc_fd) as entries:
+            for entry in entries:
+                name = entry.name
+                if not name.isdecimal() or (pid := int(name)) in skip:
+                    continue
+                seen = self._read_size(name, swapped=swapped)
+                if seen is None:
+                    continue
+                sizes.add(pid, *seen)
+                if not any(seen):
+                    empty.append(pid)
+        self._ask_the_empty(empty, sizes)
+        return sizes
+
+    def read_one(self, pid: int, *, swapped: bool) -> int | None:
+        """The size of this process, or of the one that this thread belongs to; None when there is none."""
+        seen = self._read_size(str(pid), swapped=swapped)
+        return None if seen is None else seen[0]
+
+    def _read_size(self, name: str, *, swapped: bool) -> tuple[int, int] | None:
+        """Anonymous memory and swap, and what is shared (by statm: mapped files too)."""
+        try:
+            fd = os.open(f"{name}/status" if swapped else f"{name}/statm", _OPEN, dir_fd=self._proc_fd)
+            try:
+                data = os.read(fd, _STATUS_BYTES if swapped else _STATM_BYTES)
+            finally:
+                os.close(fd)
+            if swapped:
+                return parse_owned_bytes(data)
+            resident, shared = parse_statm(data)
+        except (OSError, KernelFormatError):
+            return None
+        return max(0, resident - shared) * self._page_bytes, shared * self._page_bytes
+
+    def _ask_the_empty(self, empty: list[int], sizes: Sizes) -> None:
+        """Of those that show no memory some have it all the same: a main thread has ended, others live."""
+        known = self._kernel_threads
+        self._kernel_threads = set()
+        for pid in empty:
+            row = None if pid in known else read_row(self._proc_fd, pid, self._page_bytes)
+            if pid in known or (row is not None and row.is_kernel_thread):
+                self._kernel_threads.add(pid)
+            elif row is not None and row.has_dead_leader and row.read_status(self._proc_fd):
+                sizes.add(pid, row.size_bytes, row.shmem_bytes)
+
+
+def read_rows(proc_fd: int, pids: Iterable[int], known: Mapping[int, Row], page_bytes: int) -> dict[int, Row]:
+    """The rows of these, those that were known brought up to date; who vanishes meanwhile is skipped."""
+    rows = {}
+    for pid in pids:
+        row = read_row(proc_fd, pid, page_bytes)
+        if row is None:
+            continue
+        old = known.get(pid)
+        if old is not None and old.start_ticks == row.start_ticks:
+            old.update_from(row)
+            row = old
+        rows[pid] = row
+    return rows
+
+
+def _largest_first(packed: int) -> tuple[int, int]:
+    return -(packed >> PID_BITS), packed & _PID_MASK

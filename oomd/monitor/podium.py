@@ -1,0 +1,86 @@
+"""Who leads: the largest processes that may be taken, and what is known of everybody behind them."""
+
+from __future__ import annotations
+
+from oomd.model.values import dataclass
+from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from oomd.monitor.rows import Row
+
+LEADERS = 32
+"""Processes with kept descriptors that may be taken: 6 KiB of kernel memory for each of two files, 0.4 MiB in all."""
+SPARED = 16
+"""Larger ones that may not, or only when nobody else is left: kept so that a report can name them."""
+EXAMINED_SHARE = 20
+"""Whoever is smaller than one part in so many of the largest goes first for no reason at all: a preferred process does
+only from a tenth on."""
+MOST_EXAMINED = 256
+"""Of those behind the leaders, who are looked at for a preference at each scan."""
+
+SHARERS = 4
+"""Beside them those with the most shared memory, which may be their own."""
+MOST_MAPPING = 32
+"""Of those who map much, who are asked how much of it is shared memory."""
+
+PREFER, NORMAL = "prefer", "normal"
+"""Who may stand first by size. Everybody else (avoided, omitted, protected) is spared as long as there are others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Podium:
+    """The outcome of one scan."""
+
+    leaders: list[Row]
+    """Largest first, those spared among them; preferred ones from behind last."""
+    rest_bytes: int
+    """The largest of everybody else."""
+    unexamined_bytes: int
+    """The largest of whom it is not known either that nothing prefers it."""
+
+
+def choose_leaders(
+    sizes: Iterable[tuple[int, int]], admit: Callable[[int], Row | None], judge: Callable[[Row], str]
+) -> Podium:
+    """From pids and sizes, largest first. ``admit`` reads the row (None: gone, or not to be taken ever), ``judge`` says
+    what the preferences make of it.
+    """
+    leaders: list[Row] = []
+    able = spared = examined = preferred = best = rest = 0
+    for pid, size in sizes:
+        if able >= LEADERS:
+            rest = rest or size
+            if size * EXAMINED_SHARE < best or examined >= MOST_EXAMINED or preferred >= LEADERS:
+                return Podium(leaders, rest, size)
+            examined += 1
+        row = admit(pid)
+        if row is None:
+            continue
+        verdict = judge(row)
+        if able >= LEADERS:
+            if verdict == PREFER:
+                leaders.append(row)
+                preferred += 1
+        elif verdict in (PREFER, NORMAL):
+            leaders.append(row)
+            able += 1
+            best = max(best, row.size_bytes)
+        elif spared < SPARED:
+            leaders.append(row)
+            spared += 1
+    return Podium(leaders, rest, 0)
+
+
+def choose_sharers(sharers: Iterable[tuple[int, int]], admit: Callable[[int], Row | None]) -> list[Row]:
+    """Those with the most shared memory, of processes (mapped bytes and pid) that map much."""
+    rows = (admit(pid) for _, pid in sorted(sharers, reverse=True)[:MOST_MAPPING])
+    found = [row for row in rows if row is not None and row.shmem_bytes >= SHMEM_BYTES]
+    return sorted(found, key=lambda row: -row.shmem_bytes)[:SHARERS]
+
+
+def largest_first(row: Row) -> tuple[int, int]:
+    """The order of leaders."""
+    return -row.size_bytes, row.pid

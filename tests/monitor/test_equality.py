@@ -1,0 +1,227 @@
+"""The leaders' answer is the full scan's: a machine whose counters move as the kernel's do, and whose processes grow,
+shrink, fork, execute, swap, exit and leap past the leaders at random.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from oomd.kernel.files import PAGE_BYTES, KernelFile
+from oomd.kernel.scope import ScopeGuard
+from oomd.model.scope import parse_scope
+from oomd.model.units import GIB, MIB
+from oomd.monitor.bound import GrowthBound
+from oomd.monitor.podium import LEADERS
+from oomd.monitor.process_table import ProcessTable
+from oomd.policies.freeable import NEAR
+from tests.fakes.builders import status
+from tests.fakes.proc_tree import ProcTree
+
+if TYPE_CHECKING:
+    from oomd.model.snapshot import MemoryStatus
+
+IN_MEMORY = "/dev/shm"
+HUGE_PAGES = 512
+MANY = LEADERS + 12
+SIZES = st.sampled_from([1, 2, 5, 20, 80, 300])
+
+
+class Machine(RuleBasedStateMachine):
+    """Each rule is something that a process or the kernel does; after each, what the table says must hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory(dir=IN_MEMORY if os.path.isdir(IN_MEMORY) else None)
+        self.tree = ProcTree(Path(self.folder.name))
+        self.allocated, self.faulted, self.huge = 1000, 1000, 0
+        self.now_us = 0
+        self.scans = self.looks = 0
+        self.last_pid = 10
+        self.tree.add_process(1, rss_anon=MIB)
+        for pid in range(11, 11 + MANY):
+            self.born(pid, (pid * 7 % 60 + 1) * MIB)
+
+    @initialize()
+    def open_table(self) -> None:
+        """The first scan."""
+        self.proc_fd = os.open(self.tree.root, os.O_RDONLY | os.O_DIRECTORY)
+        self.count()
+        self.table = ProcessTable(
+            self.proc_fd,
+            ScopeGuard(parse_scope("machine"), self.proc_fd),
+            frozenset({1}),
+            bound=GrowthBound(KernelFile(f"{self.tree.root}/vmstat"), PAGE_BYTES),
+            loadavg=KernelFile(f"{self.tree.root}/loadavg"),
+            page_bytes=PAGE_BYTES,
+        )
+        self.table.scan(self.status(), lambda: self.now_us)
+
+    def teardown(self) -> None:
+        if hasattr(self, "table"):
+            self.table.close()
+            os.close(self.proc_fd)
+        self.folder.cleanup()
+
+    # What the kernel counts
+
+    def status(self) -> MemoryStatus:
+        """Whether there is anything in swap is all that the table wants to know."""
+        used = sum(each.swap for each in self.tree._processes.values())
+        return status(swap_total_bytes=64 * GIB, swap_free_bytes=64 * GIB - used)
+
+    def count(self) -> None:
+        """Have the counters in the file."""
+        self.tree.set_vmstat(pgalloc_normal=self.allocated, pgfault=self.faulted, thp_fault_alloc=self.huge)
+
+    def born(self, pid: int, size: int, swap: int = 0) -> None:
+        """A process, and the pid that was handed out last."""
+        self.tree.add_process(pid, rss_anon=size, swap=swap)
+        self.last_pid = max(self.last_pid, pid)
+
+    def pids(self) -> list[int]:
+        """Who lives, pid 1 apart."""
+        return sorted(self.tree._processes.keys() - {1})
+
+    def pick(self, data: st.DataObject) -> int:
+        """One of them."""
+        return data.draw(st.sampled_from(self.pids()))
+
+    # What processes do
+
+    @rule(data=st.data(), mib=SIZES, huge=st.booleans())
+    def grow(self, data: st.DataObject, mib: int, huge: bool) -> None:
+        """Touch new memory, page by page or by huge pages."""
+        self.grow_one(self.pick(data), mib * MIB, huge=huge)
+
+    def grow_one(self, pid: int, size: int, *, huge: bool = False) -> None:
+        """The same for one."""
+        fake = self.tree._processes[pid]
+        self.tree.change_process(pid, rss_anon=fake.rss_anon + size)
+        pages = size // PAGE_BYTES
+        self.allocated += pages
+        if huge:
+            self.huge += -(-pages // HUGE_PAGES)
+            self.faulted += 1
+        else:
+            self.faulted += pages
+
+    @rule(data=st.data(), share=st.sampled_from([1, 2, 4]))
+    def shrink(self, data: st.DataObject, share: int) -> None:
+        """Give back half, a quarter, or all; it may grow again."""
+        pid = self.pick(data)
+        fake = self.tree._processes[pid]
+        kept = 0 if share == 1 else fake.rss_anon // share // PAGE_BYTES * PAGE_BYTES
+        self.tree.change_process(pid, rss_anon=kept)
+
+    @rule(data=st.data(), gap=st.integers(1, 3))
+    def fork(self, data: st.DataObject, gap: int) -> None:
+        """A child has its parent's size, and nothing was allocated; threads take numbers too."""
+        fake = self.tree._processes[self.pick(data)]
+        self.born(self.last_pid + gap, fake.rss_anon, fake.swap)
+        self.faulted += 20
+        self.allocated += 20
+
+    @rule(data=st.data())
+    def copy_on_write(self, data: st.DataObject) -> None:
+        """Pages are copied: allocated, faulted, and no size changes."""
+        pages = self.tree._processes[self.pick(data)].rss_anon // PAGE_BYTES // 2
+        self.allocated += pages
+        self.faulted += pages
+
+    @rule(data=st.data(), mib=SIZES)
+    def execute(self, data: st.DataObject, mib: int) -> None:
+        """Another program in the same process: all is given back, and something is taken."""
+        pid = self.pick(data)
+        self.tree.change_process(pid, rss_anon=0, swap=0, comm="other")
+        self.grow_one(pid, mib * MIB)
+
+    @precondition(lambda self: len(self.tree._processes) > LEADERS)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        """Gone."""
+        self.tree.remove_process(self.pick(data))
+
+    @rule(data=st.data())
+    def swap_out(self, data: st.DataObject) -> None:
+        """Half of it; nothing is allocated."""
+        pid = self.pick(data)
+        fake = self.tree._processes[pid]
+        half = fake.rss_anon // 2 // PAGE_BYTES * PAGE_BYTES
+        self.tree.change_process(pid, rss_anon=fake.rss_anon - half, swap=fake.swap + half)
+
+    @rule(data=st.data())
+    def swap_in(self, data: st.DataObject) -> None:
+        """All of it: pages are allocated, faulted, and the size stays."""
+        pid = self.pick(data)
+        fake = self.tree._processes[pid]
+        self.tree.change_process(pid, rss_anon=fake.rss_anon + fake.swap, swap=0)
+        self.allocated += fake.swap // PAGE_BYTES
+        self.faulted += fake.swap // PAGE_BYTES
+
+    @rule(pages=st.integers(0, 200_000))
+    def read_files(self, pages: int) -> None:
+        """The page cache allocates without faults."""
+        self.allocated += pages
+
+    @rule(data=st.data())
+    def leap(self, data: st.DataObject) -> None:
+        """Somebody whom nobody watches becomes the largest, between two looks."""
+        largest = max(each.rss_anon + each.swap for each in self.tree._processes.values())
+        tail = [pid for pid in self.pids() if pid not in self.table.rows] or self.pids()
+        self.grow_one(data.draw(st.sampled_from(tail)), largest + MIB)
+
+    # What must hold
+
+    @rule(sizes_only=st.booleans())
+    def look(self, sizes_only: bool) -> None:
+        """Between two decisions the leaders are looked at, or not."""
+        self.count()
+        self.table.look(self.status(), lambda: self.now_us, sizes_only=sizes_only)
+
+    @rule()
+    def decide(self) -> None:
+        """As a decision does: look, and scan only where the bound demands it. Nobody is larger than the first by more
+        than a near-tie.
+        """
+        self.count()
+        self.now_us += 100_000
+        self.looks += 1
+        self.table.look(self.status(), lambda: self.now_us)
+        if not self.table.leaders or self.table.rest_bound_bytes() * NEAR > self.table.leaders[0].size_bytes:
+            self.scans += 1
+            self.table.scan(self.status(), lambda: self.now_us)
+        truth = max(each.rss_anon + each.swap for pid, each in self.tree._processes.items() if pid != 1)
+        assert truth == 0 or truth * NEAR <= self.table.leaders[0].size_bytes
+
+    @rule(data=st.data(), mib=SIZES)
+    def confirm(self, data: st.DataObject, mib: int) -> None:
+        """As a reflex does: the first alone is read again; if the bound says that nobody overtook it, nobody has."""
+        self.look(sizes_only=True)
+        if not self.table.leaders:
+            return
+        first = self.table.leaders[0]
+        self.grow_one(first.pid, mib * MIB)
+        if len(self.table.leaders) > 1 and data.draw(st.booleans()):
+            self.grow_one(self.table.leaders[1].pid, data.draw(SIZES) * MIB)
+        self.count()
+        if self.table.find_newcomers() is None or not self.table.reread(first):
+            return
+        rest, since = self.table.rest_bound_bytes(), self.table.bound.since_look_bytes()
+        others = [each for pid, each in self.tree._processes.items() if pid not in (1, first.pid)]
+        if rest * NEAR <= first.size_bytes:
+            watched = [row.size_bytes + since for row in self.table.leaders if row is not first]
+            truth = max((each.rss_anon + each.swap for each in others), default=0)
+            assert truth <= max([rest, *watched])
+
+
+Machine.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestMachine = Machine.TestCase
