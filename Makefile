@@ -4,7 +4,7 @@
 # make bench      what oomd promises of its speed, measured on this machine
 # make takeover   the same as systemd-oomd.service, so that units' own settings (ManagedOOMSwap= …) are honoured
 # make install    protect this machine: unit, configuration, enable (as root); make uninstall undoes it
-# PYTHON=, PREFIX=, CONFIG=, UNITS=, BUS= and DESTDIR= say where.
+# PYTHON=, PREFIX=, CONFIG=, UNITS=, BUS=, CATALOG= and DESTDIR= say where.
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -12,6 +12,8 @@ PREFIX ?= /opt/oomd
 CONFIG ?= /etc/oomd
 UNITS ?= /etc/systemd/system
 BUS ?= /etc/dbus-1/system.d
+# What `journalctl -x` says of our messages.
+CATALOG ?= /usr/local/lib/systemd/catalog
 VENV := .venv
 BIN := $(VENV)/bin
 HOME_OF := $(DESTDIR)$(PREFIX)
@@ -93,8 +95,10 @@ install: packages leave
 	install -m 644 systemd/oomd-metrics.socket $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	test -e $(DESTDIR)$(CONFIG)/lmkd.prop || install -m 644 configs/lmkd.prop $(DESTDIR)$(CONFIG)/lmkd.prop
 	install -D -m 644 systemd/systemd-oomd-gives-way.conf $(GIVES_WAY)
+	install -D -m 644 systemd/oomd.catalog $(DESTDIR)$(CATALOG)/oomd.catalog
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
-		systemctl daemon-reload && systemctl enable oomd.service && systemctl restart oomd.service && \
+		journalctl --update-catalog; systemctl daemon-reload && \
+		systemctl enable oomd.service && systemctl restart oomd.service && \
 		systemctl --no-pager status oomd.service; \
 	else echo "installed; systemd does not run here (or DESTDIR is set), so nothing was started"; fi
 	@echo "the program is $(PREFIX)/bin/oomd, its configuration $(CONFIG)/oomd.yaml"
@@ -124,9 +128,10 @@ uninstall: leave
 		echo "$(HOME_OF) was not made by make install; left alone" >&2; else rm -rf $(HOME_OF); fi
 	rm -f $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	rm -f $(DESTDIR)$(UNITS)/oomd.service $(DESTDIR)$(UNITS)/oomd-lmkd.service $(DESTDIR)$(UNITS)/oomd-lmkd.socket
-	rm -f $(GIVES_WAY)
+	rm -f $(GIVES_WAY) $(DESTDIR)$(CATALOG)/oomd.catalog
 	@rmdir $(dir $(GIVES_WAY)) 2>/dev/null || true
-	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
+		systemctl daemon-reload; journalctl --update-catalog; fi
 	@echo "$(DESTDIR)$(CONFIG)/oomd.yaml is kept, if it was there"
 
 clean:

@@ -6,9 +6,11 @@ import time
 
 from oomd.engine.aftermath import acted, refused
 from oomd.engine.detection import initial_state
+from oomd.engine.holding import is_critical
 from oomd.engine.ladder import begun, is_possible, next_due, signalled, through
 from oomd.engine.levels import parts_of
 from oomd.engine.selection import most_of, where_memory_is
+from oomd.hooking import Hooking
 from oomd.kill.targets import begin_all, shares_with, sweep, with_sharers
 from oomd.kill.warrant import Refused
 from oomd.ladders import Ladders
@@ -45,10 +47,13 @@ class Act:
         self.rules = rules
         self.state: EngineState = initial_state(rules)
         self.decisions = 0
+        self.last_id = ""
+        """Of the decision that was told last, or whose victim is waited for."""
         self.nobody_until_us = 0
         self.times = Times(0, 0, 0)
         """When this tick began, and when memory was read."""
         self.ladders = parts.ladders or Ladders(self.tell)
+        self.hooking = Hooking(None if parts.executor.dry_run else parts.ask, self.tell, self._next_id)
         self.worth_writing = False
         """Whether something happened that a recording should tell soon."""
         self._search = search
@@ -72,6 +77,7 @@ class Act:
     def conclude(self) -> None:
         """The daemon ends: what is under way is told as it stands."""
         self.tell_outcomes(self.parts.executor.conclude(self.state))
+        self.hooking.note_outcomes((), set())
 
     def note_steps(self, now_us: int) -> None:
         """Gentle steps have results."""
@@ -81,12 +87,14 @@ class Act:
                 self.parts.tape.note_through(ruleset, due_us)
 
     def carry_out(self, decision: Decision) -> Decision | None:
-        """What was decided in the end, where somebody may not be touched; None while it waits for a measurement."""
+        """What was decided in the end, where somebody may not be touched; None while it waits for a measurement or for
+        hooks.
+        """
         if decision.step is not None:
             decision = self._climb(decision)
         if decision.action == NO_ACTION:
             if decision.target is not None:
-                identity = self._next_id()
+                identity = self.last_id = self._next_id()
                 self.state = self.parts.executor.await_death(identity, decision.target, decision.status, self.state)
                 self._record(decision)
             return decision
@@ -94,14 +102,18 @@ class Act:
             self.nobody_until_us = decision.status.time_us + NOBODY_US
             self._tell_seldom(decision)
             return decision
-        if self._search.must_wait(decision):
+        self.hooking.touch()
+        ready = None if self._search.must_wait(decision) else self.hooking.hold(decision, self.rules)
+        if ready is None:
             if self.parts.tape is not None:
                 self.parts.tape.note_held()
             return None
+        decision = ready
         for _ in range(MOST_TRIES):
             if decision.target is None or decision.action not in (TERM, KILL) or self.attempt(decision):
                 return decision
             decision = self._search.select(self.rules, self.state, decision.detections, decision.status)
+            self.hooking.tell(decision, self.rules)
         return replace(decision, action=NO_ACTION, target=None, reason=f"{MOST_TRIES} victims in turn could not be had")
 
     def _climb(self, decision: Decision) -> Decision:
@@ -125,9 +137,10 @@ class Act:
         """Carry it out. False when the victim may not be touched or is gone: it is left out, and another is chosen."""
         victim = decision.target
         assert victim is not None
-        self.times = replace(self.times, decided_us=clock_us())
+        told, hooks_us = self.hooking.begin(decision)
+        self.times = replace(self.times, decided_us=clock_us(), hooks_us=hooks_us)
         self.parts.executor.sent_us = None
-        identity = self._next_id()
+        identity = told or self._next_id()
         parts = parts_of(victim)
         if decision.action == KILL and not self.parts.executor.dry_run:
             for part in parts:  # before the signal: a reader of its maps would hold its memory
@@ -154,6 +167,7 @@ class Act:
             self._sweep(identity)
         self._rest(decision)
         self._note_signal(decision)
+        self.hooking.note_signal(identity, decision, self.rules)
         self._tell_decision(identity, decision, self.parts.executor.sent_us)
         self._record(decision)
         return True
@@ -161,8 +175,7 @@ class Act:
     def _note_signal(self, decision: Decision) -> None:
         """Gentle steps of this ruleset are over."""
         self.state = signalled(self.state, self.rules, decision.ruleset)
-        critical = any(each.ruleset == decision.ruleset and each.critical for each in decision.detections)
-        self.ladders.after_signal(decision, critical=critical)
+        self.ladders.after_signal(decision, critical=is_critical(decision))
 
     def _record(self, decision: Decision) -> None:
         tape = self.parts.tape
@@ -241,6 +254,7 @@ class Act:
             self.tell("outcome", id=outcome.decision_id, **plain_outcome(outcome))
             self.worth_writing = True
         under_way = {credit.decision_id for credit in self.state.credits}
+        self.hooking.note_outcomes(outcomes, under_way)
         self._sets = {identity: each for identity, each in self._sets.items() if identity in under_way}
 
     def _tell_seldom(self, decision: Decision) -> None:
@@ -253,6 +267,7 @@ class Act:
             self._record(decision)
 
     def _tell_decision(self, identity: str, decision: Decision, signalled_us: int | None) -> None:
+        self.last_id = identity
         times = plain_times(replace(self.times, signalled_us=signalled_us))
         dry_run = self.parts.executor.dry_run
         self.tell("decision", id=identity, dry_run=dry_run, times=times, **plain_decision(decision))
@@ -267,6 +282,7 @@ class Act:
         self.ladders.advance(detections, status, self.state)
         look = None if self.parts.cgroups is None else self.parts.cgroups.choice
         self.ladders.prober.tend(self.rules.proactive, detections, status, look, self.ladders.steps)
+        self.hooking.advance()
         if not self.state.credits:
             return False
         resting = self.state.resting_until_us

@@ -241,6 +241,7 @@ class Daemon:
             executor=executor,
             on_event=self._on_event,
             report=self._outside.send,
+            ask=self._outside.ask,
             on_tick=self._on_tick,
             limit_bytes=self.config.budget_bytes,
             read_cgroup_usage=usage,

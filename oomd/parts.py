@@ -58,6 +58,8 @@ class Parts:
     """The longest wait that is allowed now: the watchdog wants to be fed, requests to the outside have an end."""
     facts: FactsReader | None = None
     """Reads what only preferences ask for; None where nobody needs it."""
+    ask: Callable[..., object] | None = None
+    """Has the outside process do something (:meth:`oomd.companion.Companion.ask`); None where there is none."""
     ladders: Ladders | None = None
     """Carries gentle steps out; None where they are only told."""
     touches_lost: str = ""

@@ -109,21 +109,22 @@ class Rounds:
         decision: Decision | None = self._choose(text)
         assert decision is not None
         if self._must_wait(decision):
+            self._loop.act.hooking.touch()
             return False
-        before, dry_run = self._loop.act.decisions, message.get("dry_run") is not False
+        act, dry_run = self._loop.act, message.get("dry_run") is not False
+        act.last_id = ""
         if not dry_run and (decision.action in (TERM, KILL) or decision.target is not None):
             if self._loop.parts.tape is not None:
                 self._loop.parts.tape.note_asked(text)
-            decision = self._loop.act.carry_out(decision)
+            decision = act.carry_out(decision)
             if decision is None:
                 return False
-        number = self._loop.act.decisions
         signals = decision.action in (TERM, KILL) and not dry_run and not self._loop.parts.executor.dry_run
         return self._answer(
             message,
             ok=True,
-            decision_id=str(number) if number != before else "",
-            signalled=signals and number != before,
+            decision_id=act.last_id,
+            signalled=signals and bool(act.last_id),
             dry_run=dry_run or self._loop.parts.executor.dry_run,
             decision=plain_decision(decision),
         )

@@ -67,6 +67,9 @@ def test_uninstall_removes_what_was_installed_and_keeps_the_configuration(tmp_pa
     drop_in = unit.parent / "systemd-oomd.service.d" / "oomd.conf"
     drop_in.parent.mkdir()
     drop_in.touch()
+    others.append(tmp_path / "usr" / "local" / "lib" / "systemd" / "catalog" / "oomd.catalog")
+    others[-1].parent.mkdir(parents=True)
+    others[-1].touch()
     configuration = tmp_path / "etc" / "oomd" / "oomd.yaml"
     configuration.parent.mkdir()
     configuration.touch()

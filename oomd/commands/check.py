@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from oomd.commands.options import MISTAKE
 from oomd.config.addresses import Address
 from oomd.config.effective import effective, to_yaml
+from oomd.config.hooks import in_words as hooks_words
 from oomd.config.loader import describe_file, load_config
 from oomd.config.problems import printable
+from oomd.config.telling import in_words as telling_words
 from oomd.engine.names import matches_pattern
 from oomd.engine.preferences import holds, is_trusted, wanted_of
 from oomd.kernel.cgroup import CGROUP_ROOT
@@ -62,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "every_exit": traced,
                 "control": control_in_words(loaded),
                 "metrics": metrics_in_words(loaded),
+                "telling": telling_in_words(loaded),
             }
             print(json.dumps(content))
         else:
@@ -80,7 +83,12 @@ def describe(config: Config, path: str | None, hits: list[Plain], traced: Plain)
     """The effective configuration for people."""
     lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
     lines += preferences_in_words(config.rules.preferences)
-    lines += [*_every_exit_words(traced), *control_in_words(config), *metrics_in_words(config)]
+    lines += [
+        *_every_exit_words(traced),
+        *control_in_words(config),
+        *metrics_in_words(config),
+        *telling_in_words(config),
+    ]
     for name in LISTS:
         lines.append(f"# {name} hits now:")
         lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
@@ -125,6 +133,15 @@ def metrics_in_words(config: Config) -> list[str]:
         lines.append(f"metrics are served on {text}, to {whom}")
     if config.metrics.textfile:
         lines.append(f"metrics are written to {config.metrics.textfile} every 15 s, and after each kill")
+    return lines
+
+
+def telling_in_words(config: Config) -> list[str]:
+    """Who is told besides the log, and what is run, as sentences."""
+    lines = telling_words(config.tell) + hooks_words(config.rules.hooks)
+    for ruleset in config.rules.rulesets:
+        if ruleset.hooks is not None:
+            lines += hooks_words(ruleset.hooks, ruleset.name) or [f"of {ruleset.name}: no hooks"]
     return lines
 
 

@@ -120,6 +120,7 @@ def _outside_options(config: Config, managed_fd: int, metrics_fds: Sequence[int]
             "textfile": config.metrics.textfile,
             "fds": list(metrics_fds),
         },
+        "tell": [name for name in ("kmsg", "wall", "desktop") if getattr(config.tell, name)],
         "lmkd_log": "" if config.lmkd is None else _absolute(config.lmkd.log),
         "lmkd_properties": "" if config.lmkd is None else _absolute(config.lmkd.properties),
     }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from oomd import detectors, policies
 from oomd.model.config import Config, ControlOptions, LmkdOptions, LogOptions, MetricsOptions
+from oomd.model.hooks import Hook, Hooks
 from oomd.model.managed import ManagedOptions
 from oomd.model.matching import Match, Term
 from oomd.model.proactive import Proactive
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
 from oomd.model.steps import GENTLE
+from oomd.model.telling import LowMemoryOptions, TellOptions
 from oomd.model.threshold import Threshold
 from oomd.model.values import fields, is_dataclass
 
@@ -24,8 +26,11 @@ _TYPES: dict[str, Callable[..., object]] = {
         Choice,
         Config,
         ControlOptions,
+        Hook,
+        Hooks,
         LmkdOptions,
         LogOptions,
+        LowMemoryOptions,
         ManagedOptions,
         Match,
         MetricsOptions,
@@ -37,6 +42,7 @@ _TYPES: dict[str, Callable[..., object]] = {
         Ruleset,
         Scope,
         ScopePart,
+        TellOptions,
         Term,
         Threshold,
         *detectors.ALL,

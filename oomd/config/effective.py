@@ -7,9 +7,11 @@ from typing import Any
 import yaml
 
 from oomd.config.preferences import plain_list
-from oomd.config.schema import option_keys, option_text
+from oomd.config.schema import LOW_MEMORY_KEYS, option_keys, option_text
 from oomd.model.config import Config, LmkdOptions
+from oomd.model.hooks import NO_HOOKS, Hooks
 from oomd.model.ruleset import Ruleset
+from oomd.model.telling import TellOptions
 from oomd.model.units import format_exact_duration, format_exact_size, format_share
 from oomd.model.values import fields
 
@@ -41,6 +43,8 @@ def effective(config: Config) -> dict[str, Any]:
         },
         "control": {"enabled": config.control.enabled, "group": config.control.group},
         **({} if config.rules.proactive is None else _named(config.rules.proactive)),
+        "tell": _tell(config.tell),
+        **_hooks(config.rules.hooks),
         **_lmkd(config.lmkd),
         "runtime_dir": config.runtime_dir,
     }
@@ -65,6 +69,35 @@ def _preferences(config: Config) -> dict[str, Any]:
     }
 
 
+def _tell(tell: TellOptions) -> dict[str, Any]:
+    low = tell.low_memory_monitor
+    return {
+        "kmsg": tell.kmsg,
+        "wall": tell.wall,
+        "desktop": tell.desktop,
+        "low_memory_monitor": "off"
+        if low is None
+        else {key.name: option_text(getattr(low, key.name), key.kind) for key in LOW_MEMORY_KEYS},
+    }
+
+
+def _hooks(hooks: Hooks | None) -> dict[str, Any]:
+    """Nothing where there are none; for a ruleset none of its own is another thing than no hooks at all."""
+    if hooks is None or hooks == NO_HOOKS:
+        return {} if hooks is None else {"hooks": {}}
+    programs = {name: getattr(hooks, name) for name in ("before", "after")}
+    return {
+        "hooks": {
+            **{
+                name: {"exec": list(hook.exec), "deadline": format_exact_duration(hook.deadline_us)}
+                for name, hook in programs.items()
+                if hook is not None
+            },
+            "prekill": format_exact_duration(hooks.prekill_us),
+        }
+    }
+
+
 def _lmkd(lmkd: LmkdOptions | None) -> dict[str, Any]:
     if lmkd is None:
         return {}
@@ -81,6 +114,7 @@ def _ruleset(ruleset: Ruleset) -> dict[str, Any]:
         "choose": _choice(ruleset),
         "then": _ladder(ruleset),
         "pause": format_exact_duration(ruleset.pause_us),
+        **_hooks(ruleset.hooks),
     }
 
 

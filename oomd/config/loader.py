@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from oomd.config.expand import Level, Stall, level_ruleset, stall_ruleset
+from oomd.config.hooks import build_hooks
 from oomd.config.lmkd import build_lmkd
 from oomd.config.nodes import Walker, is_off
 from oomd.config.preferences import build_preferences
@@ -15,8 +16,10 @@ from oomd.config.proactive import build_proactive
 from oomd.config.problems import Problem
 from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
+from oomd.config.telling import build_tell
 from oomd.detectors.pressure import PressureShare
 from oomd.model.config import Config, ControlOptions, LogOptions, MetricsOptions
+from oomd.model.hooks import NO_HOOKS
 from oomd.model.managed import ManagedOptions
 from oomd.model.ruleset import OFF, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
@@ -24,8 +27,6 @@ from oomd.model.units import SECOND_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from oomd.model.threshold import Threshold
 
 MOST_BYTES = 1 << 20
 """A configuration larger than this is somebody else's file."""
@@ -53,7 +54,7 @@ def load_config(
     option. ``text`` takes the place of the file's content; ``path`` only names it then.
     """
     problems: list[Problem] = []
-    walker = Walker(path or "", problems)
+    walker = Walker(path or "", problems, from_file=text is None)
     root = None if path is None else _compose(path, problems, text)
     nodes = {} if root is None else walker.mapping(root, "", _BY_NAME)
     values = _plain_values(walker, nodes)
@@ -63,13 +64,15 @@ def load_config(
         walker.problem(nodes["reap"], "reap.every_exit", "has no effect with backend: none")
     lmkd = build_lmkd(walker, nodes, values.get("lmkd"))
     managed = _managed(walker, nodes, values.get("managed", {}))
+    tell = build_tell(walker, nodes.get("tell"))
+    hooks = build_hooks(walker, nodes["hooks"], "hooks") if "hooks" in nodes else NO_HOOKS
     rulesets = () if lmkd is not None and lmkd.only else _rulesets(walker, nodes)
     preferences = build_preferences(walker, nodes, values.get("omit", "never"))
     proactive = build_proactive(walker, nodes)
     if problems:
         return sorted(set(problems))
     return Config(
-        rules=Rules(rulesets, preferences, proactive),
+        rules=Rules(rulesets, preferences, proactive, hooks),
         scope=values.get("scope", Scope()),
         budget_bytes=values.get("budget") or None,
         dry_run=values.get("dry_run", False),
@@ -79,6 +82,7 @@ def load_config(
         lmkd=lmkd,
         managed=managed,
         metrics=MetricsOptions(**values.get("metrics", {})),
+        tell=tell,
         control=ControlOptions(**values.get("control", {})),
     )
 
@@ -208,7 +212,7 @@ def _level(walker: Walker, node: yaml.Node | None) -> Level:
     level = Level(**{_LEVEL_FIELDS.get(name, name): value for name, value in values.items()})
     if level.term.resolve_bytes(ANY_BYTES) == 0:
         walker.problem(node, "level.term", "would never hold; level: off drops the ruleset")
-    if level.kill is not None and _is_above(level.kill, level.term):
+    if level.kill is not None and level.kill.may_exceed(level.term):
         walker.problem(node, "level.kill", "is above level.term: nobody would ever be asked to go")
     return level
 
@@ -222,11 +226,6 @@ def _stall(walker: Walker, node: yaml.Node | None) -> Stall:
         walker.problem(node, "stall.kill", "is below stall.term: nobody would ever be asked to go")
     walker.ranges(node, "stall", {"over": stall.over_us, "term": stall.term}, RANGES)
     return stall
-
-
-def _is_above(one: Threshold, other: Threshold) -> bool:
-    """Whether a limit is above another on a machine of any size, from 1 MiB to 64 TiB."""
-    return any(one.resolve_bytes(1 << power) > other.resolve_bytes(1 << power) for power in range(20, 47))
 
 
 def describe_file(path: str | None) -> str:

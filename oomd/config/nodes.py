@@ -117,6 +117,8 @@ class Walker:
 
     file: str
     problems: list[Problem]
+    from_file: bool = True
+    """Whether the nodes are those of that file, and not of a text in its place, from which nothing is ever run."""
 
     def problem(self, node: yaml.Node, path: str, message: str) -> None:
         """Note a mistake at this node."""
@@ -221,6 +223,11 @@ class Walker:
 def is_off(node: yaml.Node) -> bool:
     """Whether the text is ``off``."""
     return isinstance(node, yaml.ScalarNode) and node.value == "off"
+
+
+def switch_of(node: yaml.Node) -> bool | None:
+    """The truth value that stands there; None where there is none."""
+    return _BOOLEANS.get(node.value.lower()) if isinstance(node, yaml.ScalarNode) else None
 
 
 def _is_nothing(node: yaml.Node) -> bool:

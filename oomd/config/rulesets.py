@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from oomd import detectors, policies
+from oomd.config.hooks import build_hooks
 from oomd.config.ladders import build_ladder, check_ladder
 from oomd.config.problems import did_you_mean
 from oomd.config.schema import CHOOSE_KEYS, RULESET_KEYS, Key, is_needed, option_keys
@@ -67,6 +68,7 @@ def _build(walker: Walker, node: yaml.Node, path: str) -> Ruleset:
         pause_us=values.get("pause") or 0,
         steps=ladder.steps,
         last=ladder.last,
+        hooks=build_hooks(walker, nodes["hooks"], f"{path}.hooks") if "hooks" in nodes else None,
     )
 
 

@@ -83,6 +83,46 @@ LMKD_KEYS = (
     Key("override", "texts", "[]", "properties that take the place of those of the file: [name=value, …]"),
     Key("log", "text", "", "a file for log lines in logcat's shape; left out: with the other reports"),
 )
+LOW_MEMORY_KEYS = (
+    Key(
+        "low", "threshold", "min(20%, 4GiB)", "level 50 below this much available memory: drop what is easily had again"
+    ),
+    Key("medium", "threshold", "min(14%, 2.5GiB)", "level 100 below this: drop more"),
+    Key("critical", "threshold", "min(8%, 1.5GiB)", "level 255 below this: drop all that can be dropped"),
+    Key("pressure", "share", "20%", "one level more while everything stalls this much of the time (PSI full)"),
+)
+TELL_KEYS = (
+    Key("kmsg", "bool", "false", "a line in the kernel log for each decision, escalation and outcome"),
+    Key("wall", "bool", "false", "the terminals of the victim's owner, unless they refuse messages (mesg n)"),
+    Key("desktop", "bool", "false", "the desktop of the victim's owner (org.freedesktop.Notifications)"),
+    Key(
+        "low_memory_monitor",
+        "low_memory",
+        "off",
+        "ask programs to trim before anybody dies (org.freedesktop.LowMemoryMonitor); {} for the defaults",
+        keys=LOW_MEMORY_KEYS,
+    ),
+)
+HOOK_KEYS = (
+    Key("exec", "texts", "", "the program and its arguments, [/path/to/program, …]; no shell"),
+    Key("deadline", "duration", "", "how long it may run; then it is killed"),
+)
+HOOKS_KEYS = (
+    Key(
+        "before",
+        "hook",
+        "",
+        "a program that is run before the first signal, which waits for it (200ms)",
+        keys=HOOK_KEYS,
+    ),
+    Key("after", "hook", "", "a program that is run once it is known what came of it (10s)", keys=HOOK_KEYS),
+    Key(
+        "prekill",
+        "duration",
+        "0s",
+        "how long systemd's prekill hooks (/run/systemd/oomd.prekill.hook/) are waited for; 0s: they are not called",
+    ),
+)
 KEYS = (
     Key(
         "scope",
@@ -190,6 +230,14 @@ KEYS = (
         "",
         "take what is cold from cgroups in small portions, as long as nothing stalls; off unless this key is given",
     ),
+    Key("tell", "tell", "", "who is told besides the log", keys=TELL_KEYS),
+    Key(
+        "hooks",
+        "hooks",
+        "",
+        "programs that are run before and after a kill; only where root alone can write",
+        keys=HOOKS_KEYS,
+    ),
     Key("lmkd", "lmkd", "", "take the place of Android's lmkd; `{}`: with the defaults", keys=LMKD_KEYS),
     Key(
         "control",
@@ -216,6 +264,7 @@ RULESET_KEYS = (
     Key("choose", "choose", "", "{from: [CGROUP, …], level: process, policy: culprit, recursive: false, most: 64}"),
     Key("then", "ladder", "", "[{term: {grace: 5s}}, {kill: {}}]; gentle steps may come first (see `oomd actions`)"),
     Key("pause", "duration", "0s", "how long it rests after it acted (the critical level never rests)"),
+    Key("hooks", "hooks", "", "of this ruleset, in the place of those for all", keys=HOOKS_KEYS),
 )
 
 

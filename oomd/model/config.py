@@ -5,6 +5,7 @@ from __future__ import annotations
 from oomd.model.managed import ManagedOptions
 from oomd.model.ruleset import ReapOptions, Rules
 from oomd.model.scope import Scope
+from oomd.model.telling import TellOptions
 from oomd.model.values import dataclass, field
 
 
@@ -72,12 +73,13 @@ class Config:
     """None: nobody listens."""
     managed: ManagedOptions = field(default_factory=ManagedOptions)
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
+    tell: TellOptions = TellOptions()
     control: ControlOptions = field(default_factory=ControlOptions)
 
 
 def changes_that_need_a_restart(old: Config, new: Config) -> list[str]:
     """What a reload cannot change, in words."""
-    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log", "lmkd", "metrics", "control")
+    fields = ("scope", "budget_bytes", "dry_run", "runtime_dir", "reap", "log", "lmkd", "metrics", "control", "tell")
     changed = [field.removesuffix("_bytes") for field in fields if getattr(old, field) != getattr(new, field)]
     changed += ["managed.systemd"] if old.managed.systemd != new.managed.systemd else []
     return [f"{name}: changed; that needs a restart" for name in changed]

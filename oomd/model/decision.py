@@ -137,6 +137,8 @@ class Times:
     """The signal was sent; None where nobody was signalled, or it was not known yet when the decision was told."""
     lag_us: int = 0
     """How much later than asked for the wait returned: what others did to this loop; 0 where an event ended it."""
+    hooks_us: int = 0
+    """How long the signal was held back for hooks, before this wake-up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,6 @@ def plain_candidate(candidate: Candidate) -> Plain:
         "untouched_bytes": process.untouched_bytes,
         "untouched_over_us": process.untouched_over_us or None,
         "oom_score_adj": process.oom_score_adj,
-        "uid": process.uid,
         "preference": candidate.preference,
         "because": candidate.because,
     }
@@ -133,6 +132,7 @@ def plain_times(times: Times) -> Plain:
         "decided_us": times.decided_us,
         "signalled_us": times.signalled_us,
         "lag_us": times.lag_us,
+        "hooks_us": times.hooks_us,
     }
 
 
@@ -240,6 +240,7 @@ def _plain_process(process: Process) -> Plain:
         "start_ticks": process.id.start_ticks,
         "cgroup": process.cgroup,
         "comm": process.comm,
+        "uid": process.uid,
         **_plain_place(process.cgroup),
     }
 

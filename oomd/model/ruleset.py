@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oomd.model.decision import Candidate, Credit, Evidence
+from oomd.model.hooks import NO_HOOKS, Hooks
 from oomd.model.matching import Match
 from oomd.model.snapshot import Cgroup, MemoryStatus, ProcessId, Snapshot
 from oomd.model.units import SECOND_US
@@ -188,6 +189,8 @@ class Ruleset:
     """What is tried before anybody is signalled, one after the other while the alarm holds."""
     last: str = LAST_KILL
     """``kill``, ``cgroup_kill``, or nothing: then nobody is ever signalled, and there is no critical level."""
+    hooks: Hooks | None = None
+    """Of this ruleset, in the place of those for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,3 +324,9 @@ class Rules:
     preferences: Preferences = field(default_factory=Preferences)
     proactive: Proactive | None = None
     """None: nothing is taken before there is an alarm."""
+    hooks: Hooks = NO_HOOKS
+
+    def hooks_of(self, ruleset: str) -> Hooks:
+        """What is run for the decisions of this ruleset; of one that is gone, what is run for all."""
+        own = next((each.hooks for each in self.rulesets if each.name == ruleset), None)
+        return self.hooks if own is None else own

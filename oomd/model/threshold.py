@@ -34,3 +34,7 @@ class Threshold:
             size_bytes=None if self.size_bytes is None else self.size_bytes // 2,
             combine=self.combine,
         )
+
+    def may_exceed(self, other: Threshold) -> bool:
+        """Whether it is above the other one on a machine of some size, from 1 MiB to 64 TiB."""
+        return any(self.resolve_bytes(1 << power) > other.resolve_bytes(1 << power) for power in range(20, 47))

@@ -7,6 +7,7 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
+from oomd.model.placement import placement_of
 from oomd.outside.logcat import KIND as LOGCAT
 from oomd.outside.logcat import render_logcat
 from oomd.outside.text import describe_event
@@ -25,20 +26,73 @@ MESSAGE_IDS = {
     "reload": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e05",
     "degraded": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e06",
     "step": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e07",
+    "hastened": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e08",
+    "refused": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e09",
+    "stop": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0a",
+    "note": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0b",
+    "pause": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0c",
+    "resume": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0d",
+    "lmkd": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0e",
+    "hook": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0f",
+    "proactive": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e10",
 }
-"""What ``journalctl MESSAGE_ID=…`` asks for."""
+"""What ``journalctl MESSAGE_ID=…`` asks for, and what systemd/oomd.catalog explains (``journalctl -x``): one for every
+kind of event. They never change.
+"""
 _PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4, "pause": 4, "step": 5}
-_OF_THE_VICTIM = (
-    *("pid", "comm", "cgroup"),
-    *("container", "container_name", "pod", "pod_name", "namespace", "qos"),
-)
 _INFO = 6
 _LETTERS = {"E": 3, "W": 4}
 """Of logcat."""
-_FIGURES = (
-    *("status", "expected_bytes", "returned_bytes", "signal_to_death_us", "signal_to_memory_us"),
-    *("gained_bytes", "taken_bytes", "took_us"),
+_FACTS = {
+    "DECISION_ID": "id",
+    "DRY_RUN": "dry_run",
+    "STATUS": "status",
+    "DETAIL": "detail",
+    "WHY": "why",
+    "OK": "ok",
+    "PROBLEMS": "problems",
+    "EXPECTED_BYTES": "expected_bytes",
+    "RETURNED_BYTES": "returned_bytes",
+    "SIGNAL_TO_DEATH_US": "signal_to_death_us",
+    "SIGNAL_TO_MEMORY_US": "signal_to_memory_us",
+    "REAP_BACKEND": "reap.backend",
+    "REAP_ERRNO": "reap.errno",
+    "REAP_US": "reap.duration_us",
+    "HINDRANCES": "hindrances",
+    "LIFTED": "lifted",
+    "UNTOLD": "untold",
+    "ACTION": "decision.action",
+    "RULESET": "decision.ruleset",
+    "REASON": "decision.reason",
+    "VICTIM_PROCESSES": "decision.processes",
+    "AVAILABLE_BYTES": "status.available_bytes",
+    "SWAP_FREE_BYTES": "status.swap_free_bytes",
+    "LAG_US": "times.lag_us",
+    "HOOKS_US": "times.hooks_us",
+    "SCOPE": "scope",
+    "KERNEL": "report.kernel",
+    "REAPER": "report.reaper",
+    "LOST": "report.lost",
+    "DECISIONS": "counters.decisions",
+    "DROPPED": "counters.dropped",
+    "PAUSE_US": "duration_us",
+    "PAUSED_US": "paused_us",
+    "BY": "by",
+    "GAINED_BYTES": "gained_bytes",
+    "TAKEN_BYTES": "taken_bytes",
+    "STAGE": "stage",
+    "HOOK": "hook",
+    "EXIT_STATUS": "exit_status",
+    "SIGNAL": "signal",
+    "TOOK_US": "took_us",
+}
+"""Where in an event each fact lies, by the name of its field without ``OOMD_``."""
+_VICTIM = (
+    *("pid", "comm", "uid", "kind", "name", "cgroup", "oom_score_adj"),
+    *("container", "container_name", "pod", "pod_name", "namespace", "qos"),
 )
+_LISTED = "\n"
+"""Between several values of one field."""
 
 
 class JournalMissing(Exception):  # noqa: N818 - a state, not a fault
@@ -82,7 +136,7 @@ def message_of(event: Plain) -> str:
 
 
 def fields_of(event: Plain) -> dict[str, str]:
-    """The journal fields of an event, as text."""
+    """The journal fields of an event, as text: one for each fact that programs may ask for."""
     logcat = event["event"] == LOGCAT
     priority = _LETTERS.get(event["letter"], _INFO) if logcat else _PRIORITIES.get(event["event"], _INFO)
     fields = {
@@ -92,26 +146,60 @@ def fields_of(event: Plain) -> dict[str, str]:
     }
     if event["event"] in MESSAGE_IDS:
         fields["MESSAGE_ID"] = MESSAGE_IDS[event["event"]]
-    if "id" in event:
-        fields["OOMD_DECISION_ID"] = str(event["id"])
-    decision = event.get("decision") or _step_of(event)
-    for name in ("action", "ruleset", "reason"):
-        if decision.get(name):
-            fields[f"OOMD_{name.upper()}"] = str(decision[name])
-    victim = decision.get("target") or event
-    for name in _OF_THE_VICTIM:
-        if victim.get(name):
-            fields[f"OOMD_VICTIM_{name.upper()}"] = str(victim[name])
+    event = _with_decision(event)
+    facts = {f"OOMD_{name}": _text(_value(event, path)) for name, path in _FACTS.items()}
+    facts |= _facts_of_victim(event) | _facts_of_alarm(event)
+    return fields | {name: text for name, text in facts.items() if text}
+
+
+def _with_decision(event: Plain) -> Plain:
+    """What came of a gentle step has the fields of its decision."""
+    return {**event, "decision": {**event, "reason": event["why"]}} if event["event"] == "step" else event
+
+
+def _facts_of_victim(event: Plain) -> Plain:
+    """Who dies, or died; and under which unit's name ``journalctl -u`` shows it."""
+    victim = (event.get("decision") or {}).get("target") or event
+    if "comm" not in victim:
+        return {}
+    leader = (event.get("ranking") or [{}])[0]
+    if leader.get("pid") == victim["pid"]:
+        victim = {**leader, **victim}
+    facts = {f"OOMD_VICTIM_{name.upper()}": _text(victim.get(name)) for name in _VICTIM}
+    facts["OOMD_FREEABLE_BYTES"] = _text(victim.get("freeable_bytes"))
+    units = placement_of(victim.get("cgroup", "")).units
+    if units and not units[-1].endswith(".slice"):
+        facts["OBJECT_SYSTEMD_UNIT"] = units[-1]
+    return facts
+
+
+def _facts_of_alarm(event: Plain) -> Plain:
+    """What fired, and how long it took until the signal."""
+    facts: Plain = {}
+    ruleset = (event.get("decision") or {}).get("ruleset")
+    for detection in event.get("detections") or ():
+        if detection["ruleset"] == ruleset:
+            facts["OOMD_CRITICAL"] = _text(detection["critical"])
+            held = [piece for piece in detection["evidence"] if piece["holds"]]
+            facts["OOMD_DETECTORS"] = _text([piece["detector"] for piece in held])
+            facts["OOMD_EVIDENCE"] = _text([piece["text"] for piece in held])
     times = event.get("times") or {}
     if times.get("signalled_us") is not None:
-        fields["OOMD_WAKE_TO_SIGNAL_US"] = str(times["signalled_us"] - times["wake_us"])
-        fields["OOMD_LAG_US"] = str(times["lag_us"])
-    for name in _FIGURES:
-        if isinstance(event.get(name), (int, str)):
-            fields[f"OOMD_{name.upper()}"] = str(event[name])
-    return fields
+        facts["OOMD_WAKE_TO_SIGNAL_US"] = str(times["signalled_us"] - times["wake_us"])
+    return facts
 
 
-def _step_of(event: Plain) -> Plain:
-    """What came of a gentle step has the fields of its decision."""
-    return {**event, "reason": event["why"]} if event["event"] == "step" else {}
+def _value(event: Plain, path: str) -> object:
+    value: object = event
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _text(value: object) -> str:
+    """Empty for what is not there; ``1`` and ``0`` for yes and no."""
+    if value is None or isinstance(value, dict):
+        return ""
+    if isinstance(value, (list, tuple)):
+        return _LISTED.join(map(_text, value))
+    return str(int(value)) if isinstance(value, bool) else str(value)

@@ -20,6 +20,7 @@ from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.tracefs import remove_instance
 from oomd.model.config import Config
 from oomd.model.managed import AUTO, TAKEOVER
+from oomd.outside.hooks import start_hooks
 from oomd.outside.killer import Killer
 from oomd.outside.ledger import Ledger
 from oomd.outside.link import MOST_BYTES
@@ -33,6 +34,7 @@ from oomd.outside.pods import Pods, name_pods
 from oomd.outside.recorder import Recorder
 from oomd.outside.reporter import Reporter, note
 from oomd.outside.sinks import choose_sink
+from oomd.outside.telling import start_telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
 
 QUIET_KINDS = frozenset({"start", "stop"})
 TAPE_KINDS = frozenset({"seen", "rules"})
-"""What only a recording is made of: no news for people."""
+"""What only a recording is made of."""
+NO_NEWS = TAPE_KINDS | {"after"}
+"""What is no news for people."""
 
 
 def reload_answer(options: dict[str, Any]) -> Plain:
@@ -60,7 +64,8 @@ def reload_answer(options: dict[str, Any]) -> Plain:
 def main() -> None:
     """Serve the killer that started us; signals are the killer's business, the end of the link is our end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN, which every program that is started here would inherit.
+        signal.signal(number, lambda *_: None)
     options = json.loads(sys.argv[1])
     killer = Killer(options["link_fd"])
     reporter = _start_reporter(options)
@@ -76,6 +81,8 @@ def main() -> None:
         recorder = Recorder(options["record"], lambda text: reporter.put(note(text)))
         killer.listen(_tape(recorder))
     _hear_units(killer, options, lambda text: reporter.put(note(text)))
+    hooks = start_hooks(killer, reporter.put)
+    telling = start_telling(options, killer, reporter.put)
     ledger = Ledger(options.get("ledger_fd", -1))
     control = start_control(options, killer, ledger, reporter)
     metrics = start_metrics(options, killer, ledger, reporter)
@@ -84,6 +91,8 @@ def main() -> None:
         control.stop()
     if metrics is not None:
         metrics.stop()
+    hooks.finish()
+    telling.finish()
     _pay_debts(options, reporter)
     if recorder is not None:
         recorder.finish()
@@ -130,7 +139,7 @@ def _start_reporter(options: dict[str, Any]) -> Reporter:
 
 
 def _reports(reporter: Reporter, *, quiet: bool) -> Callable[[Plain], object]:
-    silent = TAPE_KINDS | QUIET_KINDS if quiet else TAPE_KINDS
+    silent = NO_NEWS | QUIET_KINDS if quiet else NO_NEWS
 
     def listen(event: Plain) -> None:
         if event["event"] not in silent:

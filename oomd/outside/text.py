@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 REJECTED_SHOWN = 3
 RANKED_SHOWN = 3
 _SIGNALS = {"term": "SIGTERM", "kill": "SIGKILL"}
+SAID_SHOWN = 5
+"""Lines of what a hook said."""
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 """Names are chosen by those who may be killed: no line of ours may end in one, no terminal may obey one."""
 
@@ -149,6 +151,18 @@ def _describe_refused(event: Plain) -> list[str]:
     return [f"#{event['id']} {event['comm']} ({event['pid']}) {event['why']}: next candidate"]
 
 
+def _describe_hook(event: Plain) -> list[str]:
+    took = format_duration(event["took_us"])
+    ends = {"done": f"done after {took}", "late": f"given up after {took}", "not_started": "could not be started"}
+    words = ends.get(event["status"], f"failed after {took}")
+    if event["exit_status"]:
+        words += f" with exit status {event['exit_status']}"
+    if event["signal"]:
+        words += f" by signal {event['signal']}"
+    said = event["text"].splitlines()
+    return [f"#{event['id']} hook {event['stage']}: {event['hook']} {words}", *said[:SAID_SHOWN]]
+
+
 def _describe_reload(event: Plain) -> list[str]:
     return [event["text"], *event["problems"]]
 
@@ -192,6 +206,7 @@ _KINDS = {
     "proactive": _describe_proactive,
     "escalation": _describe_escalation,
     "refused": _describe_refused,
+    "hook": _describe_hook,
     "reload": _describe_reload,
     "stop": _describe_stop,
     "lmkd": _describe_lmkd,

@@ -52,9 +52,10 @@ class Connection:
         """The descriptor to wait on."""
         return self._stream.fileno()
 
-    def call(self, method: str, *, more: bool = False) -> None:
-        """Send a call without parameters; ``more``: for as many replies as there will be."""
-        self.send({"method": method, **({"more": True} if more else {})})
+    def call(self, method: str, parameters: Message | None = None, *, more: bool = False) -> None:
+        """Send a call; ``more``: for as many replies as there will be."""
+        given = {} if parameters is None else {"parameters": parameters}
+        self.send({"method": method, **given, **({"more": True} if more else {})})
 
     def send(self, message: Message) -> None:
         """Send one message."""
@@ -70,7 +71,7 @@ class Connection:
         self._stream.close()
 
 
-def connect(path: str, timeout_s: float = 5.0) -> Connection:
+def connect(path: str, timeout_s: float = 5.0, most_bytes: int = MOST_BYTES) -> Connection:
     """A connection to the service at this path. Raises OSError."""
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
@@ -79,7 +80,7 @@ def connect(path: str, timeout_s: float = 5.0) -> Connection:
     except OSError:
         stream.close()
         raise
-    return Connection(stream)
+    return Connection(stream, most_bytes)
 
 
 def parameters_of(reply: Message) -> Message:

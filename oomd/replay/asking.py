@@ -190,7 +190,7 @@ class _Asking:
     def _waiting(self, tick: Tick, detections: tuple[Detection, ...]) -> Decision:
         """Nobody was looked for: the reason, as far as it needs no processes."""
         if tick.held:
-            reason = "waiting for the first measurement of what the leaders really own"
+            reason = "waiting for the first measurement of what the leaders really own, or for hooks"
             return Decision(NO_ACTION, reason, tick.status, detections=detections)
         nobody = Snapshot(tick.status, ())
         decision = select(self._player.rules, nobody, detections, self._player.state)

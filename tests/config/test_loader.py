@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +20,12 @@ from oomd.config.loader import default_config, load_config
 from oomd.config.proactive import PROACTIVE_KEYS
 from oomd.config.schema import DEFAULT_PROTECT, KEYS
 from oomd.model.config import Config, LmkdOptions, MetricsOptions
+from oomd.model.hooks import Hook, Hooks
 from oomd.model.managed import ManagedOptions
 from oomd.model.proactive import Proactive
 from oomd.model.scope import parse_scope
 from oomd.model.threshold import Threshold
-from oomd.model.units import GIB, MIB
+from oomd.model.units import GIB, MIB, MILLISECOND_US, SECOND_US
 
 if TYPE_CHECKING:
     from oomd.model.ruleset import Ruleset
@@ -140,10 +142,17 @@ def test_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
     begin = short.index("#proactive:")
     end = short.index("\n\n", begin)
     proactive, short = short[begin:end], short[:begin] + short[end:]
+    begin = short.index("#hooks:")
+    end = short.index("\n\n", begin)
+    hooks, short = short[begin:end], short[:begin] + short[end:]
     config = loaded(
         tmp_path, re.sub(r"(?m)^#(?=[a-z ] ?)(?! )", "", re.sub(r"(?m)^# .*$", "", re.sub(r"(?m)^#  ", "  ", short)))
     )
     assert config == default_config()
+    true = os.path.realpath("/bin/true")
+    programs = Hooks(Hook((true,), 200 * MILLISECOND_US), Hook((true,), 10 * SECOND_US))
+    shown = re.sub(r"/usr/local/sbin/[a-z-]+", true, re.sub(r"(?m)^#", "", hooks))
+    assert loaded(tmp_path, shown).rules.hooks == programs
     assert loaded(tmp_path, re.sub(r"(?m)^#", "", lmkd)) == replace(default_config(), lmkd=LmkdOptions())
     on = loaded(tmp_path, re.sub(r"(?m)^#", "", proactive))
     assert on.rules.proactive == Proactive("/system.slice/*")

@@ -170,6 +170,7 @@ def test_set_of_processes_in_the_wire_form() -> None:
         "pid": 9,
         "start_ticks": 1009,
         "comm": "p9",
+        "uid": 1000,
     }
     assert plain["decision"]["pids"] == [9, 8]
     assert "cgroup /a with 2 processes gives back 90 MiB" in decision.reason

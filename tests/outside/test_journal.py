@@ -41,7 +41,15 @@ def test_fields() -> None:
     assert (fields["OOMD_WAKE_TO_SIGNAL_US"], fields["OOMD_LAG_US"]) == ("400", "20")
     untold = {**DECISION, "times": {**DECISION["times"], "signalled_us": None}}
     assert "OOMD_WAKE_TO_SIGNAL_US" not in fields_of(untold)
+    assert (fields["OOMD_CRITICAL"], fields["OOMD_DRY_RUN"]) == ("1", "0")
+    held = {"detector": "memory_available", "holds": True, "text": "24 MiB available"}
+    alarm = {**DECISION["detections"][0], "evidence": [held, {**held, "detector": "swap_free", "holds": False}]}
+    told = fields_of({**DECISION, "detections": [alarm]})
+    assert (told["OOMD_DETECTORS"], told["OOMD_EVIDENCE"]) == ("memory_available", "24 MiB available")
+    assert int(fields["OOMD_FREEABLE_BYTES"]) == 500 << 20
+    assert int(fields["OOMD_AVAILABLE_BYTES"]) == DECISION["status"]["available_bytes"]
     outcome = fields_of(OUTCOME)
+    assert (outcome["OOMD_REAP_BACKEND"], outcome["OOMD_HINDRANCES"]) == ("mrelease", "SCHED_IDLE")
     assert (outcome["OOMD_STATUS"], outcome["OOMD_SIGNAL_TO_MEMORY_US"]) == ("killed", "30000")
     step = fields_of(STEP)
     assert (step["OOMD_ACTION"], step["OOMD_STATUS"], step["OOMD_RULESET"]) == ("reclaim", "enough", "level")
@@ -49,6 +57,28 @@ def test_fields() -> None:
     assert (step["OOMD_REASON"], step["OOMD_VICTIM_CGROUP"]) == ("there is nothing cold left", "/a")
     assert len({fields["MESSAGE_ID"], outcome["MESSAGE_ID"]}) == 2
     assert all(isinstance(value, str) for value in (*fields.values(), *outcome.values()))
+
+
+def test_unit_of_the_victim() -> None:
+    """``journalctl -u nginx`` shows what happened to it; a process in a slice belongs to no unit."""
+    inside = {**OUTCOME, "cgroup": "/system.slice/nginx.service/worker"}
+    assert fields_of(inside)["OBJECT_SYSTEMD_UNIT"] == "nginx.service"
+    assert "OBJECT_SYSTEMD_UNIT" not in fields_of({**OUTCOME, "cgroup": "/user.slice"})
+
+
+def test_several_values_of_a_field_are_lines() -> None:
+    """Every mistake of a configuration, as it was told."""
+    event = {"event": "reload", "time": 0.0, "ok": False, "text": "kept", "problems": ["a:1:1: x", "a:2:1: y"]}
+    fields = fields_of(event)
+    assert (fields["OOMD_OK"], fields["OOMD_PROBLEMS"]) == ("0", "a:1:1: x\na:2:1: y")
+
+
+def test_start_is_nobodys_death() -> None:
+    """The start tells our own pid, which is no victim's."""
+    report = {"kernel": "6.1", "reaper": "mrelease", "lost": []}
+    fields = fields_of({"event": "start", "time": 0.0, "pid": 4, "scope": "machine", "report": report})
+    assert "OOMD_VICTIM_PID" not in fields
+    assert (fields["OOMD_SCOPE"], fields["OOMD_REAPER"]) == ("machine", "mrelease")
 
 
 def test_lines_of_lmkd_keep_their_shape_and_tag() -> None:

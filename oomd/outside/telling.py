@@ -1,0 +1,64 @@
+"""Who is told besides the log (``tell:``): each channel has a thread and a bounded queue of its own, so that one that
+hangs holds up neither the link nor the others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from oomd.outside.kmsg import Kmsg
+from oomd.outside.reporter import FLUSH_S, Reporter
+from oomd.outside.wall import Wall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomd.model.report import Plain
+    from oomd.outside.killer import Killer
+    from oomd.outside.sinks import Sink
+
+KINDS = frozenset({"decision", "escalation", "outcome"})
+"""What a channel may have something to say about."""
+CHANNELS: dict[str, Callable[[], Sink]] = {"kmsg": Kmsg, "wall": Wall}
+"""By the key of the configuration; whoever cannot be had raises OSError."""
+
+
+class Telling:
+    """The channels that were asked for."""
+
+    def __init__(self) -> None:
+        self._reporters: list[Reporter] = []
+
+    def add(self, sink: Sink) -> None:
+        """One more channel."""
+        self._reporters.append(Reporter(sink))
+
+    def put(self, event: Plain) -> None:
+        """Have everybody told, soon; never blocks."""
+        if event["event"] in KINDS:
+            for reporter in self._reporters:
+                reporter.put(event)
+
+    def finish(self) -> None:
+        """Tell what is left, as long as that takes no longer than it may for one of them."""
+        threads = [threading.Thread(target=reporter.finish, daemon=True) for reporter in self._reporters]
+        for thread in threads:
+            thread.start()
+        end_s = time.monotonic() + FLUSH_S
+        for thread in threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+
+
+def start_telling(options: dict[str, Any], killer: Killer, report: Callable[[Plain], object]) -> Telling:
+    """Begin, with the channels that ``options`` (of the outside process) name. Before the link is read."""
+    telling = Telling()
+    for name in [name for name in options.get("tell", ()) if name in CHANNELS]:
+        try:
+            telling.add(CHANNELS[name]())
+        except OSError as error:
+            text = f"tell.{name}: nobody will be told so: {error.strerror}"
+            report({"event": "degraded", "time": time.time(), "text": text})
+    killer.listen(telling.put)
+    return telling
