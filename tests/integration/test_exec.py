@@ -128,6 +128,19 @@ def test_preforked_server_lives_beside_a_smaller_leaker() -> None:
         assert server["freeable_bytes"] < 500 << 20
 
 
+def test_memory_in_a_memfd_is_its_owners() -> None:
+    """What a virtual machine or a JVM under ZGC does: hardly any anonymous memory, and all the same the one whose death
+    gives everything back; the bystander, which owns more of that kind, lives.
+    """
+    with guarded("420MiB", "beside", "share,machine,330", "hold,bystander,60") as run:
+        assert run.wait_words("alive") == "alive bystander"
+        run.wait_end()
+        assert run.victims() == ["machine"]
+        leader = run.of("decision")[0]["ranking"][0]
+        assert leader["own_shmem_bytes"] > 300 << 20
+        assert run.of("outcome")[0]["returned_bytes"] > 300 << 20
+
+
 def test_hostile_names() -> None:
     """Names with parentheses, newlines and bytes that are no text neither hide a leaker nor kill another."""
     with guarded("256MiB", "hostile", "300") as run:
