@@ -182,7 +182,7 @@ class Youngest:
     """By start time: the least work is lost. Of several processes the oldest counts."""
 
     name = "youngest"
-    meaning = "whoever started last"
+    meaning = "whoever started last; of what dies as one the oldest counts"
     by_size = False
     window_us = 0
     wants = NOTHING

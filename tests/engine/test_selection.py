@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.config.loader import default_config
+from oomd.engine.aftermath import refused
 from oomd.engine.credit import KILL, TERM, open_credit
 from oomd.engine.selection import fired, may_add, select, wanted_cgroups, wants_everybody, where_memory_is
 from oomd.model.decision import Evidence, KillOutcome
 from oomd.model.report import plain_decision, plain_outcome
-from oomd.model.ruleset import Choice, EngineState, Names, Refusal, Rules, RulesetState, Sample
+from oomd.model.ruleset import Choice, EngineState, Names, Preferences, Refusal, Rules, RulesetState, Sample
 from oomd.model.snapshot import PF_EXITING, PF_KTHREAD, Cgroup, Process
+from oomd.model.threshold import Threshold
 from oomd.model.units import GIB, MIB
-from oomd.policies.metrics import PgscanRate, Resident
+from oomd.policies.metrics import PgscanRate, Resident, Swap
 from tests.fakes.builders import alarm, candidate, process, snapshot, status
 
 RULES = default_config().rules
@@ -175,6 +177,40 @@ def test_default_rules_ask_for_leaders_alone() -> None:
     assert not wants_everybody(RULES, (alarm(),))
     other = replace(RULES, rulesets=(replace(RULES.rulesets[0], policy=Resident()), RULES.rulesets[1]))
     assert wants_everybody(other, (alarm(),))
+
+
+def test_floors_relax_step_by_step() -> None:
+    """An alarm that is confirmed has a victim as long as one is allowed at all, each of them refused in its turn: who
+    is preferred, if that is worth it; the others; those below the rule's own floor (little swap); who is preferred and
+    hardly worth it stands among them; who is avoided; who is marked to be omitted, where that is the last resort; and
+    where no set may be taken, single processes in the same order. Only then it is told that nobody is left.
+    """
+    crowd = (
+        process(10, 50, comm="pet", swap_bytes=50 * MIB, session=1),
+        process(11, 400, swap_bytes=90 * MIB, session=1),
+        process(12, 300, swap_bytes=1 * MIB, session=2),
+        process(13, 1, comm="pet", session=2),
+        process(14, 900, comm="Xorg", swap_bytes=90 * MIB, session=3),
+        process(15, 900, swap_bytes=90 * MIB, session=3, marks=(("user.oomd_omit", "1"),), cgroup_uid=0, cgroup="/a"),
+        process(16, 900, comm="vital", swap_bytes=90 * MIB, session=4),
+    )
+    preferences = Preferences(Names(("vital",)), prefer=Names(("pet",)), avoid=Names(("Xorg",)), omit="last_resort")
+    ruleset = replace(
+        RULES.rulesets[0], policy=Swap(Threshold(share=0.05)), choice=Choice("session", most=1), grace_us=0
+    )
+    rules = Rules((ruleset,), preferences)
+    machine = snapshot(*crowd, status=status(swap_total_bytes=400 * MIB, swap_free_bytes=0))
+    state, order, notes = EngineState(rulesets=(RulesetState(),)), [], set()
+    while (decision := select(rules, machine, (alarm(),), state)).target is not None:
+        order.append(decision.target.process.id.pid)
+        notes.add(decision.reason.rpartition("; ")[2])
+        state = refused(state, decision.target.process.id, "may not be signalled by us (EPERM)")
+    assert order == [10, 11, 12, 13, 14, 15]
+    assert notes == {"nothing may be taken at level session, so one process is"}
+    assert (decision.action, decision.reason) == ("notify", "level: nobody may be killed")
+    why = {each.process.id.pid: each.why for each in decision.rejected if each.kind == "process"}
+    assert {why[pid] for pid in order} == {"may not be signalled by us (EPERM)"}
+    assert why[16] == "is protected by its name vital"
 
 
 CROWDS = st.lists(
