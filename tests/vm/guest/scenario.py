@@ -65,7 +65,8 @@ def play(job: dict[str, Any]) -> None:
         )
 
 
-PATIENCE = "[Service]\nTimeoutStartSec=300\n"
+PATIENCE_S = 300
+PATIENCE = f"[Service]\nTimeoutStartSec={PATIENCE_S}\n"
 """An emulated guest on a busy host is a hundred times slower than the machines that units are written for."""
 
 
@@ -81,7 +82,7 @@ def start_killer(killer: dict[str, Any]) -> None:
     machine.write(f"{folder}/lab.conf", PATIENCE)
     machine.run("systemctl", "daemon-reload")
     try:
-        machine.run("systemctl", "start", killer["unit"])
+        machine.run("systemctl", "start", killer["unit"], timeout=PATIENCE_S + 10)
     except RuntimeError as error:
         said = machine.run("journalctl", "-b", "-o", "cat", "--no-pager", "-u", killer["unit"], check=False)
         raise RuntimeError(f"{killer['unit']} does not start: {said}") from error
