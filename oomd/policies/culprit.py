@@ -10,7 +10,8 @@ what the largest innocent's would. So a database with half of the memory outlive
 tab of 20 MiB that happens to grow does not die in the place of a process of 6 GiB that filled the memory an hour ago.
 
 Several that grow together (a build) are each small beside what stands still, and are the cause all the same: where
-those that grew about as fast as the fastest own a sixteenth of the memory together, FLOOR is CREW_FLOOR.
+those that grew about as fast as the fastest, and are worth taking one by one, own a sixteenth of the memory together,
+FLOOR is CREW_FLOOR.
 
 Growth is looked at over 2 s, 8 s, 32 s and 128 s, and the first of them counts over which all candidates together grew
 by one part in 64 of the memory: less than that is the ordinary breathing of processes, and tells nothing about who
@@ -40,6 +41,10 @@ CREW_FLOOR = 1 / 64
 """The same, where those who grew own enough to be the cause."""
 CREW_SHARE = 16
 """Enough: one part in so many of the memory."""
+MEMBER_SHARE = 128
+"""Whose death gives back less than one part in so many of it is not worth taking alone: forty tabs that are opened at
+once do not die one after the other in the place of the process that holds the memory.
+"""
 WORTH_SHARE = 64
 """Growth of all together below one part in so many of the memory names no culprit (128 MiB of 8 GiB)."""
 
@@ -60,7 +65,11 @@ class Culprit:
         base = snapshot.status.base_bytes
         grown = growth_bytes(candidates, base // WORTH_SHARE)
         most = max(grown, default=0)
-        crew = sum(each.freeable_bytes for each, growth in zip(candidates, grown, strict=True) if 2 * growth >= most)
+        crew = sum(
+            each.freeable_bytes
+            for each, growth in zip(candidates, grown, strict=True)
+            if 2 * growth >= most and each.freeable_bytes * MEMBER_SHARE >= base
+        )
         floor = CREW_FLOOR if crew * CREW_SHARE >= base else FLOOR
         scored = []
         for candidate, growth in zip(candidates, grown, strict=True):

@@ -55,9 +55,7 @@ def test_names_are_told_once() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
 
 
-ROWS = (
-    "R1 R2 R4 R5 R7 R8 R10 D1 D2 D3 D4 D5 D6 D8 D9 M1 M2 M3 M4 M5 M6 M9 M10 M12 S1 S2 S3 S4 S7 P1 G1 X1 C1 E2 E4 E7"
-)
+ROWS = "R1 R2 R4 R5 R7 R8 R10 D1 D2 D3 D4 D5 D6 D8 D9 M1 M2 M3 M4 M5 M6 M9 M10 M12 S1 S2 S3 S4 S7 P1 G1 X1 C1 E2 E4 E7"
 """Of the catalogue, all that a trace can show."""
 
 

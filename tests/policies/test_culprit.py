@@ -101,6 +101,12 @@ def test_a_crew_of_small_ones_is_the_cause_together() -> None:
     assert pids(grown(1, 1500, 0), *crew[:3])[0] == 1
 
 
+def test_many_that_are_hardly_worth_it_are_no_crew() -> None:
+    """Forty tabs, opened at once: together they are large, but one by one none of them is worth its death."""
+    tabs = [grown(pid, 60, 20) for pid in range(10, 50)]
+    assert pids(grown(1, 1500, 0), *tabs)[0] == 1
+
+
 def test_protection_by_adj_is_not_weighed_away() -> None:
     """What a negative oom_score_adj protects stays protected, however fast it grows."""
     assert pids(grown(1, 1000, 500, oom_score_adj=-500), grown(2, 10, 0)) == [2, 1]
