@@ -53,7 +53,8 @@ class Cold:
 
     def words(self) -> str:
         """The order as a sentence."""
-        return "with the most memory that was not touched lately"
+        how = " (the foremost are watched with clear_refs)" if self.clear_refs else ""
+        return f"with the most memory that was not touched lately{how}"
 
 
 def cold_bytes(candidate: Candidate, snapshot: Snapshot) -> float:

@@ -104,6 +104,7 @@ def test_wants() -> None:
     assert not Cold().wants.touches
     assert Cold(clear_refs=True).wants.touches
     assert Cold().wants.files == {"memory.stat"}
+    assert Cold(clear_refs=True).words().endswith("(the foremost are watched with clear_refs)")
 
 
 @given(
