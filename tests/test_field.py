@@ -138,6 +138,26 @@ STORIES = (
         200,
     ),
     Story(
+        "demand 16: compressed swap is nearly full; not what was swapped out long ago, but what fills it",
+        {
+            **BYSTANDERS,
+            50: {"comm": "idle", "rss_anon": 100 * MIB, "swap": 4 * GIB},
+            51: {"comm": "leaker", "rss_anon": GIB},
+        },
+        {51: {"comm": "leaker", "rss_anon": 2 * GIB, "swap": GIB}},
+        51,
+        {"anon": 9 * GIB, "swap_total": 8 * GIB, "swap_free": 300 * MIB},
+        {"anon": 6 * GIB, "swap_total": 8 * GIB, "swap_free": 3 * GIB},
+    ),
+    Story(
+        "F3 the other way round: while swap is free, little available memory alone is no reason",
+        {**BYSTANDERS, 51: {"comm": "leaker", "rss_anon": GIB}},
+        {51: {"comm": "leaker", "rss_anon": 6 * GIB}},
+        None,
+        {"swap_total": 8 * GIB, "swap_free": 6 * GIB},
+        action="none",
+    ),
+    Story(
         "F12: in a container's namespace pid 2 is a process like any other, and its children are too",
         {2: {"comm": "hog", "rss_anon": 600 * MIB}, 3: {"comm": "child", "ppid": 2, "rss_anon": 700 * MIB}},
         {3: {"comm": "child", "ppid": 2, "rss_anon": 9 * GIB}},
