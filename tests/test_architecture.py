@@ -78,6 +78,7 @@ KILLER_MODULES = [
     "oomd.engine.proactive",
     "oomd.engine.reflex",
     "oomd.engine.selection",
+    "oomd.engine.shortage",
     "oomd.foresight",
     "oomd.hastening",
     "oomd.hooking",
@@ -192,6 +193,7 @@ KILLER_MODULES = [
     "oomd.rounds",
     "oomd.search",
     "oomd.status",
+    "oomd.trimming",
     "oomd.ward",
 ]
 """Every module of ours that the running killer has loaded; one more is a decision, not an accident."""
