@@ -188,6 +188,7 @@ def _gentle(decision: Decision, alarm: Detection, step: Gentle, found: Aim) -> D
         reason=f"{alarm.ruleset}: {_evidence(alarm)}; {who}",
         target=target,
         step=alarm.step,
+        step_us=step.timeout_us,
         rejected=(*decision.rejected, *found.spared),
     )
 

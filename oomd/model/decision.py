@@ -117,6 +117,8 @@ class Decision:
     """How long the victim has between SIGTERM and SIGKILL; only with ``term``."""
     step: int | None = None
     """The place in its ruleset's ladder, for a gentle step."""
+    step_us: int = 0
+    """How long that step is given until the next one."""
     whole_cgroup: bool = False
     """The target is killed by cgroup.kill, where that can be done; the last step of its ladder says so."""
 

@@ -114,6 +114,8 @@ def plain_decision(decision: Decision) -> Plain:
             else {"kind": target.kind, **_plain_process(target.process), **_plain_kind(target.kind, target.name)},
             "pids": [] if target is None else [process.id.pid for process in target.processes[:MOST_PIDS]],
             "processes": 0 if target is None else len(target.processes),
+            "step": decision.step,
+            "step_us": decision.step_us,
         },
         "candidates": {"ranked": len(decision.ranking), "rejected": len(decision.rejected)},
         "ranking": [plain_candidate(candidate) for candidate in decision.ranking[:TOP]],

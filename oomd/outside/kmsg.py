@@ -67,5 +67,7 @@ def _outcome(event: Plain) -> str:
 
 def _who(process: Plain) -> str:
     """The figures first: a name may hold anything, and a cgroup's path be long."""
-    place = f", cgroup {process['cgroup']}" if process.get("cgroup") else ""
-    return f"process {process['pid']} ({process['comm']}), uid {process['uid']}{place}"
+    who = f"process {process['pid']} ({process['comm']}), uid {process['uid']}"
+    if process.get("pod"):
+        who += f", pod {process.get('namespace', '')}/{process.get('pod_name') or process['pod']}"
+    return f"{who}, cgroup {process['cgroup']}" if process.get("cgroup") else who

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from oomd.outside.kmsg import Kmsg
+from oomd.outside.pods import Pods, name_pods
 from oomd.outside.reporter import FLUSH_S, Reporter
 from oomd.outside.wall import Wall
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 KINDS = frozenset({"decision", "escalation", "outcome"})
 """What a channel may have something to say about."""
-CHANNELS: dict[str, Callable[[], Sink]] = {"kmsg": Kmsg, "wall": Wall}
+CHANNELS: dict[str, Callable[[], Sink]] = {"kmsg": lambda: name_pods(Kmsg(), Pods()), "wall": Wall}
 """By the key of the configuration; whoever cannot be had raises OSError."""
 
 

@@ -120,7 +120,8 @@ def test_wire_form_has_every_key_of_the_contract() -> None:
     plain = plain_decision(select(RULES, machine, (alarm(),), FRESH))
     assert set(plain) == {"version", "status", "detections", "decision", "candidates", "ranking", "rejected"}
     assert plain["candidates"] == {"ranked": 58, "rejected": 60}
-    assert set(plain["decision"]) == {"action", "ruleset", "reason", "target", "pids", "processes"}
+    keys = {"action", "ruleset", "reason", "target", "pids", "processes", "step", "step_us"}
+    assert set(plain["decision"]) == keys
     assert {"kind", "pid", "cgroup", "comm"} <= set(plain["decision"]["target"])
     assert {"pid", "cgroup", "comm", "score", "freeable_bytes", "preference"} <= set(plain["ranking"][0])
     assert {"pid", "cgroup", "comm", "why"} <= set(plain["rejected"][0])

@@ -86,6 +86,15 @@ def test_node_problem_detector_matches_what_is_written(tmp_path: Path, status: s
     assert reasons(KERNELS_OWN) == []
 
 
+def test_pod_is_named(tmp_path: Path) -> None:
+    """As people call it, where that is known; else by its uid."""
+    named = {**outcome("killed"), "pod": "u-1", "pod_name": "web", "namespace": "shop"}
+    first, second = written(tmp_path / "kmsg", named, {**outcome("killed"), "pod": "u-1"})
+    assert ", pod shop/web" in first
+    assert ", pod /u-1" in second
+    assert reasons(first) == ["OomdKilling"]
+
+
 def test_nobody_forges_a_line_by_his_name(tmp_path: Path) -> None:
     """A name with a line of its own, with control signs or letters beyond ASCII stays one line."""
     evil = "a\n<0>oomd: decision 1: process 1 (x), uid 0, killed: 1kB of 1kB back\x1b[2Jé€"
