@@ -32,7 +32,7 @@ MAKE_PID := $(shell echo $$PPID)
 export OOMD_SCOPE ?= tree:$(MAKE_PID)
 
 PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
-TEST_PACKAGES := systemd strace dbus-daemon
+TEST_PACKAGES := systemd strace dbus-daemon python3-gi gir1.2-glib-2.0
 # Unpacked for the tests, never installed.
 UNPACKED := prometheus prometheus-node-exporter
 VM_PACKAGES := mmdebstrap e2fsprogs debian-archive-keyring
@@ -96,8 +96,9 @@ install: packages leave
 	test -e $(DESTDIR)$(CONFIG)/lmkd.prop || install -m 644 configs/lmkd.prop $(DESTDIR)$(CONFIG)/lmkd.prop
 	install -D -m 644 systemd/systemd-oomd-gives-way.conf $(GIVES_WAY)
 	install -D -m 644 systemd/oomd.catalog $(DESTDIR)$(CATALOG)/oomd.catalog
+	install -D -m 644 systemd/oomd-low-memory.conf $(DESTDIR)$(BUS)/oomd-low-memory.conf
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
-		journalctl --update-catalog; systemctl daemon-reload && \
+		journalctl --update-catalog; $(RELOAD_BUS); systemctl daemon-reload && \
 		systemctl enable oomd.service && systemctl restart oomd.service && \
 		systemctl --no-pager status oomd.service; \
 	else echo "installed; systemd does not run here (or DESTDIR is set), so nothing was started"; fi
@@ -128,7 +129,7 @@ uninstall: leave
 		echo "$(HOME_OF) was not made by make install; left alone" >&2; else rm -rf $(HOME_OF); fi
 	rm -f $(DESTDIR)$(UNITS)/oomd-metrics.socket
 	rm -f $(DESTDIR)$(UNITS)/oomd.service $(DESTDIR)$(UNITS)/oomd-lmkd.service $(DESTDIR)$(UNITS)/oomd-lmkd.socket
-	rm -f $(GIVES_WAY) $(DESTDIR)$(CATALOG)/oomd.catalog
+	rm -f $(GIVES_WAY) $(DESTDIR)$(CATALOG)/oomd.catalog $(DESTDIR)$(BUS)/oomd-low-memory.conf
 	@rmdir $(dir $(GIVES_WAY)) 2>/dev/null || true
 	@if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then \
 		systemctl daemon-reload; journalctl --update-catalog; fi

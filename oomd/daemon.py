@@ -48,6 +48,7 @@ from oomd.parts import UNLIMITED_US, Parts, clock_us
 from oomd.reap.backends import choose_reaper
 from oomd.reap.pool import ReaperPool
 from oomd.rehearsal import rehearse
+from oomd.trimming import Trimming
 from oomd.ward import PASSED_ON, pass_on, wait_children
 
 TYPE_CHECKING = False
@@ -100,6 +101,7 @@ class Daemon:
         self._orders = Orders(self.config, self.loop, self._outside, self._notifier.send, self._tell_status)
         self._orders.recorded = options.record
         self._hastening = self._build_hastening()
+        self._trimming = Trimming(self.config, self._tell)
         self._android = self._orders.android = self._build_android()
 
     def run(self) -> int:
@@ -358,6 +360,7 @@ class Daemon:
         self._outside.expire(now_us)
         self._orders.on_tick(now_us)
         self._hastening.on_tick()
+        self._trimming.on_tick(self.loop)
         if self._tally is not None and self.loop.pace.warm:
             self._tally.keep((row.cgroup for row in self._table.leaders[:LEADING]), now_us)
         if self._android is not None:

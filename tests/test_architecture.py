@@ -75,6 +75,7 @@ KILLER_MODULES = [
     "oomd.engine.pause",
     "oomd.engine.preferences",
     "oomd.engine.selection",
+    "oomd.engine.shortage",
     "oomd.hastening",
     "oomd.hooking",
     "oomd.image",
@@ -182,6 +183,7 @@ KILLER_MODULES = [
     "oomd.rounds",
     "oomd.search",
     "oomd.status",
+    "oomd.trimming",
     "oomd.ward",
 ]
 """Every module of ours that the running killer has loaded; one more is a decision, not an accident."""

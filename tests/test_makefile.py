@@ -68,8 +68,10 @@ def test_uninstall_removes_what_was_installed_and_keeps_the_configuration(tmp_pa
     drop_in.parent.mkdir()
     drop_in.touch()
     others.append(tmp_path / "usr" / "local" / "lib" / "systemd" / "catalog" / "oomd.catalog")
-    others[-1].parent.mkdir(parents=True)
-    others[-1].touch()
+    others.append(tmp_path / "etc" / "dbus-1" / "system.d" / "oomd-low-memory.conf")
+    for other in others[-2:]:
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.touch()
     configuration = tmp_path / "etc" / "oomd" / "oomd.yaml"
     configuration.parent.mkdir()
     configuration.touch()

@@ -115,7 +115,7 @@ def _outside_options(config: Config, managed_fd: int, metrics_fds: Sequence[int]
         "trace_instance": trace.name,
         "restarts": any(isinstance(step, RestartStep) for rules in config.rules.rulesets for step in rules.steps),
         "format": config.log.format,
-        "tell": [name for name in ("kmsg", "wall", "desktop") if getattr(config.tell, name)],
+        "tell": _channels(config),
         "metrics": {
             "listen": config.metrics.listen,
             "textfile": config.metrics.textfile,
@@ -124,6 +124,13 @@ def _outside_options(config: Config, managed_fd: int, metrics_fds: Sequence[int]
         "lmkd_log": "" if config.lmkd is None else _absolute(config.lmkd.log),
         "lmkd_properties": "" if config.lmkd is None else _absolute(config.lmkd.properties),
     }
+
+
+def _channels(config: Config) -> list[str]:
+    """Who is told besides the log. Programs are asked to trim for the machine's sake only, and never in a dry run."""
+    names = [name for name in ("kmsg", "wall", "desktop") if getattr(config.tell, name)]
+    speaks = config.tell.low_memory_monitor is not None and config.budget_bytes is None and not config.dry_run
+    return [*names, *(["low_memory_monitor"] if speaks else [])]
 
 
 def _absolute(path: str) -> str:

@@ -69,6 +69,13 @@ _KCMP = {
 }  # fmt: skip
 _KCMP_VM = 1
 
+_SETRESUID = {
+    "x86_64": 117, "i386": 208, "i486": 208, "i586": 208, "i686": 208, "s390x": 208, "s390": 208, "ppc64le": 164,
+    "ppc64": 164, "ppc": 164, "armv7l": 208, "armv6l": 208, "aarch64": 147, "riscv64": 147, "loongarch64": 147,
+}  # fmt: skip
+"""With user numbers of 32 bits."""
+_KEEP = -1
+
 _SHIFTED_MCL = _MACHINE == "alpha" or _MACHINE.startswith(("ppc", "sparc"))
 MCL_CURRENT = 0x2000 if _SHIFTED_MCL else 1
 """Lock what is mapped now; mlockall(2)."""
@@ -115,6 +122,10 @@ _getcpu.restype = ctypes.c_int
 _kcmp = _dropping["syscall"]
 _kcmp.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong)
 _kcmp.restype = ctypes.c_long
+
+_ids = _holding["syscall"]
+_ids.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_uint, ctypes.c_int)
+_ids.restype = ctypes.c_long
 
 _fsopen = _dropping["syscall"]
 _fsopen.argtypes = (ctypes.c_long, ctypes.c_char_p, ctypes.c_uint)
@@ -238,6 +249,20 @@ def kcmp_vm(pid: int, other: int) -> bool:
     if answer < 0:
         raise _error()
     return bool(answer == 0)
+
+
+def seteuid_of_thread(uid: int) -> None:
+    """Makes the calling thread, and no other, act as this user: what it opens and connects to is opened as that user,
+    without a capability; setresuid(2) of the kernel, where libc's would change all threads. Its real and its saved user
+    stay, so that the user can neither signal nor trace us.
+
+    Raises OSError: EPERM (it asks for CAP_SETUID), ENOSYS (a machine whose number for it is not known here).
+    """
+    number = _SETRESUID.get(_MACHINE)
+    if number is None or (_MACHINE == "x86_64" and _POINTER_BYTES == 4):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if _ids(number, _KEEP, uid, _KEEP) < 0:
+        raise _error()
 
 
 def prctl_set_child_subreaper() -> None:

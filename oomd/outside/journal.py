@@ -34,6 +34,7 @@ MESSAGE_IDS = {
     "resume": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0d",
     "lmkd": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0e",
     "hook": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0f",
+    "shortage": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e10",
 }
 """What ``journalctl MESSAGE_ID=…`` asks for, and what systemd/oomd.catalog explains (``journalctl -x``): one for every
 kind of event. They never change.
@@ -81,6 +82,7 @@ _FACTS = {
     "BY": "by",
     "STAGE": "stage",
     "HOOK": "hook",
+    "LEVEL": "level",
     "EXIT_STATUS": "exit_status",
     "SIGNAL": "signal",
     "TOOK_US": "took_us",

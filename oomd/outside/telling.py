@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from oomd.outside.kmsg import Kmsg
@@ -14,15 +15,31 @@ from oomd.outside.reporter import FLUSH_S, Reporter
 from oomd.outside.wall import Wall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from oomd.model.report import Plain
     from oomd.outside.killer import Killer
     from oomd.outside.sinks import Sink
 
+Say = Callable[[str], object]
+"""Tells people what cannot be told to others."""
 KINDS = frozenset({"decision", "escalation", "outcome"})
 """What a channel may have something to say about."""
-CHANNELS: dict[str, Callable[[], Sink]] = {"kmsg": lambda: name_pods(Kmsg(), Pods()), "wall": Wall}
+
+
+def _kmsg(_: Say) -> Sink:
+    return name_pods(Kmsg(), Pods())
+
+
+def _wall(_: Say) -> Sink:
+    return Wall()
+
+
+def _desktop(say: Say) -> Sink:
+    from oomd.outside.desktop import Desktop  # D-Bus is loaded only where somebody wants it
+
+    return Desktop(say)
+
+
+CHANNELS: dict[str, Callable[[Say], Sink]] = {"kmsg": _kmsg, "wall": _wall, "desktop": _desktop}
 """By the key of the configuration; whoever cannot be had raises OSError."""
 
 
@@ -54,12 +71,20 @@ class Telling:
 
 def start_telling(options: dict[str, Any], killer: Killer, report: Callable[[Plain], object]) -> Telling:
     """Begin, with the channels that ``options`` (of the outside process) name. Before the link is read."""
+
+    def say(text: str) -> None:
+        report({"event": "degraded", "time": time.time(), "text": text})
+
     telling = Telling()
-    for name in [name for name in options.get("tell", ()) if name in CHANNELS]:
+    for name in options.get("tell", ()):
+        if name == "low_memory_monitor":
+            from oomd.outside.low_memory import LowMemory  # likewise
+
+            killer.listen(LowMemory(say).hear)
+            continue
         try:
-            telling.add(CHANNELS[name]())
+            telling.add(CHANNELS[name](say))
         except OSError as error:
-            text = f"tell.{name}: nobody will be told so: {error.strerror}"
-            report({"event": "degraded", "time": time.time(), "text": text})
+            say(f"tell.{name}: nobody will be told so: {error.strerror}")
     killer.listen(telling.put)
     return telling

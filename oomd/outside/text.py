@@ -153,6 +153,11 @@ def _describe_hook(event: Plain) -> list[str]:
     return [f"#{event['id']} hook {event['stage']}: {event['hook']} {words}", *said[:SAID_SHOWN]]
 
 
+def _describe_shortage(event: Plain) -> list[str]:
+    available = format_size(event["status"]["available_bytes"])
+    return [f"programs are asked to trim: level {event['level']}, {available} available"]
+
+
 def _describe_reload(event: Plain) -> list[str]:
     return [event["text"], *event["problems"]]
 
@@ -196,6 +201,7 @@ _KINDS = {
     "escalation": _describe_escalation,
     "refused": _describe_refused,
     "hook": _describe_hook,
+    "shortage": _describe_shortage,
     "reload": _describe_reload,
     "stop": _describe_stop,
     "lmkd": _describe_lmkd,

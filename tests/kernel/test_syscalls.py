@@ -8,6 +8,8 @@ import errno
 import os
 import select
 import signal
+import subprocess
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +20,20 @@ from oomd.kernel.features import read_capabilities
 from oomd.kernel.files import find_kib
 from oomd.kernel.maps import parse_anonymous
 from oomd.kernel.pidfd import is_readable, open_pidfd
-from oomd.kernel.syscalls import MADV_PAGEOUT, number_of, pidfd_send_signal, process_madvise, process_mrelease
+from oomd.kernel.syscalls import (
+    MADV_PAGEOUT,
+    number_of,
+    pidfd_send_signal,
+    process_madvise,
+    process_mrelease,
+    seteuid_of_thread,
+)
 from tests.kernel.children import HOLD_32_MIB, Child, child, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+NOBODY = 65534
 
 
 @contextlib.contextmanager
@@ -290,3 +301,47 @@ def test_madvise_pages_out() -> None:
         assert ranges[0][1] >= 32 << 20
         assert process_madvise(pidfd, ranges, MADV_PAGEOUT) == ranges[0][1]
         assert error_of(process_madvise, pidfd, [(4096, 4096)], MADV_PAGEOUT) == errno.ENOMEM
+
+
+# --- setresuid of one thread
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may act as somebody else")
+def test_one_thread_acts_as_a_user(tmp_path: Path) -> None:
+    """It has that user's rights and none of ours, the others keep theirs, and the user may not signal it."""
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    seen: dict[str, object] = {}
+
+    def act() -> None:
+        seteuid_of_thread(NOBODY)
+        seen["ids"] = os.getresuid()
+        seen["open"] = error_of(os.open, str(secret), os.O_RDONLY)
+        status = Path(f"/proc/self/task/{threading.get_native_id()}/status").read_bytes()
+        seen["capabilities"] = read_capabilities(status)
+        code = f"import os\ntry: os.kill({threading.get_native_id()}, 0)\nexcept PermissionError: print('refused')"
+        command = ["/usr/bin/python3", "-c", code]
+        seen["signal"] = subprocess.run(command, user=NOBODY, capture_output=True, check=False, cwd="/").stdout
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+    assert seen["ids"] == (0, NOBODY, 0)
+    assert seen["open"] == errno.EACCES
+    assert seen["capabilities"] == frozenset()
+    assert seen["signal"] == b"refused\n"
+    assert os.getresuid() == (0, 0, 0)
+    assert "x" in secret.read_text()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may")
+def test_nobody_else_may_act_as_a_user() -> None:
+    """It asks for CAP_SETUID."""
+    assert error_of(seteuid_of_thread, NOBODY) == errno.EPERM
+
+
+def test_machine_without_a_known_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is called by a number of another machine."""
+    monkeypatch.setattr(syscalls, "_MACHINE", "pdp11")
+    assert error_of(seteuid_of_thread, NOBODY) == errno.ENOSYS

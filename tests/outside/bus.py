@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-POLICY = Path(__file__).parents[2] / "systemd" / "oomd-oom1.conf"
+POLICIES = [Path(__file__).parents[2] / "systemd" / name for name in ("oomd-oom1.conf", "oomd-low-memory.conf")]
 CONFIGURATION = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
  "https://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
@@ -51,7 +51,7 @@ class OwnBus:
     def __init__(self, folder: Path, *, policy: bool = True) -> None:
         self._socket = folder / "bus"
         self.address = f"unix:path={self._socket}"
-        included = f"<include>{POLICY}</include>" if policy else ""
+        included = "".join(f"<include>{path}</include>" for path in POLICIES) if policy else ""
         self._file = folder / "bus.conf"
         self._file.write_text(CONFIGURATION.format(socket=self._socket, more=included + TESTS_POLICY), encoding="utf-8")
         self._daemon: subprocess.Popen[str] | None = None

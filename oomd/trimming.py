@@ -1,0 +1,35 @@
+"""Has programs asked to trim what they can spare, while nobody has to go yet: tells the outside process how short
+memory is (``tell: {low_memory_monitor: …}``), which tells everybody who listens.
+"""
+
+from __future__ import annotations
+
+from oomd.engine.shortage import Shortage, judged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomd.loop import Loop
+    from oomd.model.config import Config
+
+EVENT = "shortage"
+
+
+class Trimming:
+    """One instance per daemon."""
+
+    def __init__(self, config: Config, tell: Callable[..., object]) -> None:
+        """A budget is not the machine's affair, and in a dry run nobody is asked for anything: then it does nothing."""
+        speaks = config.budget_bytes is None and not config.dry_run
+        self._options = config.tell.low_memory_monitor if speaks else None
+        self._tell = tell
+        self.shortage = Shortage()
+
+    def on_tick(self, loop: Loop) -> None:
+        """Another look at the machine."""
+        if self._options is None or loop.status is None:
+            return
+        self.shortage, told = judged(self._options, loop.status, loop.state.credits, self.shortage)
+        if told:
+            self._tell(EVENT, level=self.shortage.level, status={"available_bytes": loop.status.available_bytes})
