@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import os
 import sys
 
 from oomd import __version__
 
+MODULES = {
+    **{name: name for name in ("run", "exec", "lmkd", "status", "kills", "pause")},
+    "resume": "pause",
+    "reload": "reload",
+    "kill-now": "kill_now",
+    **{name: name for name in ("explain", "replay", "check")},
+    **dict.fromkeys(("detectors", "policies", "actions"), "rules"),
+    **{name: name for name in ("demo", "bench")},
+}
+"""Each command with the module that has it, in the order of the help."""
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    from oomd.commands import (
-        bench,
-        check,
-        demo,
-        explain,
-        kill_now,
-        kills,
-        lmkd,
-        pause,
-        reload,
-        replay,
-        rules,
-        run,
-        status,
-    )
-    from oomd.commands import exec as exec_command
 
+def build_parser(command: str = "") -> argparse.ArgumentParser:
+    """The whole command line; of a command that there is only its own part: whoever asks for the status of a starving
+    machine must not wait for all the others.
+    """
     parser = argparse.ArgumentParser(
         prog="oomd", description="A user-space out-of-memory killer that gets the memory back at once."
     )
     parser.add_argument("--version", action="version", version=f"oomd {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    control = (status, kills, pause, reload, kill_now)
-    for command in (run, exec_command, lmkd, *control, explain, replay, check, rules, demo, bench):
-        command.add_parser(subparsers)
+    wanted = [MODULES[command]] if command in MODULES else dict.fromkeys(MODULES.values())
+    for name in wanted:
+        importlib.import_module(f"oomd.commands.{name}").add_parser(subparsers)
     return parser
 
 
@@ -66,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     open_standard_descriptors()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a locale without our letters is no reason to fail
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = build_parser(words[0] if words else "").parse_args(words)
     _find_our_place(arguments)
     try:
         status: int = arguments.run(arguments)

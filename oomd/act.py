@@ -280,6 +280,8 @@ class Act:
         detected before that does not count for the next one.
         """
         self.ladders.advance(detections, status, self.state)
+        look = None if self.parts.cgroups is None else self.parts.cgroups.choice
+        self.ladders.prober.tend(self.rules.proactive, detections, status, look, self.ladders.steps)
         self.hooking.advance()
         if not self.state.credits:
             return False

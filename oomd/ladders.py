@@ -22,8 +22,10 @@ from oomd.model.decision import (
     THROTTLE,
 )
 from oomd.model.report import plain_step
+from oomd.model.steps import ReclaimStep
 from oomd.model.units import SECOND_US
 from oomd.model.values import dataclass
+from oomd.proactive import Prober
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,10 +78,12 @@ class Ladders:
         """By id: what is throttled or frozen, or about to be."""
         self._let: set[str] = set()
         """Those that are about to be put back."""
+        self.prober = Prober(tell)
 
     def prepare(self, rules: Rules) -> None:
         """These rules are in force from now on: start what their steps need."""
         steps = [step for ruleset in rules.rulesets for step in ruleset.steps]
+        steps += [] if rules.proactive is None else [ReclaimStep()]
         if not steps or self._build is None:
             return
         if self.steps is None:
@@ -112,6 +116,8 @@ class Ladders:
         """Take what the threads have to say. The rulesets whose step is through, and when their next one is due."""
         through = []
         for result in () if self.steps is None else self.steps.take_results():
+            if self.prober.note(result):
+                continue
             name, due_us = self._note(result, now_us)
             if name:
                 through.append((name, due_us))
@@ -139,6 +145,7 @@ class Ladders:
 
     def end_all(self, status: MemoryStatus | None, why: str) -> None:
         """Other rules are in force from now on, or oomd ends."""
+        self.prober.let_go(self.steps)
         for name in [*self._runs]:
             self._finish(name, ENDED, status)
         self._let_go([*self._held], why)

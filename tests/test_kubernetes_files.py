@@ -85,6 +85,23 @@ def test_rules_are_those_of_a_node(tmp_path: Path) -> None:
     assert args[args.index("--runtime-dir") + 1] == mounts["runtime"]
 
 
+def test_metrics_are_found() -> None:
+    """Where the annotations say, by the labels that the scrape configuration keeps."""
+    annotations = DAEMONSET["spec"]["template"]["metadata"]["annotations"]
+    (port,) = CONTAINER["ports"]
+    args = CONTAINER["args"]
+    assert annotations["prometheus.io/port"] == str(port["containerPort"]) == args[-1].lstrip(":")
+    assert args[-2] == "--metrics-listen"
+    scrape = (ROOT / "configs" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
+    block = scrape[scrape.index("  #- job_name: oomd-nodes") :].partition("\n\n")[0]
+    (job,) = yaml.safe_load(re.sub(r"(?m)^  #", "  ", block))
+    kept = {each["source_labels"][0]: each["regex"] for each in job["relabel_configs"] if each.get("action") == "keep"}
+    assert kept == {
+        "__meta_kubernetes_pod_label_app_kubernetes_io_name": DAEMONSET["metadata"]["labels"]["app.kubernetes.io/name"],
+        "__meta_kubernetes_pod_annotation_prometheus_io_scrape": annotations["prometheus.io/scrape"],
+    }
+
+
 def test_privileges() -> None:
     """Those of the service, each with what is lost without it, and no other: no host network, no token, nothing of the
     host that can be written but its cgroups.

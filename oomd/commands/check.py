@@ -62,9 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
                 "preferences": preferences_in_words(loaded.rules.preferences),
                 "patterns": hits,
                 "every_exit": traced,
-                "telling": telling_in_words(loaded),
                 "control": control_in_words(loaded),
                 "metrics": metrics_in_words(loaded),
+                "telling": telling_in_words(loaded),
             }
             print(json.dumps(content))
         else:
@@ -83,8 +83,12 @@ def describe(config: Config, path: str | None, hits: list[Plain], traced: Plain)
     """The effective configuration for people."""
     lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
     lines += preferences_in_words(config.rules.preferences)
-    lines += [*_every_exit_words(traced), *telling_in_words(config)]
-    lines += [*control_in_words(config), *metrics_in_words(config)]
+    lines += [
+        *_every_exit_words(traced),
+        *control_in_words(config),
+        *metrics_in_words(config),
+        *telling_in_words(config),
+    ]
     for name in LISTS:
         lines.append(f"# {name} hits now:")
         lines += [f"  {_hit_line(hit)}" for hit in hits if hit["list"] == name] or ["  nobody"]
@@ -98,8 +102,10 @@ def every_exit(config: Config) -> Plain:
 
 
 def in_words(config: Config) -> list[str]:
-    """Each ruleset as sentences."""
-    return [line for ruleset in config.rules.rulesets for line in _ruleset_words(ruleset)]
+    """Each ruleset, and what is reclaimed before there is an alarm, as sentences."""
+    lines = [line for ruleset in config.rules.rulesets for line in _ruleset_words(ruleset)]
+    proactive = config.rules.proactive
+    return lines if proactive is None else [*lines, f"proactive: {proactive.words()}"]
 
 
 def preferences_in_words(preferences: Preferences) -> list[str]:
@@ -116,15 +122,6 @@ def preferences_in_words(preferences: Preferences) -> list[str]:
     return [*lines, f"killed {omitted}: cgroups of root's that are marked user.oomd_omit"]
 
 
-def telling_in_words(config: Config) -> list[str]:
-    """Who is told besides the log, and what is run, as sentences."""
-    lines = telling_words(config.tell) + hooks_words(config.rules.hooks)
-    for ruleset in config.rules.rulesets:
-        if ruleset.hooks is not None:
-            lines += hooks_words(ruleset.hooks, ruleset.name) or [f"of {ruleset.name}: no hooks"]
-    return lines
-
-
 def metrics_in_words(config: Config) -> list[str]:
     """Where figures for Prometheus are to be had, and by whom."""
     lines = []
@@ -136,6 +133,15 @@ def metrics_in_words(config: Config) -> list[str]:
         lines.append(f"metrics are served on {text}, to {whom}")
     if config.metrics.textfile:
         lines.append(f"metrics are written to {config.metrics.textfile} every 15 s, and after each kill")
+    return lines
+
+
+def telling_in_words(config: Config) -> list[str]:
+    """Who is told besides the log, and what is run, as sentences."""
+    lines = telling_words(config.tell) + hooks_words(config.rules.hooks)
+    for ruleset in config.rules.rulesets:
+        if ruleset.hooks is not None:
+            lines += hooks_words(ruleset.hooks, ruleset.name) or [f"of {ruleset.name}: no hooks"]
     return lines
 
 

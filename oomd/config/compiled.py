@@ -7,6 +7,7 @@ from oomd.model.config import Config, ControlOptions, LmkdOptions, LogOptions, M
 from oomd.model.hooks import Hook, Hooks
 from oomd.model.managed import ManagedOptions
 from oomd.model.matching import Match, Term
+from oomd.model.proactive import Proactive
 from oomd.model.ruleset import Choice, Names, Preferences, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope, ScopePart
 from oomd.model.steps import GENTLE
@@ -35,6 +36,7 @@ _TYPES: dict[str, Callable[..., object]] = {
         MetricsOptions,
         Names,
         Preferences,
+        Proactive,
         ReapOptions,
         Rules,
         Ruleset,

@@ -42,6 +42,7 @@ def effective(config: Config) -> dict[str, Any]:
             "textfile": config.metrics.textfile or "off",
         },
         "control": {"enabled": config.control.enabled, "group": config.control.group},
+        **({} if config.rules.proactive is None else _named(config.rules.proactive)),
         "tell": _tell(config.tell),
         **_hooks(config.rules.hooks),
         **_lmkd(config.lmkd),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oomd.detectors.pressure import PressureShare
-from oomd.detectors.thresholds import MemoryAvailable, SwapFree
+from oomd.detectors.thresholds import HOLDS, MemoryAvailable, SwapFree
 from oomd.model.ruleset import Ruleset
 from oomd.model.threshold import Threshold
 from oomd.model.units import GIB, SECOND_US
@@ -38,10 +38,11 @@ class Stall:
 def level_ruleset(level: Level) -> Ruleset:
     """Available memory below the limit, and swap (if there is any) nearly used up."""
     kill = level.kill if level.kill is not None else level.term.halved()
+    swap = SwapFree(level.swap, swapless=HOLDS)
     return Ruleset(
         name="level",
-        when=((MemoryAvailable(level.term), SwapFree(level.swap)),),
-        critical=((MemoryAvailable(kill), SwapFree(level.swap)),),
+        when=((MemoryAvailable(level.term), swap),),
+        critical=((MemoryAvailable(kill), swap),),
         policy=Culprit(),
         grace_us=level.grace_us,
     )

@@ -12,6 +12,7 @@ from oomd.config.hooks import build_hooks
 from oomd.config.lmkd import build_lmkd
 from oomd.config.nodes import Walker, is_off
 from oomd.config.preferences import build_preferences
+from oomd.config.proactive import build_proactive
 from oomd.config.problems import Problem
 from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
@@ -67,10 +68,11 @@ def load_config(
     hooks = build_hooks(walker, nodes["hooks"], "hooks") if "hooks" in nodes else NO_HOOKS
     rulesets = () if lmkd is not None and lmkd.only else _rulesets(walker, nodes)
     preferences = build_preferences(walker, nodes, values.get("omit", "never"))
+    proactive = build_proactive(walker, nodes)
     if problems:
         return sorted(set(problems))
     return Config(
-        rules=Rules(rulesets, preferences, hooks),
+        rules=Rules(rulesets, preferences, proactive, hooks),
         scope=values.get("scope", Scope()),
         budget_bytes=values.get("budget") or None,
         dry_run=values.get("dry_run", False),
@@ -79,8 +81,8 @@ def load_config(
         runtime_dir=values.get("runtime_dir", ""),
         lmkd=lmkd,
         managed=managed,
-        tell=tell,
         metrics=MetricsOptions(**values.get("metrics", {})),
+        tell=tell,
         control=ControlOptions(**values.get("control", {})),
     )
 

@@ -27,8 +27,9 @@ _CHOOSE = {key.name: key for key in CHOOSE_KEYS}
 def build_rulesets(walker: Walker, node: yaml.Node) -> tuple[Ruleset, ...]:
     """The rulesets of a list; mistakes become problems, and their rulesets are left out."""
     rulesets: dict[str, Ruleset] = {}
+    known = len(walker.problems)
     items = walker.sequence(node, "rulesets")
-    if not items:
+    if not items and len(walker.problems) == known:
         walker.problem(node, "rulesets", "is empty: nothing would ever be done")
     for index, item in enumerate(items):
         path = f"rulesets[{index}]"
@@ -65,9 +66,9 @@ def _build(walker: Walker, node: yaml.Node, path: str) -> Ruleset:
         for_us=values.get("for") or 0,
         grace_us=ladder.grace_us,
         pause_us=values.get("pause") or 0,
-        hooks=build_hooks(walker, nodes["hooks"], f"{path}.hooks") if "hooks" in nodes else None,
         steps=ladder.steps,
         last=ladder.last,
+        hooks=build_hooks(walker, nodes["hooks"], f"{path}.hooks") if "hooks" in nodes else None,
     )
 
 
@@ -131,11 +132,12 @@ def _choose(walker: Walker, node: yaml.Node | None, path: str) -> tuple[Choice, 
         if name in nodes and (value := walker.scalar(nodes[name], f"{path}.{name}", _CHOOSE[name])) is not None
     }
     among: list[str] = []
+    known = len(walker.problems)
     items = walker.sequence(nodes["from"], f"{path}.from") if "from" in nodes else []
     for index, item in enumerate(items):
         pattern = walker.scalar(item, f"{path}.from[{index}]", _CHOOSE["from"])
         among += pattern.split(",") if pattern else []
-    if "from" in nodes and not items:
+    if "from" in nodes and not items and len(walker.problems) == known:
         walker.problem(nodes["from"], f"{path}.from", "names no cgroup; left out it means everybody in scope")
     if values.get("most") == 0:
         walker.problem(nodes["most"], f"{path}.most", "nobody could ever be taken")

@@ -207,14 +207,6 @@ KEYS = (
             Key("pressure_duration", "duration", "30s", "for how long, where a unit names no duration"),
         ),
     ),
-    Key("tell", "tell", "", "who is told besides the log", keys=TELL_KEYS),
-    Key(
-        "hooks",
-        "hooks",
-        "",
-        "programs that are run before and after a kill; only where root alone can write",
-        keys=HOOKS_KEYS,
-    ),
     Key(
         "metrics",
         "mapping",
@@ -231,6 +223,20 @@ KEYS = (
                 "textfile", "textfile", "off", "write them to this file (….prom) for node_exporter's textfile collector"
             ),
         ),
+    ),
+    Key(
+        "proactive",
+        "proactive",
+        "",
+        "take what is cold from cgroups in small portions, as long as nothing stalls; off unless this key is given",
+    ),
+    Key("tell", "tell", "", "who is told besides the log", keys=TELL_KEYS),
+    Key(
+        "hooks",
+        "hooks",
+        "",
+        "programs that are run before and after a kill; only where root alone can write",
+        keys=HOOKS_KEYS,
     ),
     Key("lmkd", "lmkd", "", "take the place of Android's lmkd; `{}`: with the defaults", keys=LMKD_KEYS),
     Key(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from oomd.model.threshold import Threshold
     from oomd.model.units import Count, Percent, Rate, Share, Subject
 
+MEMORY, HOLDS, NEVER = "memory", "holds", "never"
+"""What ``swap_free`` says where there is no swap."""
+
 LET_GO = 1.1
 """An alarm that holds ends only at this multiple of its limit: a little hysteresis, so that it does not flicker."""
 
@@ -45,20 +48,24 @@ class MemoryAvailable:
 
 @dataclass(frozen=True, slots=True)
 class SwapFree:
-    """Free swap is below a limit, or there is no swap to delay the end; with ``swapout_above`` only while the machine
-    swaps out as fast as that.
+    """Free swap is below a limit; with ``swapout_above`` only while the machine swaps out as fast as that. Without
+    swap nothing delays the end, and available memory takes the place of free swap: a rule that asks for swap alone
+    neither sleeps there for ever nor kills while there is plenty.
     """
 
     below: Threshold
     swapout_above: Rate | None = None
     over_us: int = 5 * SECOND_US
+    swapless: str = MEMORY
     name = "swap_free"
-    meaning = "too little swap is free, or there is none"
+    meaning = "too little swap is free"
     meanings = {
-        "below": "the limit; shares are of all swap. Without swap it holds, as nothing delays the end",
+        "below": "the limit; shares are of all swap",
         "swapout_above": "and so much is swapped out per second",
         "over": "the window of that rate",
+        "swapless": "without swap: memory (holds where available memory is below the limit), holds, or never",
     }
+    choices = {"swapless": (MEMORY, HOLDS, NEVER)}
     ranges = {"over": (SECOND_US, 60 * SECOND_US)}
 
     @property
@@ -72,9 +79,9 @@ class SwapFree:
         return NOTHING if self.swapout_above is None else Wants(details=frozenset({"counters"}))
 
     def detect(self, view: View, *, firing: bool) -> Evidence:
-        """Holds without swap, and under a budget, which counts swap as usage."""
+        """A budget counts swap as usage, so under it there is none."""
         if not view.status.has_swap:
-            return Evidence(self.name, holds=True, text="no swap")
+            return self._swapless(view, firing=firing)
         limit = self.below.resolve_bytes(view.status.swap_total_bytes)
         holds = view.swap_free_bytes < (limit * LET_GO if firing else limit)
         text = f"{format_size(view.swap_free_bytes)} of swap free, {_limit(limit, self.below)}"
@@ -86,10 +93,19 @@ class SwapFree:
 
     def words(self) -> str:
         """The rule as a sentence."""
-        text = f"free swap is below {format_threshold(self.below)} (or there is none)"
+        instead = {MEMORY: ", or available memory where there is none", HOLDS: " (or there is none)", NEVER: ""}
+        text = f"free swap is below {format_threshold(self.below)}{instead[self.swapless]}"
         if self.swapout_above is not None:
             text += f" and {format_size(self.swapout_above)}/s or more are swapped out"
         return text
+
+    def _swapless(self, view: View, *, firing: bool) -> Evidence:
+        if self.swapless != MEMORY:
+            return Evidence(self.name, holds=self.swapless == HOLDS, text="no swap")
+        limit = self.below.resolve_bytes(view.status.base_bytes)
+        holds = view.available_bytes < (limit * LET_GO if firing else limit)
+        text = "no swap" if holds else f"no swap, and {format_size(view.available_bytes)} of memory available instead"
+        return Evidence(self.name, holds, text, value=view.available_bytes, limit=limit, after_credit=True)
 
     def _rate(self, view: View) -> float | None:
         """Bytes per second swapped out over the window; None at the first look."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oomd.engine.marks import OMIT
-from oomd.engine.preferences import NOTHING_SAID, PROTECT, Verdict, judge, pod_usage, standing
+from oomd.engine.preferences import NOTHING_SAID, PROTECT, Verdict, judge_again, pod_usage, standing
 from oomd.model.decision import Candidate, Rejection
 from oomd.model.ruleset import NEVER, EngineState, Preferences
 from oomd.model.snapshot import Process, Snapshot
@@ -39,7 +39,7 @@ def sift(
     for process in snapshot.processes:
         why, verdict = why_never(process, snapshot), NOTHING_SAID
         if not why:
-            verdict = judge(process, preferences, snapshot.own_uid, monitored_uid)
+            verdict = judge_again(process, preferences, snapshot.own_uid, monitored_uid)
             why = _why_not_now(process, verdict, preferences)
         if not why and process.id in in_flight:
             why = "is being killed already"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from oomd.detectors.pressure import PressureShare
 from oomd.detectors.reclaim import Reclaim
-from oomd.detectors.thresholds import MemoryAbove, SwapFree, SwapUtilisation
+from oomd.detectors.thresholds import NEVER, MemoryAbove, SwapFree
 from oomd.model.ruleset import CGROUP, Choice, Ruleset
 from oomd.model.threshold import Threshold
 from oomd.model.units import SECOND_US, format_duration, format_share
@@ -76,8 +76,8 @@ def below(path: str) -> str:
 def _swap_ruleset(among: tuple[str, ...], options: ManagedOptions) -> Ruleset:
     free = Threshold(share=round(1 - options.swap_limit, 6))
     used = Threshold(share=options.swap_limit)
-    # Free swap alone also holds where there is none at all, and then systemd-oomd does nothing.
-    when = (MemoryAbove(used), SwapFree(free), SwapUtilisation(0.0))
+    # Where there is no swap at all systemd-oomd does nothing.
+    when = (MemoryAbove(used), SwapFree(free, swapless=NEVER))
     return Ruleset(
         name=SWAP_RULESET,
         when=(when,),

@@ -12,13 +12,14 @@ from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomd.model.snapshot import Process, Snapshot
+    from oomd.model.snapshot import Process, ProcessId, Snapshot
 
 PROTECT = "protect"
 
 NODE_CRITICAL_ADJ = -997
 """kubelet gives it to system-node-critical pods and to guaranteed ones, and less to what runs the node."""
 _MOST_LISTS = 64
+_MOST_KNOWN = 16384
 
 STANDING_FIRST = 0
 STANDING_OVER_REQUEST = 1
@@ -62,6 +63,43 @@ def judge(process: Process, preferences: Preferences, own_uid: int = 0, monitore
     if _is_unread(process, preferences.protect, placed):
         return UNREAD
     return marked
+
+
+class _Memory:
+    """Verdicts on processes by one set of preferences."""
+
+    def __init__(self) -> None:
+        self.preferences: Preferences | None = None
+        self.known: dict[ProcessId, tuple[tuple[object, ...], Verdict]] = {}
+
+
+_memory = _Memory()
+
+
+def judge_again(process: Process, preferences: Preferences, own_uid: int = 0, monitored_uid: int = 0) -> Verdict:
+    """What :func:`judge` says, remembered for each process as long as nothing that it looks at has changed: of
+    thousands of processes a decision judges only those that are new.
+    """
+    if _memory.preferences is not preferences or len(_memory.known) >= _MOST_KNOWN:
+        _memory.preferences, _memory.known = preferences, {}
+    looked_at = (
+        process.comm,
+        process.cgroup,
+        process.cmdline,
+        process.exe,
+        process.uid,
+        process.oom_score_adj,
+        process.marks,
+        process.cgroup_uid,
+        own_uid,
+        monitored_uid,
+    )
+    known = _memory.known.get(process.id)
+    if known is not None and known[0] == looked_at:
+        return known[1]
+    verdict = judge(process, preferences, own_uid, monitored_uid)
+    _memory.known[process.id] = looked_at, verdict
+    return verdict
 
 
 def pod_usage(snapshot: Snapshot) -> dict[str, int]:

@@ -82,9 +82,10 @@ def wanted_cgroups(rules: Rules, detections: tuple[Detection, ...]) -> Wants:
 
 
 def looks_at_cgroups(rules: Rules) -> bool:
-    """Whether any choice of these rules, or any step of their ladders, is made among cgroups."""
+    """Whether any choice of these rules, or any step of their ladders, is made among cgroups, or any is reclaimed."""
     steps = [step for ruleset in rules.rulesets for step in ruleset.steps]
-    return any(map(among_of, rules.rulesets)) or any(wanted_of_step(step).cgroups for step in steps)
+    chosen = any(map(among_of, rules.rulesets)) or any(wanted_of_step(step).cgroups for step in steps)
+    return chosen or rules.proactive is not None
 
 
 def wants_everybody(rules: Rules, detections: tuple[Detection, ...]) -> bool:

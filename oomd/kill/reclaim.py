@@ -14,6 +14,7 @@ from oomd.kernel.files import KernelFormatError
 from oomd.kernel.maps import cut, parse_anonymous
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.process import parse_status, read_pid_file
+from oomd.kernel.psi import parse_pressure
 from oomd.kernel.syscalls import MADV_PAGEOUT, MOST_RANGES, process_madvise
 from oomd.kill.members import Members
 from oomd.kill.warrant import Refused
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 16 * MIB
 """What is asked for at once: a fraction of a second even where it is written to a slow disk."""
+PROBE_BYTES = 4 * MIB
+"""The same where it ends as soon as somebody stalls for it."""
 MOST_IN_VAIN = 3
 """Pieces in a row of which the kernel found less than half: there is nothing cold left."""
 
@@ -51,6 +54,8 @@ class Take:
     processes: tuple[Process, ...] = ()
     """… or of these, largest first."""
     spared: Mapping[int, str] | None = None
+    stall_us: int = 0
+    """It ends as soon as somebody in the cgroup has stalled for memory for so long since it began; 0: it does not."""
 
 
 class Reclaimer(Worker):
@@ -107,12 +112,15 @@ class Reclaimer(Worker):
 
     def _pieces(self, take: Take, cgroup: CgroupDirectory, members: Members) -> tuple[int, str]:
         taken = in_vain = 0
+        stalled_us = read_stall_us(cgroup) if take.stall_us else 0
         while taken < take.amount_bytes:
             why = self._why_end(take)
+            if take.stall_us and read_stall_us(cgroup) - stalled_us > take.stall_us:
+                why = "somebody there stalls for it"
             if why:
                 return taken, why
             members.prove()
-            piece = min(CHUNK_BYTES, take.amount_bytes - taken)
+            piece = min(PROBE_BYTES if take.stall_us else CHUNK_BYTES, take.amount_bytes - taken)
             got = reclaim_piece(cgroup, piece)
             taken += got
             in_vain = in_vain + 1 if got < piece // 2 else 0
@@ -177,3 +185,10 @@ def reclaim_piece(cgroup: CgroupDirectory, size_bytes: int) -> int:
             raise
         return max(0, min(size_bytes, before - int(cgroup.read("memory.current"))))
     return size_bytes
+
+
+def read_stall_us(cgroup: CgroupDirectory) -> int:
+    """How long somebody there has stalled for memory. What we reclaim stalls us, in our own cgroup. Raises OSError,
+    KernelFormatError.
+    """
+    return parse_pressure(cgroup.read("memory.pressure").encode()).some.total_us

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from oomd.kill.warrant import Gate
     from oomd.model.decision import Candidate
+    from oomd.model.proactive import Probe
     from oomd.model.snapshot import MemoryStatus
     from oomd.model.steps import Gentle
 
@@ -121,6 +122,15 @@ class Steps:
         for step in steps:
             if type(step) in starts:
                 starts[type(step)]()
+
+    def probe(self, identity: str, probe: Probe, patience_us: int) -> None:
+        """Take a little of a cgroup, as long as nobody there stalls for it."""
+        if self._root is None:
+            self._results.add(StepResult(identity, IMPOSSIBLE, NO_CGROUPS))
+            return
+        directory = directory_of(self._root, probe.path)
+        take = Take(identity, probe.amount_bytes, _due(patience_us), directory, probe.inode, stall_us=probe.stall_us)
+        self._reclaim().take(take)
 
     def let_go(self, decision_id: str, why: str) -> None:
         """It is over: what was changed for it is put back, what is being done for it ends."""

@@ -72,8 +72,8 @@ class Config:
     lmkd: LmkdOptions | None = None
     """None: nobody listens."""
     managed: ManagedOptions = field(default_factory=ManagedOptions)
-    tell: TellOptions = TellOptions()
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
+    tell: TellOptions = TellOptions()
     control: ControlOptions = field(default_factory=ControlOptions)
 
 

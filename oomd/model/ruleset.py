@@ -13,6 +13,7 @@ TYPE_CHECKING = False  # spelled so instead of imported: `typing` costs the kill
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from oomd.model.proactive import Proactive
     from oomd.model.steps import Gentle
 
     class Detector(Protocol):
@@ -184,12 +185,12 @@ class Ruleset:
     """Between SIGTERM and SIGKILL; 0 kills at once."""
     pause_us: int = 0
     """How long this ruleset rests after it acted; the critical level never rests."""
-    hooks: Hooks | None = None
-    """Of this ruleset, in the place of those for all."""
     steps: tuple[Gentle, ...] = ()
     """What is tried before anybody is signalled, one after the other while the alarm holds."""
     last: str = LAST_KILL
     """``kill``, ``cgroup_kill``, or nothing: then nobody is ever signalled, and there is no critical level."""
+    hooks: Hooks | None = None
+    """Of this ruleset, in the place of those for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +322,8 @@ class Rules:
 
     rulesets: tuple[Ruleset, ...]
     preferences: Preferences = field(default_factory=Preferences)
+    proactive: Proactive | None = None
+    """None: nothing is taken before there is an alarm."""
     hooks: Hooks = NO_HOOKS
 
     def hooks_of(self, ruleset: str) -> Hooks:

@@ -34,12 +34,13 @@ MESSAGE_IDS = {
     "resume": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0d",
     "lmkd": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0e",
     "hook": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e0f",
-    "shortage": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e10",
+    "proactive": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e10",
+    "shortage": "2f0d6c0e5d9b4f5f8b1d6c4b6a0b1e11",
 }
 """What ``journalctl MESSAGE_ID=…`` asks for, and what systemd/oomd.catalog explains (``journalctl -x``): one for every
 kind of event. They never change.
 """
-_PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4, "step": 5, "pause": 4}
+_PRIORITIES = {"decision": 4, "escalation": 4, "outcome": 5, "degraded": 4, "refused": 4, "pause": 4, "step": 5}
 _INFO = 6
 _LETTERS = {"E": 3, "W": 4}
 """Of logcat."""
@@ -53,8 +54,6 @@ _FACTS = {
     "PROBLEMS": "problems",
     "EXPECTED_BYTES": "expected_bytes",
     "RETURNED_BYTES": "returned_bytes",
-    "GAINED_BYTES": "gained_bytes",
-    "TAKEN_BYTES": "taken_bytes",
     "SIGNAL_TO_DEATH_US": "signal_to_death_us",
     "SIGNAL_TO_MEMORY_US": "signal_to_memory_us",
     "REAP_BACKEND": "reap.backend",
@@ -80,6 +79,8 @@ _FACTS = {
     "PAUSE_US": "duration_us",
     "PAUSED_US": "paused_us",
     "BY": "by",
+    "GAINED_BYTES": "gained_bytes",
+    "TAKEN_BYTES": "taken_bytes",
     "STAGE": "stage",
     "HOOK": "hook",
     "LEVEL": "level",
@@ -147,11 +148,15 @@ def fields_of(event: Plain) -> dict[str, str]:
     }
     if event["event"] in MESSAGE_IDS:
         fields["MESSAGE_ID"] = MESSAGE_IDS[event["event"]]
-    if event["event"] == "step":  # what came of a gentle step has the fields of its decision
-        event = {**event, "decision": {"action": event["action"], "ruleset": event["ruleset"], "reason": event["why"]}}
+    event = _with_decision(event)
     facts = {f"OOMD_{name}": _text(_value(event, path)) for name, path in _FACTS.items()}
     facts |= _facts_of_victim(event) | _facts_of_alarm(event)
     return fields | {name: text for name, text in facts.items() if text}
+
+
+def _with_decision(event: Plain) -> Plain:
+    """What came of a gentle step has the fields of its decision."""
+    return {**event, "decision": {**event, "reason": event["why"]}} if event["event"] == "step" else event
 
 
 def _facts_of_victim(event: Plain) -> Plain:

@@ -91,9 +91,9 @@ def main() -> None:
         control.stop()
     if metrics is not None:
         metrics.stop()
-    _pay_debts(options, reporter)
     hooks.finish()
     telling.finish()
+    _pay_debts(options, reporter)
     if recorder is not None:
         recorder.finish()
     if options["trace_instance"]:

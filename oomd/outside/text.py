@@ -87,6 +87,16 @@ def _describe_step(event: Plain) -> list[str]:
     return [", ".join(words)]
 
 
+def _describe_proactive(event: Plain) -> list[str]:
+    verb = "would be taken" if event["dry_run"] else "taken"
+    total = sum(each["taken_bytes"] for each in event["cgroups"])
+    lines = [f"proactive: {format_size(total)} {verb} over {format_duration(event['over_us'])}"]
+    for each in event["cgroups"]:
+        why = f" ({each['why']})" if each["why"] else ""
+        lines.append(f"{each['cgroup']}: {format_size(each['taken_bytes'])}{why}")
+    return lines
+
+
 def _describe_outcome(event: Plain) -> list[str]:
     reap = event["reap"]
     words = [f"#{event['id']} {_name(event)} {event['status'].replace('_', ' ')}"]
@@ -198,6 +208,7 @@ _KINDS = {
     "outcome": _describe_outcome,
     "hastened": _describe_hastened,
     "step": _describe_step,
+    "proactive": _describe_proactive,
     "escalation": _describe_escalation,
     "refused": _describe_refused,
     "hook": _describe_hook,

@@ -17,10 +17,12 @@ from oomd import policies
 from oomd.config.compiled import from_plain, to_plain
 from oomd.config.effective import to_yaml
 from oomd.config.loader import default_config, load_config
+from oomd.config.proactive import PROACTIVE_KEYS
 from oomd.config.schema import DEFAULT_PROTECT, KEYS
 from oomd.model.config import Config, LmkdOptions, MetricsOptions
 from oomd.model.hooks import Hook, Hooks
 from oomd.model.managed import ManagedOptions
+from oomd.model.proactive import Proactive
 from oomd.model.scope import parse_scope
 from oomd.model.threshold import Threshold
 from oomd.model.units import GIB, MIB, MILLISECOND_US, SECOND_US
@@ -137,6 +139,9 @@ def test_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
     begin = short.index("#lmkd:")
     end = short.index("\n\n", begin)
     lmkd, short = short[begin:end], short[:begin] + short[end:]
+    begin = short.index("#proactive:")
+    end = short.index("\n\n", begin)
+    proactive, short = short[begin:end], short[:begin] + short[end:]
     begin = short.index("#hooks:")
     end = short.index("\n\n", begin)
     hooks, short = short[begin:end], short[:begin] + short[end:]
@@ -149,6 +154,9 @@ def test_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
     shown = re.sub(r"/usr/local/sbin/[a-z-]+", true, re.sub(r"(?m)^#", "", hooks))
     assert loaded(tmp_path, shown).rules.hooks == programs
     assert loaded(tmp_path, re.sub(r"(?m)^#", "", lmkd)) == replace(default_config(), lmkd=LmkdOptions())
+    on = loaded(tmp_path, re.sub(r"(?m)^#", "", proactive))
+    assert on.rules.proactive == Proactive("/system.slice/*")
+    assert all(f"#  {key.name}: " in proactive for key in PROACTIVE_KEYS)
     for key in KEYS:
         assert f"#{key.name}:" in text
         for inner in key.keys:

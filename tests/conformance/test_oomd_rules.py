@@ -141,9 +141,13 @@ def test_d5_first_look(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_d6_without_swap(tmp_path: Path, capsys: Capture) -> None:
-    """Ours on purpose: without swap it holds, as nothing delays the end; there the rule never fires on such hosts."""
-    case = watching("", "{swap_free: {below: 20%}}", ({},), 0)
-    assert play(tmp_path, capsys, case) == list(case.chosen)
+    """As there nobody is killed while there is memory enough. Ours on purpose: when as little memory is available as
+    should be of swap somebody is, as nothing delays the end then; there the rule never fires on such hosts.
+    """
+    case = watching("", "{swap_free: {below: 20%}}", ({},), None)
+    assert play(tmp_path / "plenty", capsys, case) == []
+    case = watching("", "{swap_free: {below: 20%}}", ({},), 0, meminfo={"available": GIB, "anon": 30 * GIB})
+    assert play(tmp_path / "short", capsys, case) == list(case.chosen)
 
 
 def test_m5_seen_for_the_first_time(tmp_path: Path, capsys: Capture) -> None:

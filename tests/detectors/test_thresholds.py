@@ -63,29 +63,51 @@ def test_budget_is_the_base_of_its_shares() -> None:
 
 @pytest.mark.parametrize(
     ("total", "free", "firing", "holds"),
-    [(0, 0, False, True), (GIB, 102 * MIB, False, True), (GIB, 103 * MIB, False, False), (GIB, 110 * MIB, True, True)],
+    [(GIB, 102 * MIB, False, True), (GIB, 103 * MIB, False, False), (GIB, 110 * MIB, True, True)],
 )
 def test_swap_free(total: int, free: int, firing: bool, holds: bool) -> None:
-    """Without swap it always holds, else below its share, with hysteresis."""
+    """Below its share, with hysteresis."""
     now = status(swap_total_bytes=total, swap_free_bytes=free)
     assert SwapFree(Threshold(share=0.10)).detect(view(now), firing=firing).holds is holds
 
 
+@pytest.mark.parametrize(
+    ("swapless", "available_mib", "firing", "holds"),
+    [
+        ("memory", 819, False, True),
+        ("memory", 820, False, False),
+        ("memory", 900, True, True),
+        ("memory", 902, True, False),
+        ("holds", 4096, False, True),
+        ("never", 0, False, False),
+    ],
+)
+def test_without_swap(swapless: str, available_mib: int, firing: bool, holds: bool) -> None:
+    """Available memory stands for free swap (10 % of 8 GiB, with the same hysteresis), unless the rule says that it
+    holds or does not.
+    """
+    now = status(mem_available_bytes=available_mib * MIB, anon_bytes=(8192 - available_mib) * MIB)
+    detector = SwapFree(Threshold(share=0.10), swapless=swapless)
+    assert detector.detect(view(now), firing=firing).holds is holds
+
+
 def test_swap_does_not_delay_a_budget() -> None:
-    """A budget counts swap as usage, so free swap of the machine is no help."""
-    now = replace(status(swap_total_bytes=GIB, swap_free_bytes=GIB), budget=Budget(GIB, 0, "processes"))
-    assert SwapFree(Threshold(share=0.10)).detect(view(now), firing=False).holds
+    """A budget counts swap as usage, so free swap of the machine is no help: what counts is what is left of it."""
+    for used, holds in ((0, False), (950 * MIB, True)):
+        now = replace(status(swap_total_bytes=GIB, swap_free_bytes=GIB), budget=Budget(GIB, used, "processes"))
+        assert SwapFree(Threshold(share=0.10)).detect(view(now), firing=False).holds is holds
 
 
 def test_swap_free_of_metas_catalogue() -> None:
-    """D6: 20 % of 20971512 KiB. Without swap it holds here, where Meta's oomd is silent: nothing delays the end then,
-    and a rule that says "and swap is short" would never help a machine without swap.
+    """D6: 20 % of 20971512 KiB. Without swap Meta's oomd is silent for ever; here the rule speaks when as little memory
+    is available, as nothing delays the end then.
     """
     detector, total = SwapFree(Threshold(share=0.2)), 20971512 * 1024
     for used, holds in ((20971440 * 1024, True), (3310136 * 1024, False)):
         now = status(swap_total_bytes=total, swap_free_bytes=total - used)
         assert detector.detect(view(now), firing=False).holds is holds
-    assert detector.detect(view(status()), firing=False).holds
+    assert not detector.detect(view(status()), firing=False).holds
+    assert detector.detect(view(status(mem_available_bytes=GIB, anon_bytes=7 * GIB)), firing=False).holds
 
 
 def test_swap_out_rate() -> None:
@@ -191,7 +213,9 @@ def test_any_of_several_dying() -> None:
 def test_words() -> None:
     """Rules read as sentences."""
     assert MemoryAvailable(Threshold(0.05, GIB)).words() == "available memory is below min(5%, 1GiB)"
-    assert SwapFree(Threshold(0.1)).words() == "free swap is below 10% (or there is none)"
+    assert SwapFree(Threshold(0.1)).words() == "free swap is below 10%, or available memory where there is none"
+    assert SwapFree(Threshold(0.1), swapless="holds").words() == "free swap is below 10% (or there is none)"
+    assert SwapFree(Threshold(0.1), swapless="never").words() == "free swap is below 10%"
     assert (MemoryAvailable(FIVE_PERCENT).window_us, SwapFree(FIVE_PERCENT).window_us) == (0, 0)
     assert MemoryAbove(FIVE_PERCENT, of="/a,/b").words() == "total memory of /a or /b is above 5%"
     assert Commit(1.5).words() == "promised memory (Committed_AS) is above 150% of CommitLimit"

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import oomd.engine.preferences
 from oomd.config.loader import default_config
 from oomd.engine.eligibility import sift
-from oomd.engine.preferences import Verdict, holds, judge, pod_usage, prepare, standing, wanted_of
+from oomd.engine.preferences import Verdict, holds, judge, judge_again, pod_usage, prepare, standing, wanted_of
 from oomd.engine.selection import select
 from oomd.model.matching import Match, Term
 from oomd.model.ruleset import Choice, EngineState, Names, Preferences, Rules
-from oomd.model.snapshot import Cgroup
+from oomd.model.snapshot import Cgroup, Process
 from oomd.model.units import GIB, MIB
 from oomd.policies.freeable import Freeable
 from tests.fakes.builders import alarm, process, snapshot
@@ -209,3 +210,50 @@ def test_a_request_is_told_from_oom_score_adj(adj: int, used_mib: int) -> None:
         assert standing(one, pod_usage(snapshot(one)), 8 * GIB) == 2
     elif used_mib * MIB > request + 9 * GIB // 1000:
         assert standing(one, pod_usage(snapshot(one)), 8 * GIB) == 1
+
+
+WORDS = st.sampled_from(["sshd", "vital", "java", "x"])
+LOOKED_AT = st.builds(
+    process,
+    st.integers(1, 3),
+    comm=WORDS,
+    cmdline=st.none() | WORDS,
+    exe=st.none() | WORDS,
+    uid=st.sampled_from([0, 1000]),
+    cgroup=st.sampled_from(["/a", "/system.slice/vital.service", BURSTABLE]),
+    oom_score_adj=st.sampled_from([0, -998]),
+    marks=st.sampled_from([(), (("user.oomd_omit", "1"),), (("user.oomd_avoid", "1"),)]),
+    cgroup_uid=st.sampled_from([0, 1000, None]),
+)
+LISTS = (
+    Preferences(Names(("vital",)), avoid=Names(("java",))),
+    Preferences(Names(("sshd",), (Match((Term("cmdline", "vital"),)),)), prefer=Names(("x",))),
+)
+
+
+@given(st.lists(st.tuples(LOOKED_AT, st.sampled_from(LISTS), st.integers(0, 1), st.sampled_from([0, 1000]))))
+def test_what_is_remembered_is_what_would_be_judged(
+    asked: list[tuple[Process, Preferences, int, int]],
+) -> None:
+    """Whatever changes of a process, of the lists or of who asks: the same verdict as without memory."""
+    for one, lists, own_uid, monitored_uid in asked:
+        assert judge_again(one, lists, own_uid, monitored_uid) == judge(one, lists, own_uid, monitored_uid)
+
+
+def test_nobody_is_judged_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of processes that did not change cost a comparison each; and what is remembered is bounded."""
+    judged: list[int] = []
+
+    def note(one: Process, *rest: Any) -> Verdict:
+        judged.append(one.id.pid)
+        return Verdict()
+
+    monkeypatch.setattr(oomd.engine.preferences, "judge", note)
+    lists = Preferences(Names(("vital",)))
+    crowd = [process(pid) for pid in range(2, 50)]
+    for one in (*crowd, *crowd, replace(crowd[0], comm="other"), crowd[1]):
+        judge_again(one, lists)
+    assert judged == [*range(2, 50), 2]
+    for pid in range(2 * oomd.engine.preferences._MOST_KNOWN):
+        judge_again(process(pid + 100), lists)
+    assert len(oomd.engine.preferences._memory.known) <= oomd.engine.preferences._MOST_KNOWN

@@ -13,7 +13,7 @@ import pytest
 
 from oomd.kernel.cgroup_dir import CgroupDirectory
 from oomd.kill import reclaim
-from oomd.kill.reclaim import CHUNK_BYTES, MOST_IN_VAIN, Reclaimer, Take, reclaim_piece
+from oomd.kill.reclaim import CHUNK_BYTES, MOST_IN_VAIN, PROBE_BYTES, Reclaimer, Take, reclaim_piece
 from oomd.model.units import MIB
 from tests.fakes.builders import process
 from tests.kill.cgroups import PATIENCE_S, Site
@@ -110,6 +110,22 @@ def test_time_and_will(stage: Stage) -> None:
     assert stage.take(directory=directory).taken_bytes == 100 * MIB
     stage.reclaimer.drop_all()
     assert stage.take(directory=directory, decision_id="2").why == "it is wanted no longer"
+
+
+def test_ends_as_soon_as_somebody_stalls(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In small pieces, and not one more once the stall is above what is allowed."""
+    directory = stage.add(400)
+    taken = reclaim_piece
+
+    def stalling(cgroup: CgroupDirectory, size_bytes: int) -> int:
+        stage.site.tree.change_group("/a", some_us=1000 * (len(Kernel.asked) + 1), current=500 * MIB)
+        return taken(cgroup, size_bytes)
+
+    monkeypatch.setattr(reclaim, "reclaim_piece", stalling)
+    result = stage.take(directory=str(directory), stall_us=3500)
+    assert (result.status, result.why) == ("done", "somebody there stalls for it")
+    assert Kernel.asked == [PROBE_BYTES] * 4
+    assert result.taken_bytes == 4 * PROBE_BYTES
 
 
 def test_refused(stage: Stage) -> None:

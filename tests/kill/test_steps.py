@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from oomd.kill.steps import NO_CGROUPS, Steps, open_debts
 from oomd.model.decision import Candidate
+from oomd.model.proactive import Probe
 from oomd.model.snapshot import Cgroup
 from oomd.model.steps import FreezeStep, NotifyStep, ReclaimStep, RestartStep, ThrottleStep
 from oomd.model.threshold import Threshold
@@ -71,6 +73,19 @@ def test_each_reaches_its_thread(stage: Stage) -> None:
     stage.steps.let_go("1", "enough")
     assert {result.status for result in stage.site.wait(2)} == {"put_back"}
     assert text_of(directory / "cgroup.freeze") == "0"
+
+
+def test_a_probe(stage: Stage) -> None:
+    """Proactive reclaim goes the same way; without cgroups it says so."""
+    directory = stage.site.add("/a", current=100 * MIB)
+    (directory / "memory.reclaim").write_text("", "ascii")
+    asked = Probe("/a", os.stat(directory).st_ino, 8 * MIB, 6000)
+    stage.steps.probe("probe 1 /a", asked, 60 * SECOND_US)
+    (result,) = stage.site.wait()
+    assert (result.decision_id, result.taken_bytes) == ("probe 1 /a", 8 * MIB)
+    bare = Steps(stage.site.gate, stage.site.proc_fd, None, None)
+    bare.probe("probe 2 /a", asked, SECOND_US)
+    assert bare.take_results()[0].why == NO_CGROUPS
 
 
 def test_the_end_puts_back(tmp_path: Path) -> None:

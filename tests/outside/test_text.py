@@ -56,6 +56,19 @@ def test_gentle_step() -> None:
     assert lines(impossible) == ["#4 reclaim: impossible, there is nothing cold left"]
 
 
+def test_proactive() -> None:
+    """What was taken from whom; in a dry run, what would have been."""
+    told = [{"cgroup": "/a", "taken_bytes": 5 << 20, "why": "somebody there stalls for it"}]
+    told.append({"cgroup": "/b", "taken_bytes": 7 << 20, "why": ""})
+    event = {"event": "proactive", "time": 0.0, "cgroups": told, "over_us": 60_000_000, "dry_run": False}
+    assert lines(event) == [
+        "proactive: 12 MiB taken over 60s",
+        "/a: 5.0 MiB (somebody there stalls for it)",
+        "/b: 7.0 MiB",
+    ]
+    assert lines(event | {"dry_run": True})[0] == "proactive: 12 MiB would be taken over 60s"
+
+
 @pytest.mark.parametrize(
     ("backend", "number", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,6 @@ def rules() -> list[dict[str, Any]]:
 
 def names_in(expression: str) -> Iterator[str]:
     """The metrics of ours that an expression names."""
-    import re
-
     yield from re.findall(r"\boomd_[a-z_]+", expression)
 
 
@@ -49,6 +48,20 @@ def test_promtool_finds_nothing_wrong(what: tuple[str, str]) -> None:
     )
     assert status == 0, said
     assert "SUCCESS" in said
+
+
+def test_jobs_to_copy_from_are_right_too(tmp_path: Path) -> None:
+    """Those that are commented out."""
+    lines = (RULES.parent / "prometheus.yml").read_text(encoding="utf-8").splitlines()
+    text = "\n".join(re.sub(r"^  #(- |  )", r"  \1", line) for line in lines)
+    # Debian's Prometheus is built without Kubernetes.
+    assert "kubernetes_sd_configs: [{role: pod}]" in text
+    text = text.replace("kubernetes_sd_configs: [{role: pod}]", "static_configs: [{targets: [localhost:9779]}]")
+    (tmp_path / "prometheus.yml").write_text(text, encoding="utf-8")
+    shutil.copy(RULES, tmp_path)
+    assert len(yaml.safe_load(text)["scrape_configs"]) == 3
+    status, said = promtool("check", "config", "prometheus.yml", cwd=tmp_path)
+    assert status == 0, said
 
 
 def test_every_alert_fires_and_stays_silent(tmp_path: Path) -> None:

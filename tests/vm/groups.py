@@ -139,14 +139,14 @@ LONG = (
 
 
 def configuration(cases: tuple[Case, ...]) -> str:
-    """One ruleset for each case, and no other. By ``some``: two that hog at once seldom stall together where the guest
-    has one slow CPU.
+    """One ruleset for each case, and no other. It looks at each unit of the slice: two that hog at once seldom stall
+    together where the guest has one slow CPU.
     """
     lines = ["log: {format: journal}", "rulesets:"]
     for case in cases:
         lines += [
             f"  - name: {case.name}",
-            f"    when: {{all: [{{pressure: {{of: {case.path}, kind: some, over: 1s, above: 20%}}}}]}}",
+            f'    when: {{all: [{{pressure: {{of: "{case.path}/*", kind: full, over: 1s, above: 20%}}}}]}}',
             *([f"    for: {case.hold}"] if case.hold else []),
             f"    choose: {case.choose.replace('SLICE', case.path)}",
             "    then: [{kill: {}}]",

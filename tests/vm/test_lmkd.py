@@ -13,7 +13,7 @@ from tests.vm.runs import check_lmkd
 if TYPE_CHECKING:
     from tests.vm.image import Image
 
-pytestmark = [pytest.mark.vm, pytest.mark.vm_long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vm, pytest.mark.vm_long, pytest.mark.timeout(900)]
 ADJS = list(range(1000, -1, -100))
 ELEVEN = [{"adj": adj, "start_mib": 8, "rate_mib": 4 + number} for number, adj in enumerate(ADJS)]
 """Those that are left grow faster, so that the last has filled the machine within seconds, too."""

@@ -14,7 +14,7 @@ from tests.vm.runs import check_managed
 if TYPE_CHECKING:
     from tests.vm.image import Image
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -94,8 +94,8 @@ FAMILIES = (
     Family(
         "oomd_pod_kills_total",
         COUNTER,
-        "The same by pod and container; only the 64 that lost a process last.",
-        ("pod_uid", "container_id", "qos"),
+        "The same by pod and container (uid and id where no name is known); only the 64 that lost a process last.",
+        ("namespace", "pod", "container", "qos"),
     ),
     Family("oomd_kills_by_others_total", COUNTER, "Processes that others had killed and whose end was waited for."),
     Family("oomd_kill_expected_bytes_total", COUNTER, "What victims were expected to give back.", ("ruleset",)),

@@ -40,7 +40,9 @@ class Counts:
     def __init__(self, page: Plain | None = None) -> None:
         self.samples = Samples()
         self.containers: dict[Labels, float] = {}
-        """Kills by pod, container and class; whoever lost a process last stands last."""
+        """Kills by the pod's uid, the container's id and the class; whoever lost a process last stands last."""
+        self.names: dict[Labels, Labels] = {}
+        """Namespace, pod and container, by the same, as far as they are known."""
         self.facts: Plain = {}
         """What the killer told at its start: it tells that once, however often the outside process is started."""
         self._woke: dict[str, int] = {}
@@ -73,8 +75,17 @@ class Counts:
             "numbers": self.samples.numbers,
             "buckets": self.samples.buckets,
             "containers": self.containers,
+            "names": self.names,
             "facts": self.facts,
         }
+
+    def container_series(self) -> dict[Labels, float]:
+        """Kills by namespace, pod, container and class; of a container that was started anew there is one."""
+        series: dict[Labels, float] = {}
+        for key, number in self.containers.items():
+            labels = (*self.names.get(key, ("", *key[:2])), key[2])
+            series[labels] = series.get(labels, 0) + number
+        return series
 
     def _revive(self, page: Plain) -> None:
         if page.get("form") != FORM:
@@ -84,6 +95,7 @@ class Counts:
         known.buckets = {name: series for name, series in page["buckets"].items() if name in BY_NAME}
         self.samples.update(known)
         self.containers = dict(page["containers"])
+        self.names = dict(page["names"])
         self.facts = page["facts"]
 
     def _start(self, event: Plain) -> None:
@@ -157,7 +169,9 @@ class Counts:
         key = tuple(clean(event.get(name, "")) for name in ("pod", "container", "qos"))
         self.containers[key] = self.containers.pop(key, 0) + 1
         if len(self.containers) > MOST_CONTAINERS:
-            self.containers.pop(next(iter(self.containers)))
+            oldest = next(iter(self.containers))
+            self.containers.pop(oldest)
+            self.names.pop(oldest, None)
 
     def _hastened(self, event: Plain) -> None:
         self.samples.add("oomd_hastened_exits_total", 1 + event["untold"])

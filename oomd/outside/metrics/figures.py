@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from oomd import __version__
 from oomd.outside.metrics.counts import KILLED, Counts
 from oomd.outside.metrics.processes import Processes
-from oomd.outside.metrics.samples import Samples
+from oomd.outside.metrics.samples import Samples, clean
 from oomd.outside.metrics.standing import ruleset_names, standing_samples
 
 if TYPE_CHECKING:
@@ -56,6 +56,19 @@ class Figures:
         with self._lock:
             self._counts.samples.add(name, by, *labels)
 
+    def name_pods(self, names: Callable[[str, str], Plain]) -> None:
+        """Find the names of those that have none yet; it may read folders, so not for the thread of the link."""
+        with self._lock:
+            nameless = [key for key in self._counts.containers if key[0] and key not in self._counts.names]
+        for key in nameless:
+            found = names(key[0], key[1])
+            if "pod_name" not in found:
+                continue
+            labels = tuple(clean(found.get(name, "")) for name in ("namespace", "pod_name", "container_name"))
+            with self._lock:
+                if key in self._counts.containers:
+                    self._counts.names[key] = labels
+
     def page(self) -> Plain:
         """What the next outside process goes on with; plain values of its own."""
         with self._lock:
@@ -67,6 +80,7 @@ class Figures:
                 "numbers": copied.numbers,
                 "buckets": copied.buckets,
                 "containers": dict(self._counts.containers),
+                "names": dict(self._counts.names),
             }
 
     def take(self, *, last: bool = False) -> Samples:
@@ -85,7 +99,7 @@ class Figures:
             for name, counts in self._counts.samples.buckets.items():
                 samples.buckets.setdefault(name, {}).update({labels: [*each] for labels, each in counts.items()})
             if self._counts.containers:
-                samples.numbers["oomd_pod_kills_total"] = dict(self._counts.containers)
+                samples.numbers["oomd_pod_kills_total"] = self._counts.container_series()
             _facts(samples, self._counts.facts)
         for name, series in self._standing.numbers.items():
             samples.numbers.setdefault(name, {}).update(series)

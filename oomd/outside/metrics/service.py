@@ -13,6 +13,7 @@ from oomd.outside.metrics.figures import ANSWER_S, Figures
 from oomd.outside.metrics.listening import inherited_listener
 from oomd.outside.metrics.respond import refuse, respond
 from oomd.outside.metrics.web import RETRY_S, Web
+from oomd.outside.pods import Pods
 from oomd.outside.replacement import PUBLIC, replace_file
 from oomd.outside.reporter import note
 
@@ -48,6 +49,7 @@ class Service:
             lambda: _standing(killer.ask("status", ANSWER_S)), ledger.page(PAGE), lambda: reporter.dropped
         )
         self._exposition = Exposition(self._figures.take)
+        self._pods = Pods()
         self._textfile = str(options["textfile"])
         self._failures: dict[object, str] = {}
         """What cannot be had, and why: told once, until it changes."""
@@ -105,6 +107,7 @@ class Service:
         while not self._stopping:
             self._news.wait(WRITE_S)
             self._news.clear()
+            self._figures.name_pods(self._pods.names)
             self._ledger.keep(PAGE, self._figures.page())
             self._write()
             time.sleep(KEEP_S)

@@ -100,6 +100,21 @@ def test_containers_are_bounded() -> None:
     assert (pods["00000000"], pods["ffffffff"], "00000001" in pods) == (2, 1, False)
 
 
+def test_containers_by_name() -> None:
+    """Where the names are known they are told, and containers of one name are one; uid and id else."""
+    counts = counted(
+        *(outcome(cgroup=POD.format("aa", number)) for number in (1, 2)), outcome(cgroup=POD.format("bb", 3))
+    )
+    unknown, known = "", ("shop", "web-0", "app")
+    for uid, identity, qos in counts.containers:
+        if uid == "aa":
+            counts.names[uid, identity, qos] = known
+    assert counts.container_series() == {
+        (*known, "besteffort"): 2,
+        (unknown, "bb", f"{3:064x}", "besteffort"): 1,
+    }
+
+
 def test_units_of_systemd_count_as_one_ruleset() -> None:
     """Their rulesets are named by cgroups, of which there may be any number."""
     events = [outcome(ruleset=f"systemd: /system.slice/{name}.service") for name in "ab"]
@@ -142,6 +157,7 @@ def test_page_begins_the_next_one() -> None:
     page = marshal.loads(marshal.dumps(first.page()))
     second = Counts(page)
     assert (second.facts["reaper"], second.containers) == ("mrelease", first.containers)
+    assert second.names == {}
     second.note(OUTCOME | {"ruleset": "level", "signal": "SIGKILL"})
     assert second.samples.numbers["oomd_kills_total"] == {("level", "killed", "SIGKILL"): 2}
     assert first.samples.numbers["oomd_kills_total"] == {("level", "killed", "SIGKILL"): 1}

@@ -104,6 +104,25 @@ def test_next_process_goes_on() -> None:
     assert numbers["oomd_reaping_supported"] == {(): 1}
 
 
+def test_pods_are_named_once_they_are_known() -> None:
+    """Asked for again while nobody knows; the next process knows them from the page."""
+    cgroup = f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podab.slice/cri-containerd-{1:064x}.scope"
+    told, asked = Figures(lambda: None), []
+    told.note(outcome(cgroup=cgroup))
+    told.note(outcome(cgroup="/system.slice/a.service"))
+
+    def names(uid: str, container: str) -> dict[str, str]:
+        asked.append((uid, container))
+        return {"namespace": "shop", "pod_name": "web-0", "container_name": "app"} if len(asked) > 1 else {}
+
+    for expected in (("", "ab", f"{1:064x}"), ("shop", "web-0", "app"), ("shop", "web-0", "app")):
+        told.name_pods(names)
+        assert told.take().numbers["oomd_pod_kills_total"] == {(*expected, "besteffort"): 1}
+    assert asked == [("ab", f"{1:064x}")] * 2
+    later = Figures(lambda: None, marshal.loads(marshal.dumps(told.page())))
+    assert later.take().numbers["oomd_pod_kills_total"] == {("shop", "web-0", "app", "besteffort"): 1}
+
+
 def test_page_is_a_copy() -> None:
     """What happens afterwards does not change it."""
     told = Figures(lambda: None)

@@ -18,6 +18,7 @@ PERIOD_S = 0.025
 SLOW_PERIOD_S = 0.5
 KILLER_SETTLES_S = 1.5
 TICKS = os.sysconf("SC_CLK_TCK")
+START_S = 240
 
 
 def play(job: dict[str, Any]) -> None:
@@ -81,7 +82,7 @@ def start_killer(killer: dict[str, Any]) -> None:
     machine.write(f"{folder}/lab.conf", PATIENCE)
     machine.run("systemctl", "daemon-reload")
     try:
-        machine.run("systemctl", "start", killer["unit"])
+        machine.run("systemctl", "start", killer["unit"], timeout=START_S)
     except RuntimeError as error:
         said = machine.run("journalctl", "-b", "-o", "cat", "--no-pager", "-u", killer["unit"], check=False)
         raise RuntimeError(f"{killer['unit']} does not start: {said}") from error

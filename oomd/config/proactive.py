@@ -1,0 +1,34 @@
+"""``proactive:`` of the configuration, from YAML nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from oomd.config.nodes import is_off
+from oomd.config.schema import option_keys
+from oomd.model.proactive import Proactive
+
+if TYPE_CHECKING:
+    import yaml
+
+    from oomd.config.nodes import Walker
+
+PROACTIVE_KEYS = option_keys(Proactive)
+
+
+def build_proactive(walker: Walker, nodes: dict[str, yaml.Node]) -> Proactive | None:
+    """None where it is off, or after a problem."""
+    node = nodes.get("proactive")
+    if node is None or is_off(node):
+        return None
+    values = walker.options(node, "proactive", PROACTIVE_KEYS)
+    walker.ranges(node, "proactive", values, Proactive.ranges)
+    if "of" not in values:
+        if "of" not in walker.keys_of(node):  # else it is there, wrong, and told already
+            walker.problem(node, "proactive", "needs 'of': nothing is reclaimed from everybody")
+        return None
+    fields = {name: values[name.removesuffix("_us")] for name in _FIELDS if name.removesuffix("_us") in values}
+    return Proactive(**fields)
+
+
+_FIELDS = tuple(Proactive.__dataclass_fields__)
