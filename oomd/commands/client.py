@@ -62,6 +62,8 @@ class Connection:
             with suppress(BrokenPipeError):  # hung up: its last words say why
                 self._stream.sendall(line)
             answer = self._read_line()
+        except ConnectionResetError:
+            answer = {}
         except TimeoutError:
             raise Failure(f"{self.directory}/{NAME}: no answer in time", SILENT) from None
         except OSError as error:

@@ -61,8 +61,8 @@ class Desk:
         self._waiting: list[Done] = []
         """Who waits for the status that the killer was asked for."""
         self._asked_s = 0.0
-        self._status: Plain | None = None
-        self._status_s = 0.0
+        self._state: Plain | None = None
+        self._state_s = 0.0
         self._handlers: dict[str, Callable[[Request, Peer, Done], object]] = {
             "status": self._tell_status,
             "next": lambda _, __, done: self._relay("next", done),
@@ -116,8 +116,8 @@ class Desk:
 
     def _tell_status(self, _: Request, __: Peer, done: Done) -> None:
         now_s = time.monotonic()
-        if self._status is not None and now_s - self._status_s < STATUS_EVERY_S:
-            done(self._status)
+        if self._state is not None and now_s - self._state_s < STATUS_EVERY_S:
+            done(self._status_of(self._state))
             return
         if self._waiting and now_s - self._asked_s < USUAL_PATIENCE_S:
             self._waiting.append(done)
@@ -128,8 +128,8 @@ class Desk:
     def _take_status(self, answer: Plain) -> None:
         waiting, self._waiting = self._waiting, []
         if answer["ok"]:
+            self._state, self._state_s = answer["status"], time.monotonic()
             answer = self._status_of(answer["status"])
-            self._status, self._status_s = answer, time.monotonic()
         for done in waiting:
             done(answer)
 

@@ -137,8 +137,8 @@ def test_memory_in_a_memfd_is_its_owners() -> None:
         run.wait_end()
         assert run.victims() == ["machine"]
         leader = run.of("decision")[0]["ranking"][0]
-        assert leader["own_shmem_bytes"] > 300 << 20
-        assert run.of("outcome")[0]["returned_bytes"] > 300 << 20
+        assert leader["own_shmem_bytes"] > 250 << 20  # it dies while it takes more
+        assert run.of("outcome")[0]["returned_bytes"] > 250 << 20
 
 
 def test_hostile_names() -> None:
