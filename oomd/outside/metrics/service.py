@@ -53,6 +53,7 @@ class Service:
         self._textfile = str(options["textfile"])
         self._failures: dict[object, str] = {}
         """What cannot be had, and why: told once, until it changes."""
+        self._keeping = threading.Lock()
         self._news = threading.Event()
         self._stopping = False
         self._keeper = threading.Thread(target=self._keep_on, name="metrics-keeper", daemon=True)
@@ -82,7 +83,7 @@ class Service:
         self._web.stop()
         self._keeper.join(STOP_S)
         self._figures.take(last=True)
-        self._ledger.keep(PAGE, self._figures.page())
+        self._keep()
         self._write()
 
     def listen(self, event: Plain) -> None:
@@ -93,6 +94,7 @@ class Service:
             self._reporter.put(note(f"a report that cannot be counted ({error!r}): {event!r}"))
             return
         if counts:
+            self._keep()  # at once: whatever happens to this process next, a scrape has seen this count
             self._news.set()
 
     def _answer(self, head: bytes) -> tuple[bytes, int]:
@@ -103,14 +105,19 @@ class Service:
             return refuse(500)
 
     def _keep_on(self) -> None:
-        """Keep what was counted before anything can happen to us, and write the file."""
+        """Find names, keep them, and write the file."""
         while not self._stopping:
             self._news.wait(WRITE_S)
             self._news.clear()
             self._figures.name_pods(self._pods.names)
-            self._ledger.keep(PAGE, self._figures.page())
+            self._keep()
             self._write()
             time.sleep(KEEP_S)
+
+    def _keep(self) -> None:
+        """Some 70 µs; an older page must not come after a newer one."""
+        with self._keeping:
+            self._ledger.keep(PAGE, self._figures.page())
 
     def _write(self) -> None:
         if not self._textfile:
