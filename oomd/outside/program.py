@@ -66,13 +66,11 @@ class Program:
 
     def start(self) -> None:
         """Begin. Where that cannot be done the result is there at once."""
-        given = os.memfd_create("oomd-facts", os.MFD_CLOEXEC)
-        self._output_fd, theirs = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._output_fd, False)
+        given = theirs = -1
         try:
-            with open(given, "wb", closefd=False) as file:
-                file.write(json.dumps(self._facts).encode())
-            os.lseek(given, 0, os.SEEK_SET)
+            given = _written(json.dumps(self._facts).encode())
+            self._output_fd, theirs = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(self._output_fd, False)
             self._process = subprocess.Popen(
                 self._argv,
                 stdin=given,
@@ -90,8 +88,9 @@ class Program:
         else:
             _make_ordinary(self._process.pid)
         finally:
-            os.close(given)
-            os.close(theirs)
+            for fd in (given, theirs):
+                if fd >= 0:
+                    os.close(fd)
 
     def fds(self) -> list[int]:
         """What to wait for."""
@@ -155,6 +154,19 @@ def environment_of(facts: dict[str, str]) -> dict[bytes, bytes]:
         name.encode(): value.encode("utf-8", "backslashreplace").replace(b"\0", b"")[:MOST_VALUE]
         for name, value in values.items()
     }
+
+
+def _written(data: bytes) -> int:
+    """A descriptor from which this can be read. Raises OSError."""
+    fd = os.memfd_create("oomd-facts", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _make_ordinary(pid: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -148,6 +150,31 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
     for script, patience_s in (("exit 0", PATIENCE_S), ("sleep 1000", 0.05)):
         run(tmp_path, script, patience_s)
     assert opened_since(before) == []
+
+
+@pytest.mark.parametrize("left", range(5))
+def test_no_descriptor_is_left(left: int) -> None:
+    """Neither is that raised in the thread that runs hooks, nor is anything left behind."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    program, taken = Program(["/bin/true"], {}, {}, PATIENCE_S), []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        for _ in range(left):
+            os.close(taken.pop())
+        program.start()
+        taken += [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(left)]
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open("/dev/null", os.O_RDONLY)
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert program.result is not None
+    assert program.result.status == "not_started"
+    assert "Too many open files" in program.result.text
 
 
 def test_variables_can_hold_anything() -> None:
