@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MOST_OUTPUT = 2048
 """Bytes of what it says that are kept for the record; the rest is read and dropped."""
+MOST_READS = 16
+"""At a time: a full pipe has been read by then."""
 MOST_VALUE = 4096
 """Bytes of one variable."""
 DYING_S = 1.0
@@ -135,8 +137,12 @@ class Program:
         self._pidfd = self._output_fd = -1
 
     def _drain(self) -> None:
-        """Read what it says, so that it is not held up, and keep the beginning."""
-        while self._output_fd >= 0:
+        """Read some of what it says, so that it is not held up, and keep the beginning; never for as long as it goes on
+        saying something.
+        """
+        for _ in range(MOST_READS):
+            if self._output_fd < 0:
+                return
             try:
                 data = os.read(self._output_fd, 65536)
             except BlockingIOError:

@@ -113,6 +113,16 @@ def test_flood_of_words_is_cut(tmp_path: Path) -> None:
     assert MOST_OUTPUT - 2 <= len(result.text) <= MOST_OUTPUT
 
 
+def test_flood_without_end_ends_at_the_deadline(tmp_path: Path) -> None:
+    """However fast it writes: reading has an end, too, and so has the rest of what was read."""
+    assert run(tmp_path, "cat /dev/zero & cat /dev/zero & cat /dev/zero", 0.3).status == "late"
+    program = Program(["/bin/true"], {}, {}, PATIENCE_S)
+    program._output_fd = os.open("/dev/zero", os.O_RDONLY)
+    program._drain()
+    assert program._output == bytes(MOST_OUTPUT)
+    os.close(program._output_fd)
+
+
 @pytest.mark.parametrize("argv", [["/absent"], ["/etc/passwd"], ["/"]])
 def test_what_cannot_be_started_is_told(argv: list[str]) -> None:
     """There is no such program, or it is none."""
