@@ -17,11 +17,14 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread
 from oomd.model.values import dataclass
 
 if TYPE_CHECKING:
     from oomd.model.report import Plain
 
+IO_LEVEL = 4
+"""Of those who asked for none."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MOST_OUTPUT = 2048
 """Bytes of what it says that are kept for the record; the rest is read and dropped."""
@@ -181,3 +184,5 @@ def _make_ordinary(pid: int) -> None:
         file.write(b"0")
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, 0)
+    with contextlib.suppress(OSError):
+        ioprio_set_thread(pid, IOPRIO_CLASS_BE, IO_LEVEL)

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oomd.kernel.process import parse_stat
+from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread
 from oomd.outside.hooks import wait_all
-from oomd.outside.program import MOST_OUTPUT, MOST_VALUE, Program, Result, environment_of
+from oomd.outside.program import IO_LEVEL, MOST_OUTPUT, MOST_VALUE, Program, Result, environment_of
 from tests.descriptors import open_descriptors, opened_since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE_S = 60.0
+IDLE = 3
+"""The class of who reads and writes only when nobody else does."""
 FACTS = {"event": "decision", "id": "3", "nested": {"list": [1, None]}}
 
 
@@ -152,6 +155,16 @@ def test_it_has_no_privilege_of_ours(tmp_path: Path) -> None:
     assert not ignored & (1 << (signal.SIGHUP - 1) | 1 << (signal.SIGTERM - 1))
     assert int(words[words.index("SigBlk:") + 1], 16) == 0
     assert str(secret) not in words[words.index("SigIgn:") + 2 :]
+
+
+def test_it_stands_behind_others_at_the_disk(tmp_path: Path) -> None:
+    """The unit's own class, real-time, is not its; here it is another one that is not."""
+    ioprio_set_thread(0, IDLE, 0)
+    try:
+        result = run(tmp_path, "until ionice -p $$ | grep best; do sleep 0.01; done")
+    finally:
+        ioprio_set_thread(0, IOPRIO_CLASS_BE, IO_LEVEL)
+    assert (result.status, result.text) == ("done", "best-effort: prio 4")
 
 
 def test_nothing_is_left_open(tmp_path: Path) -> None:
