@@ -27,7 +27,7 @@ SOON_US = 20 * MILLISECOND_US
 """How soon the loop looks again while a round waits for a measurement."""
 LEAST_REST_US = 1 * SECOND_US
 """Between two looks for the sake of a question."""
-NO_RULESET = "no ruleset is in force: lmkd's clients say who may be killed"
+NO_RULESET = "no ruleset is in force"
 
 
 @dataclass(frozen=True, slots=True)

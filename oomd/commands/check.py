@@ -233,7 +233,7 @@ def _choice_words(ruleset: Ruleset) -> str:
         text += " in the cgroup"
     if choice.among:
         text += f" {'below' if choice.recursive else 'of'} {among}"
-    return text
+    return f"{text}, if it has none below or is one whole," if choice.leaves else text
 
 
 def _groups_words(groups: tuple[tuple[Detector, ...], ...]) -> str:

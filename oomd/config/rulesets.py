@@ -128,7 +128,7 @@ def _choose(walker: Walker, node: yaml.Node | None, path: str) -> tuple[Choice, 
     policy = _policy(walker, nodes["policy"], f"{path}.policy") if "policy" in nodes else policies.ALL[0]()
     values = {
         name: value
-        for name in ("level", "recursive", "most")
+        for name in ("level", "recursive", "leaves", "most")
         if name in nodes and (value := walker.scalar(nodes[name], f"{path}.{name}", _CHOOSE[name])) is not None
     }
     among: list[str] = []
@@ -146,7 +146,19 @@ def _choose(walker: Walker, node: yaml.Node | None, path: str) -> tuple[Choice, 
         walker.problem(
             nodes["recursive"], f"{path}.recursive", f"has no effect at level {choice.level}: only cgroups nest"
         )
+    if choice.leaves:
+        _check_leaves(walker, nodes, path, choice)
     return choice, policy
+
+
+def _check_leaves(walker: Walker, nodes: dict[str, yaml.Node], path: str, choice: Choice) -> None:
+    where = f"{path}.leaves"
+    if choice.level != CGROUP:
+        walker.problem(nodes["leaves"], where, f"has no effect at level {choice.level}: only cgroups have leaves")
+    elif choice.recursive:
+        walker.problem(nodes["leaves"], where, "speaks against recursive, which goes down from sibling to sibling")
+    elif "from" not in nodes:
+        walker.problem(nodes["leaves"], where, "needs 'from': below which cgroups, as in [/system.slice/**]")
 
 
 def _policy(walker: Walker, node: yaml.Node, path: str) -> Policy | None:
