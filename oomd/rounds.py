@@ -105,6 +105,8 @@ class Rounds:
         return "somebody asked a moment ago" if now_us < self._rest_until_us else ""
 
     def _kill(self, message: Plain) -> bool:
+        if self._loop.acted:  # whom to take now depends on what comes of that
+            return False
         text = f"asked by {message.get('by')}"
         decision: Decision | None = self._choose(text)
         assert decision is not None
