@@ -227,13 +227,13 @@ def ladder_words(ruleset: Ruleset) -> list[str]:
 def _choice_words(ruleset: Ruleset) -> str:
     choice = ruleset.choice
     whole = {"group": "the process group", "session": "the session", "cgroup": "the cgroup"}
-    text = whole.get(choice.level, "the process")
+    text = "the leaf (or whole by memory.oom.group)" if choice.leaves else whole.get(choice.level, "the process")
     among = " or ".join(choice.among)
     if choice.level == "process_in":
         text += " in the cgroup"
     if choice.among:
         text += f" {'below' if choice.recursive else 'of'} {among}"
-    return f"{text}, if it has none below or is one whole," if choice.leaves else text
+    return text
 
 
 def _groups_words(groups: tuple[tuple[Detector, ...], ...]) -> str:

@@ -137,6 +137,8 @@ def _choose(walker: Walker, node: yaml.Node | None, path: str) -> tuple[Choice, 
     for index, item in enumerate(items):
         pattern = walker.scalar(item, f"{path}.from[{index}]", _CHOOSE["from"])
         among += pattern.split(",") if pattern else []
+    if values.get("leaves"):
+        among = [each if each.endswith("/**") else f"{each.rstrip('/')}/**" for each in among]
     if "from" in nodes and not items and len(walker.problems) == known:
         walker.problem(nodes["from"], f"{path}.from", "names no cgroup; left out it means everybody in scope")
     if values.get("most") == 0:

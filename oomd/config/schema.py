@@ -283,7 +283,7 @@ CHOOSE_KEYS = (
         "leaves",
         "bool",
         "false",
-        "at level cgroup: all cgroups of `from` that have none below (or memory.oom.group=1), side by side",
+        "at level cgroup: all cgroups in or below `from` that have none below (or memory.oom.group=1), side by side",
     ),
     Key("most", "count", "64", "how many processes one action may take; larger candidates are passed over"),
 )
