@@ -227,7 +227,7 @@ def ladder_words(ruleset: Ruleset) -> list[str]:
 def _choice_words(ruleset: Ruleset) -> str:
     choice = ruleset.choice
     whole = {"group": "the process group", "session": "the session", "cgroup": "the cgroup"}
-    text = whole.get(choice.level, "the process")
+    text = "the leaf (or whole by memory.oom.group)" if choice.leaves else whole.get(choice.level, "the process")
     among = " or ".join(choice.among)
     if choice.level == "process_in":
         text += " in the cgroup"

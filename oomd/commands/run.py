@@ -25,6 +25,7 @@ from oomd.kernel.scope import ScopeGuard
 from oomd.model.managed import AUTO, SOURCES, TAKEOVER
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.monitor.selfcheck import narrowed_by_environment
+from oomd.outside.recording import KEY as RECORDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,11 +131,23 @@ def _mistake(arguments: argparse.Namespace, config: Config) -> str:
 def _unwritable(path: str) -> str:
     """Why a recording cannot be put there; empty when it can, as far as that can be told without writing."""
     folder = os.path.dirname(os.path.abspath(path))
-    if not path or os.path.isdir(path):
+    if not path or (os.path.exists(path) and not os.path.isfile(path)):
         return "is not the name of a file"
+    if not _may_be_replaced(path):
+        return "is a file already, and no recording of oomd"
     if not os.path.isdir(folder):
         return f"there is no folder {folder}"
     return "" if os.access(folder, os.W_OK) else f"the folder {folder} cannot be written to"
+
+
+def _may_be_replaced(path: str) -> bool:
+    """Whether nothing would be lost but a recording."""
+    try:
+        with open(path, "rb") as file:
+            begin = f'{{"{RECORDING}":'.encode()
+            return file.read(len(begin)) in (begin, b"")
+    except OSError:
+        return not os.path.exists(path)
 
 
 def _listen(config: Config) -> tuple[int, str] | str:

@@ -31,6 +31,8 @@ LOOKS_ON_THE_WAY = 8
 """A limit that will be reached in some time is looked at so many times until then, and twice as often from there."""
 FRESH_SHARE = 4
 """The choice of a victim is renewed when so many times its age would bring the limit."""
+NO_LIMIT_BYTES = 1 << 62
+"""The headroom where no rule is in force."""
 FRESHEST_US = 10 * MILLISECOND_US
 OLDEST_US = 1 * SECOND_US
 """How old the choice may be while memory is short but does not fall: as old as the growth of processes wants."""
@@ -111,7 +113,7 @@ def pace(
     trend: Trend = STEADY,
 ) -> Pace:
     """The pace after these detections. ``triggers``: pressure wakes us; ``alerted``: it did so a moment ago."""
-    headroom, warm = _headroom(detections) if detections else (1 << 62, False)
+    headroom, warm = _headroom(detections) if detections else (NO_LIMIT_BYTES, False)
     warm = warm or alerted or any(detection.since_us is not None for detection in detections)
     interval = max(SHORTEST_US, headroom * SECOND_US // trend.fastest)
     interval = min(interval, QUIET_US if triggers else POLLING_US)

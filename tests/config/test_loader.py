@@ -415,6 +415,7 @@ def test_any_structure_is_judged(tmp_path_factory: pytest.TempPathFactory, conte
         "",
         "budget: 3GiB\nscope: uid:7,cgroup:/a\nlevel: {term: 1%, grace: 0s}\nprefer: [x]",
         "stall: off",
+        "level: off\nstall: off\nmanaged: {systemd: poll}",
     ],
 )
 def test_effective_configuration_loads_as_the_same(tmp_path: Path, text: str) -> None:
@@ -442,6 +443,9 @@ WHEN = "when: {all: [{swap_free: {below: 1%}}]}"
         ("choose: {from: [web.slice]}", "oomd.yaml:1:79: rulesets[0].choose.from[0]: 'web.slice' is no cgroup: it looks like /system.slice/*"),
         ("choose: {from: []}", "oomd.yaml:1:78: rulesets[0].choose.from: names no cgroup; left out it means everybody in scope"),
         ("choose: {recursive: true}", "oomd.yaml:1:83: rulesets[0].choose.recursive: has no effect at level process: only cgroups nest"),
+        ("choose: {level: cgroup, leaves: true}", "oomd.yaml:1:95: rulesets[0].choose.leaves: needs 'from': below which cgroups, as in [/system.slice/**]"),
+        ("choose: {from: [/a/**], leaves: true}", "oomd.yaml:1:95: rulesets[0].choose.leaves: has no effect at level process: only cgroups have leaves"),
+        ("choose: {from: [/a/**], level: cgroup, leaves: true, recursive: true}", "oomd.yaml:1:110: rulesets[0].choose.leaves: speaks against recursive, which goes down from sibling to sibling"),
         ("choose: {most: 0}", "oomd.yaml:1:78: rulesets[0].choose.most: nobody could ever be taken"),
         ("choose: {most: 5MiB}", "oomd.yaml:1:78: rulesets[0].choose.most: '5MiB' is no whole number"),
         ("choose: {policy: {swap: {at_last: 5%}}}", "oomd.yaml:1:88: rulesets[0].choose.policy.swap.at_last: unknown key (did you mean 'at_least'?)"),
