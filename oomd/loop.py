@@ -12,6 +12,7 @@ from oomd.model.decision import NO_ACTION, Times
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US
 from oomd.model.values import replace
+from oomd.monitor.effort import Effort
 from oomd.monitor.lag import Lags
 from oomd.parts import clock_us
 from oomd.search import Search
@@ -44,6 +45,7 @@ class Loop:
         self.acted = False
         """Whether the last tick did, or began, anything."""
         self.lags = Lags()
+        self._effort = Effort()
         self._alerted_until_us = 0
         self.search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
         self.act = Act(parts, rules, self.search)
@@ -95,6 +97,8 @@ class Loop:
         self.parts.on_tick(status.time_us)
         if self.act.worth_writing:
             self.act.hand_out()
+        if self.pace.warm:
+            self._effort.note()
 
     def rehearse(self, status: MemoryStatus) -> None:
         """What is decided in advance, once before READY."""
@@ -182,7 +186,14 @@ class Loop:
         """Decide how soon to look again; look at processes as soon as it begins to matter."""
         alerted = status.time_us < self._alerted_until_us
         self._trend = followed(self._trend, status)
-        self.pace = pace(detections, self.state, triggers=self.parts.triggers, alerted=alerted, trend=self._trend)
+        self.pace = pace(
+            detections,
+            self.state,
+            triggers=self.parts.triggers,
+            alerted=alerted,
+            trend=self._trend,
+            cost_us=self._effort.least_us,
+        )
         self._look(status)
         # By the upper bound: what forked processes are taken to share may long have become their own.
         limit = self.parts.limit_bytes
