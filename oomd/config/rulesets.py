@@ -93,8 +93,8 @@ def _groups(walker: Walker, node: yaml.Node, path: str) -> tuple[tuple[Any, ...]
 
 
 def _group(walker: Walker, node: yaml.Node, path: str) -> tuple[Any, ...]:
-    group = []
-    for index, item in enumerate(walker.sequence(node, path)):
+    group, items = [], walker.sequence(node, path)
+    for index, item in enumerate(items):
         place = f"{path}[{index}]"
         nodes = walker.mapping(item, place, DETECTORS)
         if len(nodes) > 1:
@@ -102,7 +102,7 @@ def _group(walker: Walker, node: yaml.Node, path: str) -> tuple[Any, ...]:
         group += [_detector(walker, name, options, f"{place}.{name}") for name, options in nodes.items()]
         if walker.is_empty_mapping(item):
             walker.problem(item, place, "names no detector")
-    if not group:
+    if not items:
         walker.problem(node, path, "has no detector: an empty group would always hold")
     return tuple(group)
 

@@ -465,6 +465,33 @@ def test_a_ladder_repeats(tmp_path: Path) -> None:
     assert found[:2] == [(2, "freeze"), (5, "term")]
 
 
+def test_a_pause_of_a_rule_repeats(tmp_path: Path) -> None:
+    """The next one goes when the rule has rested, and not a tick sooner, though the alarm holds on."""
+    rules = LONG_RULES.replace("LEVEL", "process").replace("POLICY", "freeable")
+    rules = rules.replace("pause: 1s", "pause: 3s")  # longer than the rest after a kill that gave little back
+    script = [Script(100, 60), Script(100, 300, dies=10), *[Script(100, 300)] * 40]
+    path, _ = recorded(tmp_path, script, rules)
+    asked = answers(path)
+    assert not any(each.differs for each in asked)
+    begun = [(each.tick.number, each.decision.action, _pid(each)) for each in asked if each.decision.target]
+    assert [each[1:] for each in begun[:2]] == [("kill", 10), ("term", 11)]
+    assert begun[1][0] - begun[0][0] >= 30
+
+
+def test_no_gentle_step_follows_a_signal(tmp_path: Path) -> None:
+    """Whoever was killed at once at the critical level had no ladder; while the alarm holds on nobody begins one."""
+    script = [Script(100, 60), Script(100, 300, dies=10), *[Script(100, 300)] * 10]
+    path, _ = recorded(tmp_path, script, LADDER_RULES)
+    asked = answers(path)
+    assert not any(each.differs for each in asked)
+    assert {each.decision.action for each in asked} == {"none", "kill", "term"}
+
+
+def _pid(asked: Asked) -> int:
+    assert asked.decision.target is not None
+    return asked.decision.target.process.id.pid
+
+
 STEP = st.builds(
     Script,
     pause_ms=st.sampled_from([10, 100, 500, 1500]),
