@@ -113,6 +113,10 @@ def _mistake(arguments: argparse.Namespace, config: Config) -> str:
     mistake = _unwritable(arguments.record) if arguments.record is not None else ""
     if mistake:
         return f"--record {arguments.record}: {mistake}"
+    log = "" if config.lmkd is None else config.lmkd.log
+    mistake = _not_appendable(log) if log else ""
+    if mistake:
+        return f"lmkd's log {log}: {mistake}"
     try:
         scope = narrowed_by_environment(config.scope)
         proc_fd = os.open(arguments.proc or "/proc", os.O_RDONLY | os.O_DIRECTORY)
@@ -138,6 +142,16 @@ def _unwritable(path: str) -> str:
     if not os.path.isdir(folder):
         return f"there is no folder {folder}"
     return "" if os.access(folder, os.W_OK) else f"the folder {folder} cannot be written to"
+
+
+def _not_appendable(path: str) -> str:
+    """Why lines cannot be put there; empty when they can."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path):
+        return "is a folder"
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder}"
+    return "" if os.access(path if os.path.exists(path) else folder, os.W_OK) else "cannot be written to"
 
 
 def _may_be_replaced(path: str) -> bool:
