@@ -33,6 +33,12 @@ RESTART_US = 5_000_000
 """How long a dead outside process is left before it is started again."""
 MOST_ASKED = 64
 """Requests without an answer; more are not sent."""
+BURST_US = 300_000
+"""So much of our time its commands may take at once: a large configuration takes a third."""
+SHARE = 20
+"""And a twentieth of the time in the long run: one that was taken over must not keep a real-time process busy."""
+LEAST_US = 500
+"""What each counts for at least: the loop wakes up, and looks at the machine."""
 NOBODY = "the outside process is gone or does not keep up"
 LATE = "no answer in time"
 
@@ -69,6 +75,11 @@ class Companion:
         self._gone_us: int | None = None
         self._asked: dict[int, _Request] = {}
         self._last_request = 0
+        self._spent_us = 0
+        """What its commands have cost of late."""
+        self._spent_at_us = 0
+        self._deaf_until_us: int | None = None
+        """Nothing is heard before; None: it is listened to."""
 
     @property
     def dropped(self) -> int:
@@ -117,20 +128,41 @@ class Companion:
             self._asked.pop(number).done(Answer(ok=False, text=LATE))
 
     def due_us(self) -> int | None:
-        """When the next request is given up; None where there is none."""
-        return min((each.deadline_us for each in self._asked.values()), default=None)
+        """When the next request is given up, or it is listened to again; None where nothing is due."""
+        dues = [each.deadline_us for each in self._asked.values()]
+        return min(dues if self._deaf_until_us is None else [*dues, self._deaf_until_us], default=None)
 
-    def hear(self, now_us: int, watches: Watches) -> Plain | None:
-        """Its next command, if it said one; its end is noted."""
+    def hear(self, clock_us: Callable[[], int], watches: Watches, take: Callable[[Plain], object]) -> None:
+        """Have its next command taken, if it said one; its end is noted. Where its commands cost too much of our time
+        the next ones wait (:meth:`listen_again`).
+        """
+        begin_us = clock_us()
         message = self._link.receive()
         if self._link.closed:
             watches.unwatch(self._link.fileno())
             self._link.close()
-            self._gone_us = now_us
+            self._gone_us, self._spent_us = begin_us, 0
             for number in [*self._asked]:
                 self._asked.pop(number).done(Answer(ok=False, text=NOBODY))
-            return None
-        return message
+            return
+        if message is not None:
+            take(message)
+        self._spend(begin_us, clock_us())
+        if self._deaf_until_us is not None:
+            watches.unwatch(self._link.fileno())
+
+    def listen_again(self, now_us: int, watches: Watches) -> None:
+        """Once the time is over for which it was not listened to."""
+        if self._deaf_until_us is not None and now_us >= self._deaf_until_us:
+            self._deaf_until_us = None
+            self.watch(watches)
+
+    def _spend(self, begin_us: int, end_us: int) -> None:
+        refund_us = (begin_us - self._spent_at_us) // SHARE
+        self._spent_us = max(0, self._spent_us - refund_us) + max(LEAST_US, end_us - begin_us)
+        self._spent_at_us = begin_us
+        if self._spent_us > BURST_US:
+            self._deaf_until_us = end_us + SHARE * (self._spent_us - BURST_US)
 
     def restart(self, now_us: int, watches: Watches, *, calm: bool) -> bool:
         """Start another one, if the last one ended a while ago and memory is calm, so that a fork is harmless. Whether

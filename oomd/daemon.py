@@ -313,9 +313,7 @@ class Daemon:
             for number in self._signals.read_signals():
                 self._on_signal(number)
         elif key == LINK:
-            message = self._outside.hear(clock_us(), self._waiter)
-            if message is not None:
-                self._orders.take(message)
+            self._outside.hear(clock_us, self._waiter, self._orders.take)
         elif isinstance(key, tuple) and key[0] == "root":
             self._waiter.unwatch(key[1])
             os.close(key[1])
@@ -360,6 +358,7 @@ class Daemon:
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
         self._outside.expire(now_us)
+        self._outside.listen_again(now_us, self._waiter)
         self._orders.on_tick(now_us)
         self._hastening.on_tick()
         self._trimming.on_tick(self.loop)

@@ -20,9 +20,14 @@ class Trimming:
     """One instance per daemon."""
 
     def __init__(self, config: Config, tell: Callable[..., object]) -> None:
-        """A budget is not the machine's affair, and in a dry run nobody is asked for anything: then it does nothing."""
-        speaks = config.budget_bytes is None and not config.dry_run
-        self._options = config.tell.low_memory_monitor if speaks else None
+        """A budget is not the machine's affair, and in a dry run nobody is asked for anything: then this does nothing,
+        and says so.
+        """
+        self._options = config.tell.low_memory_monitor
+        if self._options is not None and (config.dry_run or config.budget_bytes is not None):
+            why = "this is a dry run" if config.dry_run else "a budget says nothing of the machine's memory"
+            tell("note", text=f"tell.low_memory_monitor: no program is asked to trim: {why}")
+            self._options = None
         self._tell = tell
         self.shortage = Shortage()
 

@@ -36,7 +36,17 @@ def test_levels_are_told_with_what_is_left() -> None:
     assert events[0] == {"event": "shortage", "level": 50, "status": {"available_bytes": 1000 * MIB}}
 
 
-@pytest.mark.parametrize("changes", [{"tell": TellOptions()}, {"budget_bytes": GIB}, {"dry_run": True}])
-def test_nobody_is_asked_for_what_is_not_the_machines_need(changes: dict[str, Any]) -> None:
-    """Not asked for; a budget, which is not the machine's affair; a dry run."""
-    assert told(replace(ON, **changes), 100 * MIB) == []
+def test_nobody_is_asked_to_trim_unless_that_is_wanted() -> None:
+    """It is off."""
+    assert told(replace(ON, tell=TellOptions()), 100 * MIB) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"), [({"budget_bytes": GIB}, "a budget says"), ({"dry_run": True}, "a dry run")]
+)
+def test_nobody_is_asked_for_what_is_not_the_machines_need(changes: dict[str, Any], why: str) -> None:
+    """A budget, which is not the machine's affair; a dry run. Who has asked for it is told."""
+    (event,) = told(replace(ON, **changes), 100 * MIB)
+    assert event["event"] == "note"
+    assert "no program is asked to trim" in event["text"]
+    assert why in event["text"]

@@ -17,14 +17,19 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread
 from oomd.model.values import dataclass
 
 if TYPE_CHECKING:
     from oomd.model.report import Plain
 
+IO_LEVEL = 4
+"""Of those who asked for none."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MOST_OUTPUT = 2048
 """Bytes of what it says that are kept for the record; the rest is read and dropped."""
+MOST_READS = 16
+"""At a time: a full pipe has been read by then."""
 MOST_VALUE = 4096
 """Bytes of one variable."""
 DYING_S = 1.0
@@ -66,13 +71,11 @@ class Program:
 
     def start(self) -> None:
         """Begin. Where that cannot be done the result is there at once."""
-        given = os.memfd_create("oomd-facts", os.MFD_CLOEXEC)
-        self._output_fd, theirs = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._output_fd, False)
+        given = theirs = -1
         try:
-            with open(given, "wb", closefd=False) as file:
-                file.write(json.dumps(self._facts).encode())
-            os.lseek(given, 0, os.SEEK_SET)
+            given = _written(json.dumps(self._facts).encode())
+            self._output_fd, theirs = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(self._output_fd, False)
             self._process = subprocess.Popen(
                 self._argv,
                 stdin=given,
@@ -90,8 +93,9 @@ class Program:
         else:
             _make_ordinary(self._process.pid)
         finally:
-            os.close(given)
-            os.close(theirs)
+            for fd in (given, theirs):
+                if fd >= 0:
+                    os.close(fd)
 
     def fds(self) -> list[int]:
         """What to wait for."""
@@ -136,8 +140,12 @@ class Program:
         self._pidfd = self._output_fd = -1
 
     def _drain(self) -> None:
-        """Read what it says, so that it is not held up, and keep the beginning."""
-        while self._output_fd >= 0:
+        """Read some of what it says, so that it is not held up, and keep the beginning; never for as long as it goes on
+        saying something.
+        """
+        for _ in range(MOST_READS):
+            if self._output_fd < 0:
+                return
             try:
                 data = os.read(self._output_fd, 65536)
             except BlockingIOError:
@@ -157,9 +165,24 @@ def environment_of(facts: dict[str, str]) -> dict[bytes, bytes]:
     }
 
 
+def _written(data: bytes) -> int:
+    """A descriptor from which this can be read. Raises OSError."""
+    fd = os.memfd_create("oomd-facts", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 def _make_ordinary(pid: int) -> None:
     """The kernel may kill it, and it stands behind others: it has got neither of our privileges by being ours."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "wb", buffering=0) as file:
         file.write(b"0")
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, 0)
+    with contextlib.suppress(OSError):
+        ioprio_set_thread(pid, IOPRIO_CLASS_BE, IO_LEVEL)

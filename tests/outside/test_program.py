@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -13,14 +15,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oomd.kernel.process import parse_stat
+from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread
 from oomd.outside.hooks import wait_all
-from oomd.outside.program import MOST_OUTPUT, MOST_VALUE, Program, Result, environment_of
+from oomd.outside.program import IO_LEVEL, MOST_OUTPUT, MOST_VALUE, Program, Result, environment_of
 from tests.descriptors import open_descriptors, opened_since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE_S = 60.0
+IDLE = 3
+"""The class of who reads and writes only when nobody else does."""
 FACTS = {"event": "decision", "id": "3", "nested": {"list": [1, None]}}
 
 
@@ -111,6 +116,16 @@ def test_flood_of_words_is_cut(tmp_path: Path) -> None:
     assert MOST_OUTPUT - 2 <= len(result.text) <= MOST_OUTPUT
 
 
+def test_flood_without_end_ends_at_the_deadline(tmp_path: Path) -> None:
+    """However fast it writes: reading has an end, too, and so has the rest of what was read."""
+    assert run(tmp_path, "cat /dev/zero & cat /dev/zero & cat /dev/zero", 0.3).status == "late"
+    program = Program(["/bin/true"], {}, {}, PATIENCE_S)
+    program._output_fd = os.open("/dev/zero", os.O_RDONLY)
+    program._drain()
+    assert program._output == bytes(MOST_OUTPUT)
+    os.close(program._output_fd)
+
+
 @pytest.mark.parametrize("argv", [["/absent"], ["/etc/passwd"], ["/"]])
 def test_what_cannot_be_started_is_told(argv: list[str]) -> None:
     """There is no such program, or it is none."""
@@ -142,12 +157,47 @@ def test_it_has_no_privilege_of_ours(tmp_path: Path) -> None:
     assert str(secret) not in words[words.index("SigIgn:") + 2 :]
 
 
+def test_it_stands_behind_others_at_the_disk(tmp_path: Path) -> None:
+    """The unit's own class, real-time, is not its; here it is another one that is not."""
+    ioprio_set_thread(0, IDLE, 0)
+    try:
+        result = run(tmp_path, "until ionice -p $$ | grep best; do sleep 0.01; done")
+    finally:
+        ioprio_set_thread(0, IOPRIO_CLASS_BE, IO_LEVEL)
+    assert (result.status, result.text) == ("done", "best-effort: prio 4")
+
+
 def test_nothing_is_left_open(tmp_path: Path) -> None:
     """Neither by one that ends nor by one that is killed."""
     before = open_descriptors()
     for script, patience_s in (("exit 0", PATIENCE_S), ("sleep 1000", 0.05)):
         run(tmp_path, script, patience_s)
     assert opened_since(before) == []
+
+
+@pytest.mark.parametrize("left", range(5))
+def test_no_descriptor_is_left(left: int) -> None:
+    """Neither is that raised in the thread that runs hooks, nor is anything left behind."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    program, taken = Program(["/bin/true"], {}, {}, PATIENCE_S), []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        for _ in range(left):
+            os.close(taken.pop())
+        program.start()
+        taken += [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(left)]
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open("/dev/null", os.O_RDONLY)
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert program.result is not None
+    assert program.result.status == "not_started"
+    assert "Too many open files" in program.result.text
 
 
 def test_variables_can_hold_anything() -> None:

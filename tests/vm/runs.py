@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.vm import groups, killers, kubernetes, ladders, managed, qemu, scenarios, wheel
+from tests.vm import groups, killers, kubernetes, ladders, managed, qemu, scenarios, telling, wheel
 from tests.vm.measure import Figures, measure
 
 if TYPE_CHECKING:
@@ -131,6 +131,16 @@ def check_managed(image: Image) -> qemu.GuestRun:
     plan["files"] = {**plan["files"], **managed.FILES}
     job: dict[str, Any] = {"kind": "managed", "killer": {**plan, "site": wheel.guest_site(image)}}
     job["cases"] = [case.plain() for case in managed.CASES]
+    disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
+    return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
+
+
+def check_telling(image: Image) -> qemu.GuestRun:
+    """One boot with every channel and hook; the facts are in telling.json."""
+    plan = killers.OOMD.plan()
+    plan["files"] = {**plan["files"], **telling.FILES}
+    job: dict[str, Any] = {"kind": "telling", "killer": {**plan, "site": wheel.guest_site(image)}}
+    job |= {"programs": [telling.BEFORE, telling.AFTER], "sockets": telling.SOCKETS}
     disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
     return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
 

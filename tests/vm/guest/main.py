@@ -1,5 +1,6 @@
 """The first program of the guest: does what /job/job.json says and leaves its results in /job/out."""
 
+import importlib
 import json
 import sys
 import time
@@ -9,6 +10,19 @@ sys.path.insert(0, "/job")
 
 from tests.vm.guest import machine
 
+JOBS = {
+    "scenario": "scenario.play",
+    "unit": "unitchecks.check",
+    "groups": "groupchecks.check_groups",
+    "ladders": "ladderchecks.check_ladders",
+    "lmkd": "lmkdchecks.check_lmkd",
+    "managed": "managedchecks.check_managed",
+    "kubernetes": "nodechecks.check_kubernetes",
+    "telling": "tellingchecks.check_telling",
+    "suite": "suite.run_suite",
+}
+"""Module and function by the kind of job; only the one that is asked for is loaded."""
+
 
 def main() -> None:
     """One boot, one job."""
@@ -16,38 +30,8 @@ def main() -> None:
     with open("/job/job.json", encoding="utf-8") as file:
         job = json.load(file)
     try:
-        if job["kind"] == "scenario":
-            from tests.vm.guest.scenario import play
-
-            play(job)
-        elif job["kind"] == "unit":
-            from tests.vm.guest.unitchecks import check
-
-            check(job)
-        elif job["kind"] == "groups":
-            from tests.vm.guest.groupchecks import check_groups
-
-            check_groups(job)
-        elif job["kind"] == "ladders":
-            from tests.vm.guest.ladderchecks import check_ladders
-
-            check_ladders(job)
-        elif job["kind"] == "lmkd":
-            from tests.vm.guest.lmkdchecks import check_lmkd
-
-            check_lmkd(job)
-        elif job["kind"] == "managed":
-            from tests.vm.guest.managedchecks import check_managed
-
-            check_managed(job)
-        elif job["kind"] == "kubernetes":
-            from tests.vm.guest.nodechecks import check_kubernetes
-
-            check_kubernetes(job)
-        elif job["kind"] == "suite":
-            from tests.vm.guest.suite import run_suite
-
-            run_suite(job)
+        module, _, function = JOBS[job["kind"]].partition(".")
+        getattr(importlib.import_module(f"tests.vm.guest.{module}"), function)(job)
     except Exception:  # noqa: BLE001 - whatever it is, the host must hear of it
         machine.save("failure", traceback.format_exc())
     machine.save("done", f"{booted:.3f}")
