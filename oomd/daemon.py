@@ -283,7 +283,7 @@ class Daemon:
         """Pressure triggers on the epoll; whether there are any."""
         # A recorded tree wakes nobody, and must not be written to; a budget is not the machine's affair.
         elsewhere = self.options.proc_dir != "/proc" or self.config.budget_bytes is not None
-        if elsewhere or not self.config.rules.rulesets:
+        if elsewhere or not self.config.has_rules:
             return False
         path = f"{self.options.proc_dir}/pressure/memory"
         opened, problems = watch_pressure(self._waiter, path, any_window="CAP_SYS_RESOURCE" in self._capabilities)

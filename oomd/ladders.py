@@ -58,6 +58,17 @@ class _Run:
     result: StepResult | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A step that is over."""
+
+    run: _Run
+    word: str
+    gained_bytes: int
+    gained_swap_bytes: int
+    took_us: int
+
+
 class Ladders:
     """One instance per daemon."""
 
@@ -74,6 +85,8 @@ class Ladders:
         self._restart = restart
         self._runs: dict[str, _Run] = {}
         """By ruleset: the step begun last."""
+        self._ended: dict[str, _Ended] = {}
+        """By id: steps that are over, but for the piece in hand; what they brought is told once that is known."""
         self._held: dict[str, Decision] = {}
         """By id: what is throttled or frozen, or about to be."""
         self._let: set[str] = set()
@@ -157,6 +170,10 @@ class Ladders:
             self.steps.close()
             for result in self.steps.take_results():
                 self._tell_put_back(result)
+                self._tell_ended(result)
+        for ended in self._ended.values():
+            self._tell_end(ended, None)
+        self._ended.clear()
 
     @property
     def held(self) -> int:
@@ -167,6 +184,8 @@ class Ladders:
         """The ruleset whose step is through, and when its next one is due; or nothing."""
         if result.status == PUT_BACK:
             self._tell_put_back(result)
+        if self._tell_ended(result):
+            return "", 0
         if result.status == IMPOSSIBLE:
             self._forget(result.decision_id)
         name, run = next(
@@ -196,29 +215,40 @@ class Ladders:
         run = self._runs.pop(name, None)
         if run is None:
             return
-        result = run.result
-        if result is not None and result.status == IMPOSSIBLE and word == NOT_ENOUGH:
-            word = IMPOSSIBLE
-        if self.steps is not None and run.step.name == RECLAIM and result is None:
-            self.steps.let_go(run.ladder.decision_id, "")
-        identity = run.ladder.decision_id
         memory, swap = (0, 0) if status is None else gained(run.ladder, status)
-        took_us = 0 if status is None else status.time_us - run.ladder.since_us
-        self._tell(
-            "step",
-            **plain_step(
-                identity,
-                run.decision,
-                word,
-                "" if result is None else result.why,
-                dry_run=self.dry_run,
-                gained_bytes=memory,
-                gained_swap_bytes=swap,
-                taken_bytes=0 if result is None else result.taken_bytes,
-                took_us=took_us,
-                worked_us=None if result is None else result.took_us,
-            ),
+        ended = _Ended(run, word, memory, swap, 0 if status is None else status.time_us - run.ladder.since_us)
+        if (
+            self.steps is not None
+            and run.step.name == RECLAIM
+            and run.result is None
+            and run.decision.target is not None
+        ):
+            self._ended[run.ladder.decision_id] = ended
+            self.steps.let_go(run.ladder.decision_id, "")
+        else:
+            self._tell_end(ended, run.result)
+
+    def _tell_ended(self, result: StepResult) -> bool:
+        ended = self._ended.pop(result.decision_id, None)
+        if ended is not None:
+            self._tell_end(ended, result)
+        return ended is not None
+
+    def _tell_end(self, ended: _Ended, result: StepResult | None) -> None:
+        impossible = result is not None and result.status == IMPOSSIBLE and ended.word == NOT_ENOUGH
+        plain = plain_step(
+            ended.run.ladder.decision_id,
+            ended.run.decision,
+            IMPOSSIBLE if impossible else ended.word,
+            "" if result is None else result.why,
+            dry_run=self.dry_run,
+            gained_bytes=ended.gained_bytes,
+            gained_swap_bytes=ended.gained_swap_bytes,
+            taken_bytes=0 if result is None else result.taken_bytes,
+            took_us=ended.took_us,
+            worked_us=None if result is None else result.took_us,
         )
+        self._tell("step", **plain)
 
     def _let_go_of_victims(self, decision: Decision) -> None:
         victims = () if decision.target is None else decision.target.processes

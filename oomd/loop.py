@@ -8,10 +8,11 @@ from oomd.engine.pacing import STEADY, Pace, followed, pace
 from oomd.engine.preferences import prepare, wanted_of
 from oomd.engine.selection import looks_at_cgroups, may_choose
 from oomd.foresight import Foresight
-from oomd.model.decision import Times
+from oomd.model.decision import NO_ACTION, Times
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US
 from oomd.model.values import replace
+from oomd.monitor.effort import Effort
 from oomd.monitor.lag import Lags
 from oomd.parts import clock_us
 from oomd.search import Search
@@ -41,7 +42,10 @@ class Loop:
         self.status: MemoryStatus | None = None
         """As of the last tick; None before the first."""
         self.detections: tuple[Detection, ...] = ()
+        self.acted = False
+        """Whether the last tick did, or began, anything."""
         self.lags = Lags()
+        self._effort = Effort()
         self._alerted_until_us = 0
         self.search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
         self.act = Act(parts, rules, self.search)
@@ -85,13 +89,16 @@ class Loop:
         self.ticks, self.status, self.detections = self.ticks + 1, status, detections
         if struck is not None:
             self.act.complete(struck, status, detections)
-        advanced = self.act.advance(detections, status)
-        if struck is None and not advanced and self._may_act(detections, status):
-            self.act.carry_out(self._select(detections, status))
+        self.acted = self.act.advance(detections, status) or struck is not None
+        if not self.acted and self._may_act(detections, status):
+            decision = self._select(detections, status)
+            self.acted = self.act.carry_out(decision) is not None and decision.action != NO_ACTION
         self._prepare(detections, status)
         self.parts.on_tick(status.time_us)
         if self.act.worth_writing:
             self.act.hand_out()
+        if self.pace.warm:
+            self._effort.note()
 
     def rehearse(self, status: MemoryStatus) -> None:
         """What is decided in advance, once before READY."""
@@ -179,7 +186,14 @@ class Loop:
         """Decide how soon to look again; look at processes as soon as it begins to matter."""
         alerted = status.time_us < self._alerted_until_us
         self._trend = followed(self._trend, status)
-        self.pace = pace(detections, self.state, triggers=self.parts.triggers, alerted=alerted, trend=self._trend)
+        self.pace = pace(
+            detections,
+            self.state,
+            triggers=self.parts.triggers,
+            alerted=alerted,
+            trend=self._trend,
+            cost_us=self._effort.least_us,
+        )
         self._look(status)
         # By the upper bound: what forked processes are taken to share may long have become their own.
         limit = self.parts.limit_bytes

@@ -27,7 +27,7 @@ SOON_US = 20 * MILLISECOND_US
 """How soon the loop looks again while a round waits for a measurement."""
 LEAST_REST_US = 1 * SECOND_US
 """Between two looks for the sake of a question."""
-NO_RULESET = "no ruleset is in force: lmkd's clients say who may be killed"
+NO_RULESET = "no ruleset is in force"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,8 @@ class Rounds:
         return "somebody asked a moment ago" if now_us < self._rest_until_us else ""
 
     def _kill(self, message: Plain) -> bool:
+        if self._loop.acted:  # whom to take now depends on what comes of that
+            return False
         text = f"asked by {message.get('by')}"
         decision: Decision | None = self._choose(text)
         assert decision is not None

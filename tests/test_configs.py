@@ -113,3 +113,29 @@ def test_it_chooses_whom_it_says(path: Path, tmp_path: Path, capsys: pytest.Capt
     assert [line["decision"]["action"] for line in lines] == ["none", "none", "kill"]
     assert [f"{each['comm']} {each['pid']}" for each in lines[2]["ranking"]] == ranking
     assert lines[2]["decision"]["pids"] == [int(ranking[0].split()[1])]
+
+
+def blocks_of_readme(*keys: str) -> list[str]:
+    """The indented blocks that begin with one of these keys."""
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    found, block = [], ""
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("    "):
+            block += line[4:] + "\n"
+        elif line or not block:
+            block = ""
+        else:
+            found += [block] if block.startswith(tuple(f"{key}:" for key in keys)) else []
+            block = ""
+    return found
+
+
+def test_examples_of_the_readme() -> None:
+    """What README shows of a configuration is one."""
+    blocks = blocks_of_readme("rulesets", "level", "choose")
+    assert len(blocks) == 4
+    for block in blocks:
+        indented = "".join(f"    {line}\n" for line in block.splitlines())
+        part = f"rulesets:\n  - name: example\n    when: {{all: [{{swap_free: {{below: 5%}}}}]}}\n{indented}"
+        loaded = load_config("README.md", text=(part if block.startswith("choose:") else block).encode())
+        assert isinstance(loaded, Config), loaded

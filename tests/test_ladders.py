@@ -223,7 +223,25 @@ def test_reclaim_ends_with_its_step() -> None:
     desk.begin(1, "1")
     desk.advance(QUIET)
     assert desk.steps.let == [("1", "")]
-    assert desk.told() == [("1", "reclaim", "enough")]
+
+
+def test_what_reclaim_brought_is_told_when_it_is_known() -> None:
+    """The alarm is over before the last piece is: how much it was in all comes with that, once; at the end at once."""
+    desk = Desk()
+    desk.begin(1, "1")
+    desk.advance(QUIET, 3, mem_available_bytes=status().mem_available_bytes + 60 * MIB)
+    assert desk.told() == []
+    assert desk.say(StepResult("1", "done", "it is wanted no longer", taken_bytes=64 * MIB, took_us=900)) == []
+    desk.advance(QUIET, 4)
+    (event,) = desk.events
+    assert (event["status"], event["why"]) == ("enough", "it is wanted no longer")
+    figures = (event["gained_bytes"], event["taken_bytes"], event["took_us"], event["worked_us"])
+    assert figures == (60 * MIB, 64 * MIB, 2_000_000, 900)
+    desk.begin(1, "2")
+    desk.advance(QUIET)
+    desk.ladders.close(status())
+    assert desk.told()[1:] == [("2", "reclaim", "enough")]
+    assert desk.events[1]["worked_us"] is None
 
 
 def test_a_ladder_at_its_end() -> None:

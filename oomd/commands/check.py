@@ -23,6 +23,7 @@ from oomd.kernel.files import PAGE_BYTES
 from oomd.kernel.process import list_pids
 from oomd.kernel.tracefs import why_not_traced
 from oomd.model.config import Config
+from oomd.model.matching import USER
 from oomd.model.ruleset import ALWAYS, LAST_CGROUP_KILL, OFF
 from oomd.model.units import format_duration
 from oomd.monitor.facts import MarkReader, read_all
@@ -156,7 +157,10 @@ def pattern_hits(config: Config) -> list[Plain]:
             if pattern in names.embedded:
                 found = [each for each in found if is_trusted(each, os.geteuid())]
             hits.append(_hit(name, pattern, found))
-        hits += [_hit(name, match.words(), [each for each in live if holds(match, each)]) for match in names.matches]
+        for match in names.matches:
+            hit = _hit(name, match.words(), [each for each in live if holds(match, each)])
+            unknown = [term.pattern for term in match.terms if term.key == USER and not term.uids]
+            hits.append(hit | {"unknown_users": unknown})
     return hits
 
 
@@ -186,7 +190,8 @@ def control_in_words(config: Config) -> list[str]:
 
 def _hit(name: str, entry: str, found: list[Process]) -> Plain:
     names = sorted({each.comm for each in found})
-    return {"list": name, "pattern": entry, "pids": [each.id.pid for each in found], "names": names}
+    pids = [each.id.pid for each in found]
+    return {"list": name, "pattern": entry, "pids": pids, "names": names, "unknown_users": []}
 
 
 def _every_exit_words(traced: Plain) -> list[str]:
@@ -227,7 +232,7 @@ def ladder_words(ruleset: Ruleset) -> list[str]:
 def _choice_words(ruleset: Ruleset) -> str:
     choice = ruleset.choice
     whole = {"group": "the process group", "session": "the session", "cgroup": "the cgroup"}
-    text = whole.get(choice.level, "the process")
+    text = "the leaf (or whole by memory.oom.group)" if choice.leaves else whole.get(choice.level, "the process")
     among = " or ".join(choice.among)
     if choice.level == "process_in":
         text += " in the cgroup"
@@ -241,8 +246,10 @@ def _groups_words(groups: tuple[tuple[Detector, ...], ...]) -> str:
 
 
 def _hit_line(hit: Plain) -> str:
+    if hit["unknown_users"]:
+        return printable(f"{hit['pattern']}: nobody; this machine has no user {', '.join(hit['unknown_users'])}")
     if not hit["pids"]:
-        return f"{hit['pattern']}: nobody now"
+        return printable(f"{hit['pattern']}: nobody now")
     pids = ", ".join(str(pid) for pid in hit["pids"][:10])
     more = f" and {len(hit['pids']) - 10} more" if len(hit["pids"]) > 10 else ""
     return printable(f"{hit['pattern']}: {', '.join(hit['names'])} ({pids}{more})")

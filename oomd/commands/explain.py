@@ -61,13 +61,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+def _whose_rules(config: Config) -> str:
+    """Who says whom to kill where no ruleset does."""
+    if config.lmkd is not None:
+        return "who dies next depends on who is registered with lmkd"
+    return "who dies next depends on units' own settings (managed), which a running oomd is told"
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Look once, decide, print."""
     config = load_or_complain(arguments.config, overrides_of(arguments))
     if config is None:
         return 2
     if not config.rules.rulesets:
-        return complain("lmkd: {only: true} leaves no other rule: who dies next depends on who is registered")
+        return complain(f"no ruleset is in force by this configuration: {_whose_rules(config)}")
     try:
         decision = explain(config, arguments)
     except (ScopeError, CgroupError, KernelFormatError) as error:

@@ -25,6 +25,7 @@ from oomd.kernel.scope import ScopeGuard
 from oomd.model.managed import AUTO, SOURCES, TAKEOVER
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.monitor.selfcheck import narrowed_by_environment
+from oomd.outside.recording import KEY as RECORDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,6 +113,10 @@ def _mistake(arguments: argparse.Namespace, config: Config) -> str:
     mistake = _unwritable(arguments.record) if arguments.record is not None else ""
     if mistake:
         return f"--record {arguments.record}: {mistake}"
+    log = "" if config.lmkd is None else config.lmkd.log
+    mistake = _not_appendable(log) if log else ""
+    if mistake:
+        return f"lmkd's log {log}: {mistake}"
     try:
         scope = narrowed_by_environment(config.scope)
         proc_fd = os.open(arguments.proc or "/proc", os.O_RDONLY | os.O_DIRECTORY)
@@ -130,11 +135,33 @@ def _mistake(arguments: argparse.Namespace, config: Config) -> str:
 def _unwritable(path: str) -> str:
     """Why a recording cannot be put there; empty when it can, as far as that can be told without writing."""
     folder = os.path.dirname(os.path.abspath(path))
-    if not path or os.path.isdir(path):
+    if not path or (os.path.exists(path) and not os.path.isfile(path)):
         return "is not the name of a file"
+    if not _may_be_replaced(path):
+        return "is a file already, and no recording of oomd"
     if not os.path.isdir(folder):
         return f"there is no folder {folder}"
     return "" if os.access(folder, os.W_OK) else f"the folder {folder} cannot be written to"
+
+
+def _not_appendable(path: str) -> str:
+    """Why lines cannot be put there; empty when they can."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path):
+        return "is a folder"
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder}"
+    return "" if os.access(path if os.path.exists(path) else folder, os.W_OK) else "cannot be written to"
+
+
+def _may_be_replaced(path: str) -> bool:
+    """Whether nothing would be lost but a recording."""
+    try:
+        with open(path, "rb") as file:
+            begin = f'{{"{RECORDING}":'.encode()
+            return file.read(len(begin)) in (begin, b"")
+    except OSError:
+        return not os.path.exists(path)
 
 
 def _listen(config: Config) -> tuple[int, str] | str:

@@ -11,6 +11,7 @@ from oomd.commands.client import DONE, Failure, add_runtime_dir, daemon, fail
 from oomd.commands.kills import describe as describe_kill
 from oomd.commands.options import complain
 from oomd.config.problems import printable
+from oomd.engine.pacing import NO_LIMIT_BYTES
 from oomd.model.units import format_duration, format_size, format_span
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _memory_lines(state: Plain) -> list[str]:
     elif status["swap_total_bytes"]:
         line += f", swap: {format_size(status['swap_free_bytes'])} of {format_size(status['swap_total_bytes'])} free"
     headroom = state["headroom_bytes"]
-    if headroom > 0:
+    if 0 < headroom < NO_LIMIT_BYTES:
         line += f"; {format_size(headroom)} above the nearest limit"
     elif headroom < 0:
         line += f"; {format_size(-headroom)} below a limit"

@@ -22,7 +22,7 @@ def effective(config: Config) -> dict[str, Any]:
         "scope": ",".join(str(part) for part in config.scope.parts),
         "budget": "none" if config.budget_bytes is None else format_exact_size(config.budget_bytes),
         "dry_run": config.dry_run,
-        **({"rulesets": [_ruleset(ruleset) for ruleset in config.rules.rulesets]} if config.rules.rulesets else {}),
+        **_rules(config),
         **_preferences(config),
         "reap": {
             "backend": config.reap.backend,
@@ -54,6 +54,13 @@ def to_yaml(config: Config) -> str:
     """The same as YAML text."""
     content = effective(config)
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None))
+
+
+def _rules(config: Config) -> dict[str, Any]:
+    """The rulesets; that there are none is said where the defaults would stand in their place."""
+    if config.rules.rulesets:
+        return {"rulesets": [_ruleset(ruleset) for ruleset in config.rules.rulesets]}
+    return {} if config.lmkd is not None and config.lmkd.only else {"level": "off", "stall": "off"}
 
 
 def _preferences(config: Config) -> dict[str, Any]:
@@ -134,6 +141,7 @@ def _choice(ruleset: Ruleset) -> dict[str, Any]:
         "level": choice.level,
         **policy,
         **({"recursive": True} if choice.recursive else {}),
+        **({"leaves": True} if choice.leaves else {}),
         "most": choice.most,
     }
 

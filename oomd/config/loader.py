@@ -20,6 +20,7 @@ from oomd.config.telling import build_tell
 from oomd.detectors.pressure import PressureShare
 from oomd.model.config import Config, ControlOptions, LogOptions, MetricsOptions
 from oomd.model.hooks import NO_HOOKS
+from oomd.model.managed import OFF as NOT_MANAGED
 from oomd.model.managed import ManagedOptions
 from oomd.model.ruleset import OFF, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
@@ -66,7 +67,7 @@ def load_config(
     managed = _managed(walker, nodes, values.get("managed", {}))
     tell = build_tell(walker, nodes.get("tell"))
     hooks = build_hooks(walker, nodes["hooks"], "hooks") if "hooks" in nodes else NO_HOOKS
-    rulesets = () if lmkd is not None and lmkd.only else _rulesets(walker, nodes)
+    rulesets = () if lmkd is not None and lmkd.only else _rulesets(walker, nodes, managed)
     preferences = build_preferences(walker, nodes, values.get("omit", "never"))
     proactive = build_proactive(walker, nodes)
     if problems:
@@ -183,7 +184,7 @@ def _teller(option: str, problems: list[Problem]) -> Callable[[str], None]:
     return lambda message: problems.append(Problem(option, 0, 0, "", message))
 
 
-def _rulesets(walker: Walker, nodes: dict[str, yaml.Node]) -> tuple[Ruleset, ...]:
+def _rulesets(walker: Walker, nodes: dict[str, yaml.Node], managed: ManagedOptions) -> tuple[Ruleset, ...]:
     if "rulesets" in nodes:
         for name in ("level", "stall"):
             if name in nodes:
@@ -194,7 +195,7 @@ def _rulesets(walker: Walker, nodes: dict[str, yaml.Node]) -> tuple[Ruleset, ...
         rulesets.append(level_ruleset(_level(walker, nodes.get("level"))))
     if "stall" not in nodes or not is_off(nodes["stall"]):
         rulesets.append(stall_ruleset(_stall(walker, nodes.get("stall"))))
-    if not rulesets:
+    if not rulesets and managed.systemd == NOT_MANAGED:
         walker.problem(nodes["stall"], "stall", "level and stall are both off: nothing would ever be done")
     return tuple(rulesets)
 

@@ -93,8 +93,8 @@ def _groups(walker: Walker, node: yaml.Node, path: str) -> tuple[tuple[Any, ...]
 
 
 def _group(walker: Walker, node: yaml.Node, path: str) -> tuple[Any, ...]:
-    group = []
-    for index, item in enumerate(walker.sequence(node, path)):
+    group, items = [], walker.sequence(node, path)
+    for index, item in enumerate(items):
         place = f"{path}[{index}]"
         nodes = walker.mapping(item, place, DETECTORS)
         if len(nodes) > 1:
@@ -102,7 +102,7 @@ def _group(walker: Walker, node: yaml.Node, path: str) -> tuple[Any, ...]:
         group += [_detector(walker, name, options, f"{place}.{name}") for name, options in nodes.items()]
         if walker.is_empty_mapping(item):
             walker.problem(item, place, "names no detector")
-    if not group:
+    if not items:
         walker.problem(node, path, "has no detector: an empty group would always hold")
     return tuple(group)
 
@@ -128,7 +128,7 @@ def _choose(walker: Walker, node: yaml.Node | None, path: str) -> tuple[Choice, 
     policy = _policy(walker, nodes["policy"], f"{path}.policy") if "policy" in nodes else policies.ALL[0]()
     values = {
         name: value
-        for name in ("level", "recursive", "most")
+        for name in ("level", "recursive", "leaves", "most")
         if name in nodes and (value := walker.scalar(nodes[name], f"{path}.{name}", _CHOOSE[name])) is not None
     }
     among: list[str] = []
@@ -137,6 +137,8 @@ def _choose(walker: Walker, node: yaml.Node | None, path: str) -> tuple[Choice, 
     for index, item in enumerate(items):
         pattern = walker.scalar(item, f"{path}.from[{index}]", _CHOOSE["from"])
         among += pattern.split(",") if pattern else []
+    if values.get("leaves"):
+        among = [each if each.endswith("/**") else f"{each.rstrip('/')}/**" for each in among]
     if "from" in nodes and not items and len(walker.problems) == known:
         walker.problem(nodes["from"], f"{path}.from", "names no cgroup; left out it means everybody in scope")
     if values.get("most") == 0:
@@ -146,7 +148,19 @@ def _choose(walker: Walker, node: yaml.Node | None, path: str) -> tuple[Choice, 
         walker.problem(
             nodes["recursive"], f"{path}.recursive", f"has no effect at level {choice.level}: only cgroups nest"
         )
+    if choice.leaves:
+        _check_leaves(walker, nodes, path, choice)
     return choice, policy
+
+
+def _check_leaves(walker: Walker, nodes: dict[str, yaml.Node], path: str, choice: Choice) -> None:
+    where = f"{path}.leaves"
+    if choice.level != CGROUP:
+        walker.problem(nodes["leaves"], where, f"has no effect at level {choice.level}: only cgroups have leaves")
+    elif choice.recursive:
+        walker.problem(nodes["leaves"], where, "speaks against recursive, which goes down from sibling to sibling")
+    elif "from" not in nodes:
+        walker.problem(nodes["leaves"], where, "needs 'from': below which cgroups, as in [/system.slice/**]")
 
 
 def _policy(walker: Walker, node: yaml.Node, path: str) -> Policy | None:

@@ -279,6 +279,12 @@ CHOOSE_KEYS = (
     ),
     Key("policy", "policy", "culprit", "the order of victims, as a name or {name: {option: value}}"),
     Key("recursive", "bool", "false", "go down to the worst child of the worst cgroup, or to memory.oom.group=1"),
+    Key(
+        "leaves",
+        "bool",
+        "false",
+        "at level cgroup: all cgroups in or below `from` that have none below (or memory.oom.group=1), side by side",
+    ),
     Key("most", "count", "64", "how many processes one action may take; larger candidates are passed over"),
 )
 

@@ -54,16 +54,16 @@ def words_of(units: tuple[ManagedUnit, ...], options: ManagedOptions) -> str:
             words.append(f"{unit.path}: swap above {format_share(options.swap_limit)}")
         if unit.pressure:
             limit, duration_us = limits_of(unit, options)
-            words.append(
-                f"{unit.path}: pressure above {format_share(round(limit, 4))} for {format_duration(duration_us)}"
-            )
+            words.append(f"{unit.path}: pressure above {format_share(limit)} for {format_duration(duration_us)}")
     shown, more = "; ".join(words[:MOST_TOLD]), len(words) - MOST_TOLD
     return f"units' own settings: {shown or 'none'}" + (f"; and {more} more" if more > 0 else "")
 
 
 def limits_of(unit: ManagedUnit, options: ManagedOptions) -> tuple[float, int]:
-    """How much pressure is too much there, and for how long, in microseconds."""
-    limit = options.pressure_limit if unit.limit is None else unit.limit
+    """How much pressure is too much there, and for how long, in microseconds. PID 1 tells a fraction of 2³²-1, which is
+    a little less than the hundredths of a percent that somebody wrote, as are those of the kernel's averages.
+    """
+    limit = options.pressure_limit if unit.limit is None else round(unit.limit, 4)
     duration_us = options.pressure_duration_us if unit.duration_us is None else unit.duration_us
     return limit, max(SHORTEST_US, duration_us)
 

@@ -27,10 +27,18 @@ BRINK_US = 2 * MILLISECOND_US
 """The shortest wait while memory falls straight towards a limit. A processor that was idle for no longer than that has
 not lost its caches yet, so what follows takes half the time."""
 
+CALM_COST = 20
+"""While memory is short looking takes at most one part in so many of the time, however slow the machine …"""
+HURRIED_COST = 4
+"""… and where memory falls straight towards a limit, or a kill is under way, one in so many: a real-time process that
+looks all the time takes the time of those whom it is to save."""
+
 LOOKS_ON_THE_WAY = 8
 """A limit that will be reached in some time is looked at so many times until then, and twice as often from there."""
 FRESH_SHARE = 4
 """The choice of a victim is renewed when so many times its age would bring the limit."""
+NO_LIMIT_BYTES = 1 << 62
+"""The headroom where no rule is in force."""
 FRESHEST_US = 10 * MILLISECOND_US
 OLDEST_US = 1 * SECOND_US
 """How old the choice may be while memory is short but does not fall: as old as the growth of processes wants."""
@@ -109,23 +117,49 @@ def pace(
     triggers: bool,
     alerted: bool,
     trend: Trend = STEADY,
+    cost_us: int = 0,
 ) -> Pace:
-    """The pace after these detections. ``triggers``: pressure wakes us; ``alerted``: it did so a moment ago."""
-    headroom, warm = _headroom(detections) if detections else (1 << 62, False)
+    """The pace after these detections. ``triggers``: pressure wakes us; ``alerted``: it did so a moment ago;
+    ``cost_us``: CPU time that a look takes here.
+    """
+    headroom, warm = _headroom(detections) if detections else (NO_LIMIT_BYTES, False)
     warm = warm or alerted or any(detection.since_us is not None for detection in detections)
-    interval = max(SHORTEST_US, headroom * SECOND_US // trend.fastest)
+    distance = _distance(detections, headroom)
+    interval = max(SHORTEST_US, distance * SECOND_US // trend.fastest)
     interval = min(interval, QUIET_US if triggers else POLLING_US)
-    left_us = max(0, headroom) * SECOND_US // trend.falling if trend.falling else None
+    left_us = None
+    if trend.falling:  # a ruleset that holds has a critical level below
+        holds = any(detection.since_us is not None for detection in detections)
+        left_us = max(0, headroom if holds else distance) * SECOND_US // trend.falling
+    dearest = CALM_COST * cost_us if warm else 0
     if warm:
         interval = min(interval, WARM_US)
-        if left_us is not None:
-            interval = min(interval, max(BRINK_US, left_us // LOOKS_ON_THE_WAY))
+        if left_us is not None and left_us // LOOKS_ON_THE_WAY < interval:
+            interval = max(BRINK_US, left_us // LOOKS_ON_THE_WAY)
+            dearest = HURRIED_COST * cost_us
     if state.credits:
-        interval = min(interval, IN_FLIGHT_US)
+        interval, dearest = min(interval, IN_FLIGHT_US), HURRIED_COST * cost_us
+    interval = max(interval, min(dearest, POLLING_US))
     fresh = OLDEST_US
-    if headroom > 0 and left_us is not None:  # below the limit it is too late to prepare
+    if left_us:  # below the limit it is too late to prepare
         fresh = max(FRESHEST_US, min(OLDEST_US, left_us // FRESH_SHARE))
     return Pace(headroom, warm, interval, fresh)
+
+
+def _distance(detections: tuple[Detection, ...], headroom: int) -> int:
+    """How many bytes there are until anything can change. A ruleset beyond its limit of available memory that does not
+    hold waits for something else: for free swap to run out, or for stall, of which triggers tell or the next look while
+    memory is short. One that holds may only wait for the time of a gentle step.
+    """
+    if headroom > 0 or any(detection.since_us is not None and not detection.waits for detection in detections):
+        return headroom
+    ahead = [
+        piece.value - piece.limit
+        for detection in detections
+        for piece in detection.evidence
+        if piece.detector in ("memory_available", "swap_free") and piece.value is not None and piece.limit is not None
+    ]
+    return int(min((each for each in ahead if each > 0), default=NO_LIMIT_BYTES)) if ahead else headroom
 
 
 def _headroom(detections: tuple[Detection, ...]) -> tuple[int, bool]:

@@ -6,6 +6,10 @@ import errno
 import os
 import select
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 def open_pidfd(pid: int) -> int | None:
     """A descriptor of the process, closed on exec; None when there is no such process.
@@ -33,3 +37,11 @@ def is_readable(pidfd: int) -> bool:
     if events & select.POLLNVAL:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return events != 0
+
+
+def find_readable(pidfds: Iterable[int]) -> set[int]:
+    """Those of them whose processes have ended, by one system call."""
+    poll = select.poll()
+    for pidfd in pidfds:
+        poll.register(pidfd, select.POLLIN)
+    return {pidfd for pidfd, _ in poll.poll(0)}

@@ -25,6 +25,8 @@ def open_listener(path: str) -> int:
     """A bound socket at this path, which takes connections once somebody calls listen. What a daemon that ended has
     left there is removed first. Raises ListenError.
     """
+    if not path or "\0" in path:  # the kernel would choose a name of its own, or none of the file system
+        raise ListenError(f"lmkd's socket: {path!r} is no path")
     listener = _new_socket()
     try:
         _remove_stale(path)

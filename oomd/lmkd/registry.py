@@ -157,8 +157,13 @@ class Registry:
 
     def purge(self, sender: Sender) -> None:
         """PROCPURGE: forget what the sender owns, and what nobody owns."""
-        for pid in [pid for pid, record in self._records.items() if record.owner in (None, sender.pid)]:
-            self.forget(pid)
+        mine = [
+            record
+            for record in self._records.values()
+            if record.owner == sender.pid or (record.owner is None and not self._other_user(sender, record.id.pid))
+        ]
+        for record in mine:
+            self.forget(record.id.pid)
 
     def meet(self, sender: Sender) -> None:
         """Somebody speaks for the first time: what it is called is good to know when it is to be told of."""
@@ -212,7 +217,7 @@ class Registry:
         if is_readable(record.pidfd):  # its pid may be another process by now, which nobody has registered
             self.forget(pid)
             return True
-        if record.owner is None:
+        if record.owner is None and not self._other_user(sender, pid):
             record.owner = sender.pid
         if record.owner == sender.pid:
             return True
@@ -267,12 +272,17 @@ class Registry:
         if process is None:
             self._say_missing(pid, errno.ENOENT)
             return None
-        if not self._compatible and sender.uid not in (0, os.geteuid()):
+        if self._other_user(sender, pid):
             uid = read_uid(self._proc_fd, pid)
-            if uid != sender.uid:
-                self._say(ERROR, f"process {pid} not registered: it belongs to user {uid}, not {sender.uid}")
-                return None
+            self._say(ERROR, f"process {pid} not registered: it belongs to user {uid}, not {sender.uid}")
+            return None
         return process
+
+    def _other_user(self, sender: Sender, pid: int) -> bool:
+        """Whether this process is none that the sender may decide about: a user's own only, outside compatibility."""
+        if self._compatible or sender.uid in (0, os.geteuid()):
+            return False
+        return read_uid(self._proc_fd, pid) != sender.uid
 
     def _say_missing(self, pid: int, number: int) -> None:
         self._say(WARNING, f"Failed to open /proc/{pid}/oom_score_adj; errno={number}: process {pid} might be dead")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oomd.model.managed import ManagedOptions
+from oomd.model.managed import OFF, ManagedOptions
 from oomd.model.ruleset import ReapOptions, Rules
 from oomd.model.scope import Scope
 from oomd.model.telling import TellOptions
@@ -75,6 +75,11 @@ class Config:
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
     tell: TellOptions = TellOptions()
     control: ControlOptions = field(default_factory=ControlOptions)
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether there are rulesets, or may be once units have told their settings."""
+        return bool(self.rules.rulesets) or self.managed.systemd != OFF
 
 
 def changes_that_need_a_restart(old: Config, new: Config) -> list[str]:

@@ -159,8 +159,8 @@ class Choice:
     most: int = 64
     """How many processes one action may take."""
     leaves: bool = False
-    """With ``cgroup``: among all that have none below, or memory.oom.group=1, side by side wherever they are. Not for
-    configurations: what systemd's own settings mean.
+    """With ``cgroup``: among all that have none below, or memory.oom.group=1, side by side wherever they are: what
+    systemd's own settings mean.
     """
 
 

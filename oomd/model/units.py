@@ -79,6 +79,10 @@ def _split(text: str) -> tuple[int, int, str]:
     return int(whole.lstrip("0") + decimals or "0"), int(10 ** len(decimals)), unit
 
 
+def _mistaken(unit: str, text: str) -> str:
+    return f"unknown unit {unit!r} in {text!r}" if unit else f"{text!r} has no unit"
+
+
 def parse_size(text: str) -> int:
     """Bytes of ``512B``, ``64MiB``, ``1.5GiB``. ``K``, ``M``, ``G``, ``T`` are binary units, as systemd reads them.
 
@@ -86,7 +90,7 @@ def parse_size(text: str) -> int:
     """
     number, divisor, unit = _split(text)
     if unit not in _SIZES:
-        raise UnitError(f"unknown unit {unit!r} in {text!r}: a size looks like 64MiB or 1GiB")
+        raise UnitError(f"{_mistaken(unit, text)}: a size looks like 64MiB or 1GiB")
     return number * _SIZES[unit] // divisor
 
 
@@ -154,7 +158,7 @@ def parse_duration(text: str) -> int:
     """Microseconds of ``1.5s``, ``200ms``, ``10m``. A unit is needed: ``10`` alone could mean anything."""
     number, divisor, unit = _split(text)
     if unit not in _DURATIONS:
-        raise UnitError(f"unknown unit {unit!r} in {text!r}: a duration looks like 1.5s or 200ms")
+        raise UnitError(f"{_mistaken(unit, text)}: a duration looks like 1.5s or 200ms")
     return number * _DURATIONS[unit] // divisor
 
 

@@ -365,6 +365,7 @@ class ProcessTable:
         if not self._whole:
             size = self._reader.read_one(pid, swapped=self._swapped)
             if size is None:
+                self._newcomers.miss(pid)
                 return None
             if size <= max(self._rest_bytes, WORTH_BYTES):
                 self._rest_bytes = max(self._rest_bytes, size)
@@ -372,6 +373,7 @@ class ProcessTable:
                 return None
         row = read_row(self._proc_fd, pid, self._page_bytes)
         if row is None or not row.read_status(self._proc_fd):
+            self._newcomers.miss(pid)
             return None
         self._guard.note_member(row)
         row.read_details(self._proc_fd)

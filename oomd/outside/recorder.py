@@ -1,12 +1,13 @@
 """``--record FILE``: keeps what the killer hands out, bounded, and writes it at every action, in a thread of its own.
 
 The file is made beside its place and renamed into it, so that it is whole at every moment; a disk that hangs or is full
-costs recordings, never reports or kills.
+costs recordings, never reports or kills. What an earlier run has left there is kept as ``FILE.1``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
@@ -35,8 +36,9 @@ class Recorder:
     """Takes parts of the tape; the oldest are dropped when there are too many."""
 
     def __init__(self, path: str, complain: Callable[[str], None], *, most_bytes: int = MOST_BYTES) -> None:
-        """``complain`` is told what cannot be written, once until it works again."""
+        """``complain`` is told what cannot be written, once until it works again, and what was lost meanwhile."""
         self._path = path
+        self._began = False
         self._config = ""
         """The rules that the first part begins with."""
         self._complain = complain
@@ -44,10 +46,11 @@ class Recorder:
         self._parts: deque[tuple[str, str]] = deque()
         """The text of each part, and the rules that it begins with (empty: as before)."""
         self._bytes = 0
+        """Of all of them."""
         self._failed = False
         self._queue: queue.Queue[Plain | None] = queue.Queue(MOST_QUEUED)
         self.lost = 0
-        """Parts that found no room: the disk hangs."""
+        """Parts that found no room, as the disk hung, or were too large; until that is told."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -82,15 +85,23 @@ class Recorder:
         if not self._parts:
             self._config, config = config or self._config, ""
         self._parts.append((text, config))
-        self._bytes += len(text)
-        while self._bytes > self._most_bytes and len(self._parts) > 1:
+        self._bytes += _size(text, config)
+        while self._parts and self._bytes + len(self._header()) > self._most_bytes:
             dropped, rules = self._parts.popleft()
-            self._bytes -= len(dropped)
+            self._bytes -= _size(dropped, rules)
             self._config = rules or self._config
+            self.lost += not self._parts
+
+    def _header(self) -> str:
+        return header_line(self._config, written=round(time.time(), 3))
 
     def _write(self) -> None:
-        header = header_line(self._config, written=time.time())
-        lines = "".join((config_line(config) if config else "") + text for text, config in self._parts)
+        if not self._began:
+            with contextlib.suppress(OSError):
+                os.replace(self._path, f"{self._path}.1")
+            self._began = True
+        header = self._header()
+        lines = "".join(_config_lines(config) + text for text, config in self._parts)
         try:
             # It tells the names of everybody's processes.
             replace_file(self._path, (header + lines).encode(), OWN)
@@ -100,6 +111,18 @@ class Recorder:
             self._failed = True
         else:
             self._failed = False
+            lost, self.lost = self.lost, 0
+            if lost:
+                self._complain(f"parts of the recording {self._path} were lost, as they found no room: {lost}")
+
+
+def _config_lines(config: str) -> str:
+    return config_line(config) if config else ""
+
+
+def _size(text: str, config: str) -> int:
+    """In bytes: JSON of ours is ASCII."""
+    return len(text) + len(_config_lines(config))
 
 
 def ticks_of(packed: bytes) -> list[Plain]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from collections import deque
 
@@ -27,8 +26,8 @@ class Crowd:
         max_bytes: int = NO_LIMIT,
         when_done: Callable[[], object] = lambda: None,
     ) -> None:
-        """``victims``: each with a copy of its pidfd, which is the crowd's to close; ``max_bytes``: none is begun once
-        so many are back; ``when_done`` is called once, after the last reap.
+        """``victims``: each with a copy of its pidfd, which is to be closed by whoever takes it; ``max_bytes``: none is
+        begun once so many are back; ``when_done`` is called once, after the last reap.
         """
         self._left = deque(sorted(victims, key=lambda each: -each[0].expected_bytes))
         self._unfinished = len(victims)
@@ -45,11 +44,8 @@ class Crowd:
             return None
 
     def reap(self, reaper: Reaper, pidfd: int) -> tuple[int, int]:
-        """Errno and bytes; closes the descriptor."""
-        try:
-            number, taken = self._reap(reaper, pidfd)
-        finally:
-            os.close(pidfd)
+        """Errno and bytes."""
+        number, taken = self._reap(reaper, pidfd)
         with self._counting:
             self._wanted_bytes -= taken
             self._unfinished -= 1

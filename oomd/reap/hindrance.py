@@ -17,7 +17,7 @@ import time
 from collections import deque
 
 from oomd.kernel.cgroup_levers import Lever, find_levers, parse_lever_mounts, read_members, read_value, write_value
-from oomd.kernel.pidfd import is_readable
+from oomd.kernel.pidfd import find_readable, is_readable
 from oomd.kernel.process import read_pid_file
 from oomd.kernel.sched import NICEST, be_realtime
 from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread, sched_getcpu
@@ -38,8 +38,10 @@ AT_ONCE_S = 0.1
 LOOK_AGAIN_S = 0.05
 """How often the end of victims is looked for, whose cgroup's values may have to be put back."""
 FRESH_S = 5.0
-PATIENT_S = 0.25
-"""How long whom nothing is known to hinder waits for help at most."""
+PATIENT_S = 0.5
+"""How long whom nothing is known to hinder waits for help at most…"""
+MOMENT_S = 0.02
+"""… and how long after all are reaped: what is left of them takes a fraction of a millisecond each."""
 LOOK_SELDOM_S = 1.0
 """And how often when the last victim was signalled that long ago: it may be stuck for good."""
 RUNS_ANYWAY = (os.SCHED_FIFO, os.SCHED_RR, 6)
@@ -107,6 +109,7 @@ class Lifter:
         self.thread = threading.Thread(target=self._run, name="lifter", daemon=True)
         self._stopping = False
         self._worked = 0.0
+        self._next_look = 0.0
 
     def start(self) -> None:
         """Start the thread."""
@@ -136,8 +139,8 @@ class Lifter:
         self._later.append((due, action))
 
     def hurry(self) -> None:
-        """Nobody who is there yet waits any longer."""
-        self.call_later(0.0, self._promote_patient)
+        """Whoever is still there a moment from now is helped."""
+        self.call_later(time.monotonic() + MOMENT_S, self._promote_patient)
         self.wake()
 
     def take(self, pid: int) -> tuple[str, ...]:
@@ -160,8 +163,7 @@ class Lifter:
                     self._lifted[lift.pid] = self._lift(lift, known)
                 except (OSError, ValueError) as error:  # nothing that a file says may end this thread
                     self._lifted[lift.pid] = (f"lifting failed: {error}",)
-            self._put_back()
-            self._forget_the_dead()
+            self._look_for_ends(now)
         for fd in (*self._doomed.values(), *(lift.pidfd for lift in self._work)):
             os.close(fd)
 
@@ -184,6 +186,7 @@ class Lifter:
                 if known is not None:
                     os.close(known)
                 self._doomed[lift.pid] = lift.pidfd
+                self._next_look = min(self._next_look, self._worked + LOOK_AGAIN_S)
                 taken.append(lift)
         return taken
 
@@ -193,8 +196,7 @@ class Lifter:
             return 0.0 if time.monotonic() < self._work[0].born + AT_ONCE_S else LOOK_AGAIN_S
         due = [due for due, _ in self._later]
         if self._pulled or self._doomed:
-            fresh = time.monotonic() < self._worked + FRESH_S
-            due.append(time.monotonic() + (LOOK_AGAIN_S if fresh else LOOK_SELDOM_S))
+            due.append(self._next_look)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _lift(self, lift: Lift, known: dict[bytes, list[Lever]]) -> tuple[str, ...]:
@@ -258,9 +260,20 @@ class Lifter:
             changed.update(promote_thread(tid, escape=escape, realtime=self._realtime))
         return ", ".join(sorted(changed))
 
-    def _put_back(self) -> None:
+    def _look_for_ends(self, now: float) -> None:
+        """Let go of the dead, and put back what need not be lifted any more; now and then."""
+        if now < self._next_look:
+            return
+        self._next_look = now + (LOOK_AGAIN_S if now < self._worked + FRESH_S else LOOK_SELDOM_S)
+        dead = find_readable([*self._doomed.values(), *(fd for pulled in self._pulled for fd in pulled.pidfds)])
+        self._put_back(dead)
+        for pid, fd in [(pid, fd) for pid, fd in self._doomed.items() if fd in dead]:
+            del self._doomed[pid]
+            os.close(fd)
+
+    def _put_back(self, dead: set[int]) -> None:
         """The old values of cgroups whose victims are gone; a cgroup may be gone with them, or changed by its owner."""
-        for pulled in [each for each in self._pulled if all(map(is_readable, each.pidfds))]:
+        for pulled in [each for each in self._pulled if dead.issuperset(each.pidfds)]:
             self._pulled.remove(pulled)
             for fd in pulled.pidfds:
                 os.close(fd)
@@ -272,11 +285,6 @@ class Lifter:
                 write_value(lever.path, lever.found)
             except OSError:
                 continue
-
-    def _forget_the_dead(self) -> None:
-        for pid, fd in [(pid, fd) for pid, fd in self._doomed.items() if is_readable(fd)]:
-            del self._doomed[pid]
-            os.close(fd)
 
 
 def promote_thread(tid: int, *, escape: bool = False, realtime: bool = False) -> list[str]:

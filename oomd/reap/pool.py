@@ -219,12 +219,16 @@ class ReaperPool:
 
     def _reap_crowd(self, crowd: Crowd) -> None:
         """Take the largest that nobody has taken, until none is left."""
-        tid = self._urgency.enter()
+        tid = threading.get_native_id()
         try:
             while (taken := crowd.take()) is not None:
                 warrant, pidfd = taken
                 begin_us = time.monotonic_ns() // 1000
-                number, bytes_ = crowd.reap(self.reaper, pidfd)
+                self._urgency.enter_next()
+                try:
+                    number, bytes_ = crowd.reap(self.reaper, pidfd)
+                finally:
+                    os.close(pidfd)
                 self._results.append(self._result(warrant, 0, 0, begin_us, number, bytes_))
         finally:
             self._urgency.leave(tid)

@@ -11,6 +11,7 @@ import threading
 import time
 
 from oomd.kernel.sched import be_realtime, run_on
+from oomd.model.values import dataclass
 from oomd.reap.hindrance import keep_apart
 
 TYPE_CHECKING = False
@@ -19,8 +20,24 @@ if TYPE_CHECKING:
 
 PRIORITY = 12
 """Real-time priority; above the loop's, so that the loop's own next step never comes between signal and reap."""
+CROWD_PRIORITY = 9
+"""Of reaps that follow each other, where no signal is to be sent between: before all ordinary processes, as the victims
+themselves, which would share the CPUs with everybody else, and after the loop."""
 MOST_REALTIME_S = 0.005
 """A reap that lasts longer goes on at normal priority: 4 GiB take 200 ms."""
+MOST_CROWDED_S = 0.5
+"""Nor do thousands of small victims keep everybody else from the CPUs for longer."""
+
+
+@dataclass()
+class _Reap:
+    """One that is going on with real-time priority."""
+
+    begun: float
+    """time.monotonic()."""
+    pid: int
+    """Of the victim; 0 where it may have caught the signal, or there are several: nothing of it may be changed."""
+    pidfd: int
 
 
 class Urgency:
@@ -35,8 +52,10 @@ class Urgency:
         self._cpus = os.sched_getaffinity(0)
         self._changing = threading.Lock()
         """Held while a worker's class is changed."""
-        self._reaping: dict[int, object] = {}
-        """Thread ids of the workers that reap right now with real-time priority, each with a token of this reap."""
+        self._reaping: dict[int, _Reap] = {}
+        """By the ids of the workers' threads."""
+        self._crowded: dict[int, float] = {}
+        """Since when each of them takes one victim after another (time.monotonic())."""
 
     def ask(self) -> None:
         """Real-time for the calling worker, where that is permitted."""
@@ -44,34 +63,60 @@ class Urgency:
             self.permitted = True
 
     def enter(self, surely_dying: int = 0, pidfd: int = -1) -> int:
-        """A reap begins; what is returned is for :meth:`leave`. ``surely_dying``: the pid of the one victim; 0 where it
-        may catch the signal, or there are several.
+        """A reap begins; what is returned is for :meth:`leave`. ``surely_dying``: the pid of the victim; 0 where it may
+        catch the signal.
         """
-        tid, token = threading.get_native_id(), object()
-        self._reaping[tid] = token
-        if self._lifter is not None and self.permitted:
-            due = time.monotonic() + MOST_REALTIME_S
-            self._lifter.call_later(due, lambda: self._end(tid, token, surely_dying, pidfd))
-            if not surely_dying:  # else whoever asked wakes it, after the signal
-                self._lifter.wake()
+        tid = threading.get_native_id()
+        self._begin(tid, surely_dying, pidfd)
+        return tid
+
+    def enter_next(self) -> int:
+        """One of several reaps begins, each of which has its own few milliseconds, and all together half a second;
+        :meth:`leave` after the last.
+        """
+        tid, now = threading.get_native_id(), time.monotonic()
+        if now > self._crowded.setdefault(tid, now) + MOST_CROWDED_S:
+            return tid
+        reap = self._reaping.get(tid)
+        if reap is not None:
+            reap.begun = now
+            return tid
+        with self._changing:
+            if self.permitted:
+                be_realtime(CROWD_PRIORITY)
+        self._begin(tid, 0, -1)
         return tid
 
     def leave(self, tid: int) -> None:
         """It is over: real-time again for the next one."""
         with self._changing:
-            if self._reaping.pop(tid, None) is None and self.permitted:
-                # It lasted so long that its real-time was ended.
+            self._reaping.pop(tid, None)
+            self._crowded.pop(tid, None)
+            if self.permitted and os.sched_getparam(0).sched_priority != PRIORITY:
                 run_on(self._cpus)
                 be_realtime(PRIORITY)
 
-    def _end(self, tid: int, token: object, pid: int, pidfd: int) -> None:
-        """``pid``: of the victim; 0 where it may have caught the signal, and nothing of it may be changed."""
+    def _begin(self, tid: int, pid: int, pidfd: int) -> None:
+        reap = self._reaping[tid] = _Reap(time.monotonic(), pid, pidfd)
+        if self._lifter is not None and self.permitted:
+            self._lifter.call_later(reap.begun + MOST_REALTIME_S, lambda: self._end(tid, reap))
+            if not pid:  # else whoever asked wakes it, after the signal
+                self._lifter.wake()
+
+    def _end(self, tid: int, reap: _Reap) -> None:
+        """Of this one, if it has lasted so long; by the lifter."""
         with self._changing:
-            if self._reaping.get(tid) is token:  # so the pidfd is still open
-                self._reaping.pop(tid, None)
-                if pid:
-                    keep_apart(tid, self._proc_fd, pid, pidfd)
-                set_policy(tid, os.SCHED_OTHER)
+            if self._reaping.get(tid) is not reap:
+                return
+            due = reap.begun + MOST_REALTIME_S
+            if due > time.monotonic():  # another one has begun since
+                if self._lifter is not None:
+                    self._lifter.call_later(due, lambda: self._end(tid, reap))
+                return
+            del self._reaping[tid]  # so the pidfd is still open
+            if reap.pid:
+                keep_apart(tid, self._proc_fd, reap.pid, reap.pidfd)
+            set_policy(tid, os.SCHED_OTHER)
 
 
 def set_policy(tid: int, policy: int) -> bool:

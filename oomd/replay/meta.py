@@ -10,11 +10,14 @@ woke lmkd at this step, ``medium`` or ``critical``.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import yaml
 
 from oomd.config.nodes import Walker
+from oomd.config.problems import did_you_mean
+from oomd.kernel.cgroup_files import MARKS
 from oomd.model.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 16 << 20
 EVENTS = ("medium", "critical")
+WRITTEN_BY_KILLERS = ("user.oomd_ooms", "user.oomd_kill", "user.oomd_kill_uuid")
+"""What systemd-oomd and Meta's oomd leave on a cgroup; a copied tree may have them."""
 _LARGEST_UID = (1 << 32) - 1
 
 
@@ -41,24 +46,28 @@ class Meta:
     """The pressure event that woke lmkd; empty where it polled."""
 
 
-def read_meta(path: str) -> Meta:
-    """The file's content. Raises ValueError with every mistake and its place, one a line."""
+def read_meta(path: str, *, proc_dir: str = "", cgroup_dir: str = "") -> Meta:
+    """The file's content. Raises ValueError with every mistake and its place, one a line: what it says of nobody in
+    these trees (empty: not looked at) is one.
+    """
     problems: list[Problem] = []
     walker = Walker(path, problems)
     root = _compose(path)
     nodes = {} if root is None else walker.mapping(root, "", ("xattrs", "owners", "lmkd"))
     xattrs: dict[str, dict[str, str]] = {}
     for place, node in _entries(walker, nodes.get("xattrs"), "xattrs"):
-        xattrs[_cgroup_path(place)] = {
-            name: _text(walker, value, f"xattrs.{place}.{name}") for name, value in _entries(walker, node, place)
-        }
+        path = _cgroup_path(place)
+        _present(walker, node, f"xattrs.{place}", cgroup_dir, path)
+        xattrs[path] = _marks(walker, node, f"xattrs.{place}")
     owners, uids = {}, {}
     for place, node in _entries(walker, nodes.get("owners"), "owners"):
         uid = _uid(walker, node, f"owners.{place}")
         folder, _, pid = place.strip("/").partition("/")
         if folder == "proc" and pid.isascii() and pid.isdigit():
+            _present(walker, node, f"owners.{place}", proc_dir, pid)
             uids[int(pid)] = uid
         else:
+            _present(walker, node, f"owners.{place}", cgroup_dir, _cgroup_path(place))
             owners[_cgroup_path(place)] = uid
     event = _event(walker, nodes.get("lmkd"))
     if problems:
@@ -73,6 +82,10 @@ def _compose(path: str) -> yaml.Node | None:
         root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
+        raise ValueError(f"{place}: is not YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     return root
@@ -85,6 +98,22 @@ def _entries(walker: Walker, node: yaml.Node | None, path: str) -> Iterator[tupl
         yield from walker.mapping(node, path, names).items()
     elif node is not None:
         walker.mapping(node, path, ())
+
+
+def _marks(walker: Walker, node: yaml.Node, path: str) -> dict[str, str]:
+    """The attributes of one cgroup; of those of oomd only ones that there are."""
+    marks = {}
+    for name, value in _entries(walker, node, path):
+        marks[name] = _text(walker, value, f"{path}.{name}")
+        known = (*MARKS, *WRITTEN_BY_KILLERS)
+        if name.partition(".")[2].startswith("oomd_") and name not in known:
+            walker.problem(value, f"{path}.{name}", f"is no mark that anybody reads{did_you_mean(name, known)}")
+    return marks
+
+
+def _present(walker: Walker, node: yaml.Node, path: str, tree: str, name: str) -> None:
+    if tree and not os.path.isdir(f"{tree}/{name.strip('/')}"):
+        walker.problem(node, path, "is not in the trees of this step")
 
 
 def _event(walker: Walker, node: yaml.Node | None) -> str:

@@ -20,6 +20,7 @@ from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.watch import CgroupWatch
 from oomd.replay.pages import page_bytes_of
+from oomd.replay.soundness import Soundness
 from oomd.replay.trace import ReplayError, Step
 
 TYPE_CHECKING = False
@@ -50,6 +51,7 @@ class Observer:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._histories: dict[ProcessId, list[tuple[int, int, int]]] = {}
+        self._soundness = Soundness()
 
     def observe(self, step: Step) -> Observation:
         """Everything of this step. Raises ReplayError that names the step and the file."""
@@ -58,6 +60,7 @@ class Observer:
         except OSError as error:
             raise ReplayError(f"step {step.name}: {step.proc_dir}: {error.strerror}") from error
         try:
+            self._soundness.check(step)
             return self._observe(step, proc_fd)
         except KernelFormatError as error:
             broken = f"{_place(error.file, step)}: {error.field} is missing or malformed"

@@ -91,7 +91,7 @@ def _step(path: str, inherited: Step) -> Step:
         raise ReplayError(f"{folder}: the first step needs proc/")
     meta = os.path.join(folder, "meta.yaml")
     if os.path.lexists(meta):
-        step = replace(step, meta=_meta(meta))
+        step = replace(step, meta=_meta(meta, step))
     elif step.cgroup_dir != inherited.cgroup_dir:
         step = replace(step, meta=Meta())  # a tree of its own has its own marks
     return step
@@ -106,8 +106,8 @@ def _tree(directory: str) -> str:
     return ""
 
 
-def _meta(path: str) -> Meta:
+def _meta(path: str, step: Step) -> Meta:
     try:
-        return read_meta(path)
+        return read_meta(path, proc_dir=step.proc_dir, cgroup_dir=step.cgroup_dir)
     except ValueError as error:
         raise ReplayError(str(error)) from error

@@ -125,6 +125,19 @@ def test_matches_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "killed when nobody else is left: nobody" in capsys.readouterr().out
 
 
+def test_unknown_users_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No mistake, as the same file may serve several machines; but a slip of the pen would protect nobody."""
+    path = tmp_path / "oomd.yaml"
+    path.write_text("protect: [{user: rooot}, {user: root, name: nobody-is-called-so}]\n", encoding="utf-8")
+    assert main(["check", "--config", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "user rooot: nobody; this machine has no user rooot" in out
+    assert out.count("this machine has no user") == 1
+    assert main(["check", "--config", str(path), "--json"]) == 0
+    hits = json.loads(capsys.readouterr().out)["patterns"]
+    assert [hit["unknown_users"] for hit in hits if hit["list"] == "protect"] == [["rooot"], []]
+
+
 def test_every_exit_is_said_and_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What every_exit means, and whether SIGKILLs can be traced by whoever asks; nothing is said where it is off."""
     path = tmp_path / "oomd.yaml"

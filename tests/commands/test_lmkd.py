@@ -172,9 +172,12 @@ def test_socket_that_was_passed(tmp_path: Path, variables: dict[str, str]) -> No
     [
         (("--socket", "/nowhere/lmkd"), "/nowhere/lmkd: No such file or directory"),
         (("--socket", "SECOND"), "somebody listens there already"),
+        (("--socket", ""), "lmkd's socket: '' is no path"),
+        (("--log", "/nowhere/log"), "lmkd's log /nowhere/log: there is no folder /nowhere"),
+        (("--log", "/proc"), "lmkd's log /proc: is a folder"),
     ],
 )
-def test_no_socket(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
+def test_no_socket_or_log(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
     """Said at once, and nothing runs."""
     path = str(tmp_path / "lmkd")
     with socket.socket(fileno=open_listener(path)) as listener:

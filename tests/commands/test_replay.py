@@ -153,7 +153,7 @@ rulesets:
   - name: hot
     when: {all: [{pressure: {of: "/work.slice/*", kind: full, over: 2s, above: 30%}}]}
     for: 1s
-    choose: {from: ["/work.slice/*"], level: cgroup, policy: POLICY, recursive: true}
+    choose: {from: ["/work.slice/*"], level: cgroup, policy: POLICY, HOW: true}
     then: [{kill: {}}]
     pause: 15s
 """
@@ -179,8 +179,13 @@ def test_cgroups_of_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             "xattrs: {/work.slice/two: {user.oomd_avoid: 1}}\nowners: {/work.slice/two: 0, /work.slice: 0}"
         )
     config = tmp_path / "c.yaml"
-    for policy, name, pids in (("pgscan", "/work.slice/one/x", [50, 53]), ("resident", "/work.slice/three", [52])):
-        config.write_text(CGROUP_RULES.replace("POLICY", policy))
+    for how, policy, name, pids in (
+        ("recursive", "pgscan", "/work.slice/one/x", [50, 53]),
+        ("recursive", "resident", "/work.slice/three", [52]),
+        ("leaves", "pgscan", "/work.slice/one/x", [50, 53]),
+        ("leaves", "resident", "/work.slice/three", [52]),
+    ):
+        config.write_text(CGROUP_RULES.replace("POLICY", policy).replace("HOW", how))
         answers = lines(capsys, str(trace), "--config", str(config))
         killed = [line for line in answers if line["decision"]["action"] == "kill"]
         assert len(killed) == 1, [line["decision"] for line in answers]

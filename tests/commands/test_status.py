@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from oomd.commands.status import describe, printable_lines
+from oomd.engine.pacing import NO_LIMIT_BYTES
 
 STATUS: dict[str, Any] = {
     "time_us": 100_000_000,
@@ -92,6 +93,12 @@ RANKED = {
     "preference": "prefer",
     "oom_score_adj": 300,
 }
+
+
+def test_no_limit_no_distance() -> None:
+    """Where no rule looks at available memory nothing is said of the way down to a limit."""
+    told = "\n".join(describe(answer(state__headroom_bytes=NO_LIMIT_BYTES)))
+    assert "memory: 2.0 GiB of 8.0 GiB available, swap: 1.0 GiB of 2.0 GiB free\n" in told
 
 
 @pytest.mark.parametrize(

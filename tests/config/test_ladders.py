@@ -112,7 +112,7 @@ def test_in_words() -> None:
         ("then: [{throttle: {to: 5%}}, {kill: {}}]", "throttle.to: should be between 10% and 100%"),
         ("then: [{reclaim: {timeout: 0s}}, {kill: {}}]", "reclaim.timeout: should be between 100ms and 3600s"),
         ("then: [{reclaim: {of: a}}, {kill: {}}]", "reclaim.of: 'a' is no cgroup: it looks like /system.slice/*"),
-        ("then: [{reclaim: {amount: 12}}, {kill: {}}]", "reclaim.amount: unknown unit"),
+        ("then: [{reclaim: {amount: 12}}, {kill: {}}]", "reclaim.amount: '12' has no unit"),
         ("then: [{restart_unit: {unit: a/b}}]", "restart_unit.unit: 'a/b' is no name of a unit"),
         ("then: [{restart_unit: {unit: user.slice}}]", "restart_unit.unit: only services can be restarted"),
         ("then: [{kill: {grace: 1s}}]", "then[0].kill.grace: unknown key"),

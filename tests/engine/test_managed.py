@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from oomd.config.loader import default_config
+from oomd.config.effective import to_yaml
+from oomd.config.loader import default_config, load_config
 from oomd.engine.detection import carried_state, initial_state, observe
 from oomd.engine.managed import PAUSE_US, limits_of, managed_rulesets, with_managed, words_of
 from oomd.engine.selection import select
@@ -263,7 +264,8 @@ def test_defaults() -> None:
     """What a unit does not say is said by the configuration, and no duration is shorter than a second."""
     options = ManagedOptions(pressure_limit=0.8, pressure_duration_us=5 * SECOND_US)
     assert limits_of(ManagedUnit("/a", pressure=True), options) == (0.8, 5 * SECOND_US)
-    assert limits_of(ManagedUnit("/a", pressure=True, limit=0.55, duration_us=1000), options) == (0.55, SECOND_US)
+    told = int(0.55 * 0xFFFFFFFF) / 0xFFFFFFFF  # as PID 1 does, a little less
+    assert limits_of(ManagedUnit("/a", pressure=True, limit=told, duration_us=1000), options) == (0.55, SECOND_US)
     assert managed_rulesets((ManagedUnit("/a", pressure=True),), options)[0].pause_us == PAUSE_US
 
 
@@ -274,6 +276,15 @@ def test_words() -> None:
     )
     assert words_of((), OPTIONS) == "units' own settings: none"
     assert words_of(tuple(ManagedUnit(f"/{n}", swap=True) for n in range(14)), OPTIONS).endswith("; and 4 more")
+
+
+def test_a_recording_can_tell_them() -> None:
+    """Written out as a configuration they load as the same."""
+    config = default_config()
+    told = int(0.4713 * 0xFFFFFFFF) / 0xFFFFFFFF
+    units = (UNIT, *ROOT, ManagedUnit("/a.slice", pressure=True, swap=True, limit=told))
+    config = replace(config, rules=with_managed(config.rules, units, OPTIONS))
+    assert load_config("recording", text=to_yaml(config).encode()) == config
 
 
 def test_rules_of_the_configuration_stay() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from oomd.config.loader import default_config
 from oomd.engine import pacing
 from oomd.engine.credit import KILL, open_credit
@@ -108,10 +110,49 @@ def test_forecast_sets_rate_and_freshness() -> None:
     assert (near.interval_us, near.fresh_us) == (62_500, 125_000)
     brink = falling(2058, 1000)  # ten milliseconds away
     assert (brink.interval_us, brink.fresh_us) == (pacing.BRINK_US, pacing.FRESHEST_US)
-    below = falling(2000, 1000)
+    between = falling(2000, 1000)  # beyond the limit that counts where all stalls only, and a second from the other
+    assert (between.interval_us, between.fresh_us) == (pacing.WARM_US, 244_000)
+    below = falling(1000, 1000)
     assert (below.interval_us, below.fresh_us) == (pacing.BRINK_US, pacing.OLDEST_US)
 
 
 def test_far_from_danger_no_forecast_counts() -> None:
     """The distance alone does: what falls fast there is what programs do all day."""
     assert falling(60_000, 3000).interval_us == pacing.QUIET_US
+
+
+def costly(available_mib: int, cost_us: int, **more: Any) -> pacing.Pace:
+    """The pace where a look takes so much CPU time."""
+    now = status(mem_available_bytes=available_mib * MIB, anon_bytes=64 * GIB - available_mib * MIB)
+    detections, after = observe(RULES, now, initial_state(RULES))
+    return pacing.pace(detections, after, triggers=True, alerted=False, cost_us=cost_us, **more)
+
+
+def test_a_slow_machine_is_not_taken_up_by_looking() -> None:
+    """A twentieth of the time while memory is short, a quarter while it falls; however slow, it looks every second."""
+    assert costly(2100, 300).interval_us == pacing.SHORTEST_US
+    assert costly(2100, 25_000).interval_us == 500_000
+    assert costly(2058, 25_000, trend=pacing.Trend(falling=1000 * MIB)).interval_us == 100_000
+    assert costly(2100, 1_000_000).interval_us == pacing.POLLING_US
+    assert costly(60_000, 25_000).interval_us == pacing.QUIET_US
+
+
+def test_beyond_one_limit_of_two_the_other_one_counts() -> None:
+    """Little memory and much free swap: nothing can happen before that is used up, or everything stalls."""
+
+    def beyond(swap_free_mib: int) -> int:
+        now = status(
+            mem_available_bytes=1000 * MIB,
+            anon_bytes=63 * GIB,
+            swap_total_bytes=8 * GIB,
+            swap_free_bytes=swap_free_mib * MIB,
+        )
+        detections, after = observe(RULES, now, initial_state(RULES))
+        found = pacing.pace(detections, after, triggers=True, alerted=False)
+        assert found.warm
+        return found.interval_us
+
+    assert beyond(8000) == pacing.WARM_US
+    assert 49_000 < beyond(1119) <= 50_000
+    assert beyond(850) == pacing.SHORTEST_US
+    assert beyond(800) == pacing.SHORTEST_US  # it holds

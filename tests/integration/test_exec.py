@@ -137,8 +137,9 @@ def test_memory_in_a_memfd_is_its_owners() -> None:
         run.wait_end()
         assert run.victims() == ["machine"]
         leader = run.of("decision")[0]["ranking"][0]
-        assert leader["own_shmem_bytes"] > 250 << 20  # it dies while it takes more
-        assert run.of("outcome")[0]["returned_bytes"] > 250 << 20
+        # The limit is reached while it still writes: some 300 MiB, more or less by when it was looked at.
+        assert leader["own_shmem_bytes"] > 200 << 20
+        assert run.of("outcome")[0]["returned_bytes"] > 200 << 20
 
 
 def test_hostile_names() -> None:

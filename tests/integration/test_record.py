@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -42,11 +43,26 @@ def test_an_incident_can_be_asked_again(tmp_path: Path) -> None:
     assert all((line["decision"]["target"] or {}).get("pid") != victim["pid"] for line in changed)
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    """Is told at the start, before anything is guarded."""
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("no/file", "there is no folder {folder}/no"),
+        ("", "is not the name of a file"),
+        ("folder", "is not the name of a file"),
+        ("pipe", "is not the name of a file"),
+        ("other", "is a file already, and no recording of oomd"),
+        ("device", "is not the name of a file"),
+    ],
+)
+def test_a_place_that_cannot_be_written(tmp_path: Path, place: str, why: str) -> None:
+    """Is told at the start, before anything is guarded; nothing but a recording is ever replaced."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other").write_text("level: off\n")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/null")
+    path = f"{tmp_path}/{place}"
     argv = [sys.executable, "-m", "oomd", "run", "--dry-run", "--runtime-dir", str(tmp_path / "run")]
-    done = subprocess.run(
-        [*argv, "--record", str(tmp_path / "no" / "file")], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([*argv, "--record", path], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert f"--record {tmp_path}/no/file: there is no folder {tmp_path}/no" in done.stderr
+    assert done.stderr == f"oomd: --record {path}: {why.format(folder=tmp_path)}\n"
+    assert (tmp_path / "other").read_text() == "level: off\n"

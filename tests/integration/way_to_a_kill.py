@@ -1,5 +1,6 @@
 """One kill in this process, from the alarm to the reaped victim, with an audit hook that notes what is opened, forked
-or imported on the way.
+or imported on the way. What everybody on the machine allocates and forks stands still for it (copies of vmstat and
+loadavg), so that the way is the same beside any load.
 
 Prints one JSON object: what was noted, the victim's exit status, the action.
 """
@@ -10,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from typing import Any
 
@@ -36,12 +38,20 @@ IGNORED = ("object.", "sys._getframe", "import", "marshal")
 PATIENCE_US = 5_000_000
 
 
+def still(path: str) -> KernelFile:
+    """A kernel file as it is now, for good."""
+    with open(path, "rb") as file, tempfile.NamedTemporaryFile() as copy:
+        copy.write(file.read())
+        copy.flush()
+        return KernelFile(copy.name)
+
+
 def build(events: list[Any]) -> Loop:
     """A loop as the daemon builds it, around the tree of this process, without an outside."""
     proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     guard = ScopeGuard(parse_scope(f"tree:{os.getpid()}"), proc_fd)
     own = own_and_ancestors(proc_fd)
-    vmstat, loadavg = KernelFile("/proc/vmstat"), KernelFile("/proc/loadavg")
+    vmstat, loadavg = still("/proc/vmstat"), still("/proc/loadavg")
     bound = GrowthBound(vmstat, PAGE_BYTES)
     table = ProcessTable(proc_fd, guard, own, bound=bound, loadavg=loadavg, page_bytes=PAGE_BYTES)
     waiter, reaper = Waiter(), ReaperPool(MreleaseReaper())
@@ -68,7 +78,9 @@ def main() -> None:
     victim.stdout.readline()
     events: list[Any] = []
     loop = build(events)
-    loop.parts.table.scan(loop.parts.sampler.read_status(clock_us()), clock_us)  # leaders are kept open from here on
+    status = loop.parts.sampler.read_status(clock_us())
+    loop.parts.table.scan(status, clock_us)  # leaders are kept open from here on
+    loop.parts.table.look(status, clock_us)  # and nobody is new
     alarm = (Detection("level", fired=True, critical=True, since_us=0),)
     noted: list[tuple[str, str]] = []
     watching = False

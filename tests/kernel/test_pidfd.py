@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from oomd.kernel.pidfd import is_readable, open_pidfd
+from oomd.kernel.pidfd import find_readable, is_readable, open_pidfd
 from tests.kernel.children import DEAD_LEADER, HOLD_32_MIB, child, go_on, said
 
 
@@ -31,6 +31,25 @@ def test_life_of_a_process() -> None:
             assert open_pidfd(process.pid) is None
         finally:
             os.close(pidfd)
+
+
+def test_the_dead_among_several() -> None:
+    """One look at all of them finds who has ended, reaped or not; none of none."""
+    with child(HOLD_32_MIB) as living, child(HOLD_32_MIB) as dead, child(HOLD_32_MIB) as gone:
+        for process in (living, dead, gone):
+            said(process)
+        pidfds = [os.pidfd_open(process.pid) for process in (living, dead, gone)]
+        try:
+            assert find_readable(pidfds) == set()
+            for process in (dead, gone):
+                process.kill()
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            gone.wait()
+            assert find_readable(pidfds) == set(pidfds[1:])
+            assert find_readable([]) == set()
+        finally:
+            for pidfd in pidfds:
+                os.close(pidfd)
 
 
 def test_dead_leader() -> None:

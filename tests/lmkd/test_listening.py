@@ -70,3 +70,10 @@ def test_inherited_stream_socket() -> None:
     """A stream has no packets: refused."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream, pytest.raises(ListenError, match="SEQPACKET"):
         inherited_listener({ANDROID: str(stream.fileno())}, 1)
+
+
+@pytest.mark.parametrize("path", ["", "\0lmkd"])
+def test_no_path_of_the_file_system(path: str) -> None:
+    """The kernel would bind to a name that no client knows, or that no mode guards."""
+    with pytest.raises(ListenError, match="is no path"):
+        open_listener(path)

@@ -440,6 +440,32 @@ def test_foreign_processes_of_other_users(tmp_path: Path) -> None:
         assert served.adjs() == {pid: 900}
 
 
+def test_unclaimed_processes_of_other_users(tmp_path: Path) -> None:
+    """When its client is gone a record still is nothing to a user whose process it is not: it stays whole, and stays
+    unclaimed for somebody who may.
+    """
+    if os.geteuid() != 0:
+        return
+    with closing(Served(str(tmp_path / "lmkd"), compatible=False)) as served, sleepers(1) as (pid,):
+        from oomd.lmkd.registry import Sender
+        from oomd.lmkd.wire import Registration
+
+        served.registry.register(Sender(1234, 0), Registration(pid, 1, 900))
+        served.registry.disown(1234)
+        stranger = Sender(5678, 4321)
+        served.registry.purge(stranger)
+        served.registry.remove(stranger, pid)
+        served.registry.register(stranger, Registration(pid, 1, 1000))
+        assert [line.partition(" attempts to ")[2] for line in served.news()] == [
+            "unregister a process registered by another client",
+            "modify a process registered by another client",
+        ]
+        assert served.adjs() == {pid: 900}
+        assert read_adj(pid) == 900
+        served.registry.remove(Sender(9, 0), pid)
+        assert served.adjs() == {}
+
+
 def test_registry_has_an_end(tmp_path: Path) -> None:
     """One process too many is told; the dead make room."""
     with closing(Served(str(tmp_path / "lmkd"), most=2)) as served, served.connect() as client, sleepers(3) as pids:

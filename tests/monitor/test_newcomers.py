@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oomd.kernel.files import KernelFile
-from oomd.monitor.newcomers import MOST_NEW_PIDS, Newcomers
+from oomd.monitor.newcomers import HALF_BORN, MOST_NEW_PIDS, Newcomers
 from tests.fakes.proc_tree import ProcTree
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+HALF_BORN_OF_100 = list(range(101 - HALF_BORN, 101))
 
 
 def test_those_handed_out_since(tmp_path: Path) -> None:
@@ -18,10 +21,10 @@ def test_those_handed_out_since(tmp_path: Path) -> None:
     tree.set_loadavg(100)
     newcomers = Newcomers(KernelFile(f"{tmp_path}/loadavg"))
     newcomers.begin()
-    assert newcomers.new_pids() == range(101, 101)
+    assert newcomers.new_pids() == HALF_BORN_OF_100
     tree.set_loadavg(103)
-    assert list(newcomers.new_pids() or ()) == [101, 102, 103]
-    assert list(newcomers.new_pids() or ()) == []
+    assert newcomers.new_pids() == [101, 102, 103]
+    assert newcomers.new_pids() == []
     tree.set_loadavg(103 + MOST_NEW_PIDS)
     assert len(newcomers.new_pids() or ()) == MOST_NEW_PIDS
     tree.set_loadavg(104 + 2 * MOST_NEW_PIDS)
@@ -30,7 +33,27 @@ def test_those_handed_out_since(tmp_path: Path) -> None:
     tree.set_loadavg(50)
     assert newcomers.new_pids() is None
     newcomers.begin()
-    assert newcomers.new_pids() == range(51, 51)
+    assert newcomers.new_pids() == list(range(50 - HALF_BORN + 1, 51))
+    tree.set_loadavg(3)
+    newcomers.begin()
+    assert newcomers.new_pids() == [1, 2, 3]
+
+
+def test_who_is_not_there_yet_is_looked_for_once_more(tmp_path: Path) -> None:
+    """A pid is handed out before its process can be seen; it is asked for at the next look, and at no other."""
+    tree = ProcTree(tmp_path)
+    tree.set_loadavg(100)
+    newcomers = Newcomers(KernelFile(f"{tmp_path}/loadavg"))
+    newcomers.begin()
+    for pid in newcomers.new_pids() or ():
+        newcomers.miss(pid)  # dead ones are not waited for
+    tree.set_loadavg(103)
+    assert newcomers.new_pids() == [101, 102, 103]
+    newcomers.miss(102)
+    tree.set_loadavg(104)
+    assert newcomers.new_pids() == [102, 104]
+    newcomers.miss(102)
+    assert newcomers.new_pids() == []
 
 
 def test_without_the_file_nobody_can_tell() -> None:

@@ -144,6 +144,24 @@ def test_look_finds_growth_newcomers_and_the_gone(tree: ProcTree, open_table: An
     assert 10 not in table.rows
 
 
+def test_half_born_process_is_found_at_the_next_look(tree: ProcTree, open_table: Any) -> None:
+    """Its pid was handed out, to be read in loadavg, before there was anything of it in /proc: around a look, and
+    around a scan.
+    """
+    tree.add_process(10, rss_anon=100 * MIB)
+    tree.set_loadavg(11)
+    table = open_table()
+    table.scan(STATUS, Clock())
+    tree.add_process(11, rss_anon=110 * MIB)
+    table.look(STATUS, Clock())
+    assert sizes(table)[:2] == [(11, 110), (10, 100)]
+    tree.set_loadavg(12)
+    table.look(STATUS, Clock())
+    tree.add_process(12, rss_anon=120 * MIB)
+    table.look(STATUS, Clock())
+    assert sizes(table)[0] == (12, 120)
+
+
 def test_renamed_process_is_known_by_its_new_name(tree: ProcTree, open_table: Any) -> None:
     """A name that changes after exec counts at the next look: protection goes by names."""
     tree.add_process(10, comm="sh", rss_anon=100 * MIB)

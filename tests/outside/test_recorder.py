@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from oomd.config.compiled import to_plain
 from oomd.config.loader import default_config, load_config
@@ -57,21 +60,63 @@ def test_written_at_every_action(tmp_path: Path) -> None:
     assert complaints == []
 
 
-def test_bounded(tmp_path: Path) -> None:
-    """The oldest parts go; the header tells the rules that the first one left began with."""
+@pytest.mark.parametrize("most_bytes", [2500, 4000, 6000, 9000, 20_000])
+def test_bounded(tmp_path: Path, most_bytes: int) -> None:
+    """The oldest parts go, header and rules count too; the header tells the rules that the first one left has."""
     path = tmp_path / "incident"
-    recorder = Recorder(str(path), print, most_bytes=3000)
+    complaints: list[str] = []
+    recorder = Recorder(str(path), complaints.append, most_bytes=most_bytes)
     recorder.put(rules())
-    for number in range(20):
-        if number == 10:
-            recorder.put(rules("stall: off"))
+    for number in range(40):
+        if number % 10 == 0:
+            recorder.put(rules("stall: off" if number % 20 else "level: off"))
         recorder.put(seen(number))
+        recorder.finish()
+        assert path.stat().st_size <= most_bytes
+        recorder = again(recorder)
     recorder.finish()
     header, *lines = written(path)
-    assert 0 < len(lines) < 10
-    assert lines[-1]["status"]["time_us"] == 19
-    assert "name: stall" not in header["config"]
-    assert all("config" not in line for line in lines)
+    in_force = header["config"]
+    for line in lines:
+        in_force = line.get("config", in_force)
+        if "status" in line:
+            level_is_off = line["status"]["time_us"] // 10 % 2 == 0
+            assert ("name: level" in in_force, "name: stall" in in_force) == (not level_is_off, level_is_off)
+    assert lines[-1]["status"]["time_us"] == 39
+    assert 1 <= len(lines) <= 44
+    assert complaints == []
+
+
+def again(recorder: Recorder) -> Recorder:
+    """The same, going on after it has written everything."""
+    recorder._thread = threading.Thread(target=recorder._run, daemon=True)
+    recorder._thread.start()
+    return recorder
+
+
+def test_what_is_too_large_alone(tmp_path: Path) -> None:
+    """A part that is larger than a recording may be is left out, which is told; the next one is recorded."""
+    path = tmp_path / "incident"
+    complaints: list[str] = []
+    recorder = Recorder(str(path), complaints.append, most_bytes=4000)
+    for event in (rules(), seen(*range(100)), seen(7)):
+        recorder.put(event)
+    recorder.finish()
+    assert [line["status"]["time_us"] for line in written(path)[1:]] == [7]
+    assert complaints == [f"parts of the recording {path} were lost, as they found no room: 1"]
+
+
+def test_an_earlier_recording_is_kept(tmp_path: Path) -> None:
+    """The incident of the run before is not lost at the first action of this one."""
+    path = tmp_path / "incident"
+    for number in (1, 2, 3):
+        recorder = Recorder(str(path), print)
+        recorder.put(rules())
+        recorder.put(seen(number))
+        recorder.put(seen(10 + number))
+        recorder.finish()
+    assert [line["status"]["time_us"] for line in written(path)[1:]] == [3, 13]
+    assert [line["status"]["time_us"] for line in written(tmp_path / "incident.1")[1:]] == [2, 12]
 
 
 def test_what_cannot_be_written_is_told_once(tmp_path: Path) -> None:

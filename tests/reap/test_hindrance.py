@@ -355,6 +355,16 @@ def test_reaper_and_victim_get_different_cpus() -> None:
     os.close(proc_fd)
 
 
+def test_the_end_of_a_new_victim_is_looked_for_soon(lifter: Lifter) -> None:
+    """Also when one that is stuck for good has made it look only now and then."""
+    lifter._next_look = time.monotonic() + PATIENCE_S * 3
+    child = hold(1)
+    kill_and_lift(lifter, child)
+    child.wait()
+    until(lambda: child.pid in lifter._lifted)
+    until(lambda: child.pid not in lifter._doomed)
+
+
 def test_waiting_for_a_late_signal_costs_little(lifter: Lifter) -> None:
     """Where every worker hangs, the lifter looks again now and then; it does not spin."""
     child = hold(1)

@@ -27,14 +27,14 @@ from oomd.model.decision import ReapResult, StepResult, Warrant
 from oomd.model.ruleset import NOTHING, Wants
 from oomd.model.snapshot import Cgroup
 from oomd.model.units import GIB, MIB
-from oomd.monitor.tape import Tape
+from oomd.monitor.tape import VALUES_AT_ONCE, VALUES_PER_PART, Tape
 from oomd.outside.recorder import Recorder
 from oomd.parts import Parts
 from oomd.pausing import Pausing
 from oomd.replay.asking import Asked, ask
 from oomd.replay.incident import read_recording
 from oomd.rounds import Rounds
-from tests.fakes.builders import process, snapshot, status
+from tests.fakes.builders import pressure, process, snapshot, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +65,28 @@ rulesets:
       - kill: {}
     pause: 300ms
 """
+CGROUP_RULES = """
+rulesets:
+  - name: hot
+    when:
+      any:
+        - all: [{pressure: {of: "/g*", over: 1s, above: 30%}}, {reclaim: {of: "/g*", within: 2s}}]
+        - all: [{memory_above: {of: "/g*/*", kind: anon, above: 1GiB}}, {memory_growth: {of: "/g*", above: 1MiB/s}}]
+    critical: {all: [{pressure: {of: "/g*/*", over: 1s, above: 80%}}, {memory_available: {below: 5%}}]}
+    for: 200ms
+    choose: {from: ["/g*"], level: LEVEL, most: 4, policy: POLICY}
+    then: [{term: {grace: 400ms}}, {kill: {}}]
+    pause: 500ms
+  - name: low
+    when: {all: [{memory_available: {below: 5%}}]}
+    choose: {level: LEVEL, policy: POLICY}
+"""
+WAYS = {
+    "siblings": "cgroup",
+    "recursive": "cgroup, recursive: true",
+    "one of it": "process_in",
+    "one below": "process_in, recursive: true",
+}
 RULES = "level: {grace: 400ms}\nstall: off\n"
 SIZES = {10: 3 * GIB, 11: 2 * GIB, 12: 900 * MIB, 13: 40 * MIB, 14: 5 * MIB}
 
@@ -119,7 +141,7 @@ class FakeSteps:
 
 
 class Groups:
-    """The machine's cgroups; their counters rise in an order of their own."""
+    """The machine's cgroups, one of each process below one of two; their counters rise in an order of their own."""
 
     reader = None
 
@@ -142,21 +164,26 @@ class Groups:
         return self._now()
 
     def _now(self) -> tuple[Cgroup, ...]:
-        now = self._machine.now_us
-        sizes: dict[int, int] = {}
+        sizes: dict[str, int] = {}
         for pid, size in self._machine.alive.items():
-            sizes[pid // 2] = sizes.get(pid // 2, 0) + size
-        return tuple(
-            Cgroup(
-                f"/g{number}",
-                time_us=now,
-                current_bytes=size + now % 977 * MIB,
-                anon_bytes=size,
-                pgscan=now // 1000 * (1 + (number * now // 100_000) % 5),
-                active_anon_bytes=size // 2,
-                inactive_anon_bytes=size * (number % 3) // 4,
-            )
-            for number, size in sorted(sizes.items())
+            for path in (f"/g{pid // 2}", f"/g{pid // 2}/p{pid}"):
+                sizes[path] = sizes.get(path, 0) + size
+        return tuple(self._group(path, size) for path, size in sorted(sizes.items()))
+
+    def _group(self, path: str, size: int) -> Cgroup:
+        now, number = self._machine.now_us, sum(path.encode())
+        return Cgroup(
+            path,
+            time_us=now,
+            inode=number,
+            current_bytes=size + now % 977 * MIB,
+            anon_bytes=size + now // 1000 % 89 * MIB,
+            pgscan=now // 1000 * (1 + number % 5),
+            active_anon_bytes=size // 2,
+            inactive_anon_bytes=size * (number % 3) // 4,
+            memory_pressure=pressure(now // 1000 % 100 / 100, total_us=now // 1000 * (100 + 100 * (number % 10))),
+            oom_group=number % 7 == 0,
+            xattrs=(("user.oomd_avoid", "1"),) if number % 11 == 0 else (),
         )
 
 
@@ -273,7 +300,7 @@ class Machine:
                 comm=f"p{pid}",
                 session=pid // 2,
                 pgrp=pid // 3,
-                cgroup=f"/g{pid // 2}",
+                cgroup=f"/g{pid // 2}/p{pid}",
             )
             for pid, size in self.alive.items()
         ]
@@ -414,6 +441,14 @@ def test_a_kill_by_hand_is_known(tmp_path: Path) -> None:
     assert not any(each.differs for each in asked)
 
 
+def test_by_hand_while_a_step_begins(tmp_path: Path) -> None:
+    """One thing at a tick: the step of the ladder first, whom the request takes at the next one."""
+    path, _ = recorded(tmp_path, [Script(10, 150, by_hand=True), Script(20, 150)], LADDER_RULES)
+    asked = answers(path)
+    assert [each.decision.action for each in asked] == ["notify", "term"]
+    assert not any(each.differs for each in asked)
+
+
 def test_a_ladder_repeats(tmp_path: Path) -> None:
     """Steps begin again at the same ticks: in time, sooner where the recorded one was through, at once where there was
     nobody; other ladders differ where they begin another step, or none.
@@ -428,6 +463,33 @@ def test_a_ladder_repeats(tmp_path: Path) -> None:
     other = answers(path, LADDER_RULES.replace("      - throttle: {timeout: 1s}\n", ""))
     found = [(each.tick.number, each.decision.action) for each in other if each.differs]
     assert found[:2] == [(2, "freeze"), (5, "term")]
+
+
+def test_a_pause_of_a_rule_repeats(tmp_path: Path) -> None:
+    """The next one goes when the rule has rested, and not a tick sooner, though the alarm holds on."""
+    rules = LONG_RULES.replace("LEVEL", "process").replace("POLICY", "freeable")
+    rules = rules.replace("pause: 1s", "pause: 3s")  # longer than the rest after a kill that gave little back
+    script = [Script(100, 60), Script(100, 300, dies=10), *[Script(100, 300)] * 40]
+    path, _ = recorded(tmp_path, script, rules)
+    asked = answers(path)
+    assert not any(each.differs for each in asked)
+    begun = [(each.tick.number, each.decision.action, _pid(each)) for each in asked if each.decision.target]
+    assert [each[1:] for each in begun[:2]] == [("kill", 10), ("term", 11)]
+    assert begun[1][0] - begun[0][0] >= 30
+
+
+def test_no_gentle_step_follows_a_signal(tmp_path: Path) -> None:
+    """Whoever was killed at once at the critical level had no ladder; while the alarm holds on nobody begins one."""
+    script = [Script(100, 60), Script(100, 300, dies=10), *[Script(100, 300)] * 10]
+    path, _ = recorded(tmp_path, script, LADDER_RULES)
+    asked = answers(path)
+    assert not any(each.differs for each in asked)
+    assert {each.decision.action for each in asked} == {"none", "kill", "term"}
+
+
+def _pid(asked: Asked) -> int:
+    assert asked.decision.target is not None
+    return asked.decision.target.process.id.pid
 
 
 STEP = st.builds(
@@ -466,6 +528,82 @@ def test_replay_repeats_the_recorded_decisions(
     asked = answers(path)
     assert len(asked) == len(script)
     assert [each.tick.number for each in asked if each.differs] == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=25, deadline=None)
+@given(
+    script=st.lists(STEP, min_size=1, max_size=40),
+    leaves=st.booleans(),
+    policy=st.sampled_from([each.name for each in policies.ALL]),
+)
+def test_replay_repeats_what_was_decided_of_cgroups(
+    tmp_path_factory: pytest.TempPathFactory, script: list[Script], leaves: bool, policy: str, way: str
+) -> None:
+    """The same of rules that look at cgroups, with a clock and a window for each, and choose among them."""
+    text = CGROUP_RULES.replace("POLICY", policy).replace("LEVEL", WAYS[way])
+    if leaves and way == "siblings":
+        text = text.replace('from: ["/g*"], level: cgroup', 'from: ["/g*"], leaves: true, level: cgroup')
+    path, _ = recorded(tmp_path_factory.mktemp("tape"), script, text)
+    asked = answers(path)
+    assert [each.tick.number for each in asked] == [*range(len(script))]
+    assert [each.tick.number for each in asked if each.differs] == []
+
+
+def test_a_hot_cgroup_repeats(tmp_path: Path) -> None:
+    """Not a word of the kind above is empty: cgroups alone make the alarm, and one is asked to go and killed."""
+    text = CGROUP_RULES.replace("POLICY", "resident").replace("LEVEL", WAYS["recursive"])
+    path, events = recorded(tmp_path, [Script(250, 4000)] * 20, text)
+    told = [event["event"] for event in events if event["event"] in ("decision", "escalation")]
+    assert told[:2] == ["decision", "escalation"]
+    decided = [each for each in answers(path) if each.decision.action == "term"]
+    assert decided
+    target = decided[0].decision.target
+    assert target is not None
+    assert target.name.startswith("/g")
+    recording = read_recording(path)
+    assert all(len(tick.cgroups) == 8 for tick in recording.ticks[:5])
+
+
+def test_handed_out_little_by_little(tmp_path: Path) -> None:
+    """A long past is told at the ticks after the signal, a slice each, and written once it is told in full."""
+    crowd = tuple(Cgroup(f"/g1/x{number}", current_bytes=number) for number in range(60))
+
+    class Crowded(Groups):
+        def _now(self) -> tuple[Cgroup, ...]:
+            return (*super()._now(), *(replace(each, time_us=self._machine.now_us) for each in crowd))
+
+    handed: dict[int, list[int]] = {}
+
+    class Counting(Recorder):
+        def put(self, event: dict[str, Any]) -> None:
+            if event["event"] == "seen":
+                handed.setdefault(machine.loop.ticks, []).append(len(event["packed"]))
+                lasts.append(event["last"])
+            super().put(event)
+
+    lasts: list[bool] = []
+    path = str(tmp_path / "incident")
+    recorder = Counting(path, print)
+    text = CGROUP_RULES.replace("POLICY", "resident").replace("LEVEL", WAYS["recursive"])
+    text = text.replace("above: 30%", "above: 100%").replace("above: 1GiB", "above: 900GiB")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.replay.test_asking.Groups", Crowded)
+        machine = Machine(config_of(text), recorder, patch)
+        quiet = [Script(100, 4000)] * 100
+        machine.run([*quiet, Script(100, 60), *[Script(100, 60)] * 20])
+    recorder.finish()
+    ticks = sorted(handed)
+    assert ticks[0] == 101  # the tick of the kill
+    assert ticks[:6] == [*range(101, 107)]  # no more than a slice at each of the next ones
+    assert lasts.count(True) < len(lasts)
+    values = VALUES_AT_ONCE + VALUES_PER_PART
+    for tick in ticks[:-1]:
+        assert len(handed[tick]) <= values // 60
+    asked = answers(path)
+    assert [each.tick.number for each in asked] == [*range(121)]
+    assert not any(each.differs for each in asked)
+    assert asked[100].decision.action == "kill"
 
 
 @settings(max_examples=20, deadline=None)

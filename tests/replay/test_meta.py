@@ -43,8 +43,10 @@ def test_event(tmp_path: Path) -> None:
         ("owners: {/a: root}", r"meta.yaml:1:14: owners./a: 'root' is no user id"),
         ("xattrs: {/a: {x: [1]}}", r"meta.yaml:1:18: xattrs./a.x: should be a single value"),
         ("xattrs: [1]", r"meta.yaml:1:9: xattrs: should be a mapping"),
+        ("xattrs: {/a: 1}", r"meta.yaml:1:14: xattrs./a: should be a mapping"),
+        ("xattrs: {/a: {user.oomd_avoi: 1}}", r"meta.yaml:1:31: xattrs./a.user.oomd_avoi: .* mean 'user.oomd_avoid'\?"),
         ("xattrs: {a: {}, a: {}}", r"meta.yaml:1:17: xattrs.a: is given twice"),
-        ("a: [", "is not YAML"),
+        ("a: [", r"meta.yaml:1:5: is not YAML: expected"),
         ("\0", "is not YAML"),
     ],
 )
@@ -52,6 +54,21 @@ def test_mistakes_have_their_place(tmp_path: Path, text: str, message: str) -> N
     """File, line and column."""
     with pytest.raises(ValueError, match=message):
         written(tmp_path, text)
+
+
+def test_nobody_is_meant(tmp_path: Path) -> None:
+    """A path that the step's trees lack is a slip; what killers wrote, and other attributes, are none."""
+    for folder in ("cgroup/a/b", "proc/50"):
+        (tmp_path / folder).mkdir(parents=True)
+    trees = {"proc_dir": str(tmp_path / "proc"), "cgroup_dir": str(tmp_path / "cgroup")}
+    path = tmp_path / "meta.yaml"
+    path.write_text("xattrs: {/a/b: {user.oomd_ooms: 1, security.x: y}}\nowners: {/: 0, cgroup/a: 7, proc/50: 33}")
+    assert read_meta(str(path), **trees).uids == {50: 33}
+    path.write_text("xattrs: {/a/c: {user.oomd_omit: 1}}\nowners: {/a/b/c: 7,\n  proc/51: 33}")
+    with pytest.raises(ValueError, match="is not in the trees of this step") as caught:
+        read_meta(str(path), **trees)
+    places = [line.removeprefix(str(path)).split(": is not")[0] for line in str(caught.value).splitlines()]
+    assert places == [":1:16: xattrs./a/c", ":2:18: owners./a/b/c", ":3:12: owners.proc/51"]
 
 
 @given(data=st.binary(max_size=200))

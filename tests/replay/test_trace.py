@@ -32,7 +32,7 @@ def test_steps_are_in_the_order_of_their_times(tmp_path: Path) -> None:
 
 def test_marks_belong_to_their_tree(tmp_path: Path) -> None:
     """meta.yaml holds until a step has one of its own, or another cgroup tree."""
-    for name in ("0/proc", "0/cgroup", "1/proc", "2/cgroup"):
+    for name in ("0/proc", "0/cgroup/a", "1/proc", "2/cgroup"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "0" / "meta.yaml").write_text("owners: {/a: 7}")
     assert [dict(step.meta.owners) for step in read_trace(str(tmp_path))] == [{"/a": 7}, {"/a": 7}, {}]

@@ -32,6 +32,8 @@ class Case:
     slice_path: str = ""
     hold: str = ""
     """``for:`` of the ruleset."""
+    stalls: str = "*"
+    """Whose stall in the slice is the alarm."""
     dies: bool = True
     """Whether somebody is waited for to die; else that nobody does is looked at for some seconds."""
 
@@ -134,6 +136,7 @@ LONG = (
         "{from: [/user.slice/*], level: cgroup, recursive: true, policy: resident}",
         marks={"bloat.service": {f"{MARK}omit": "1"}},
         slice_path=APPS,
+        stalls="bloat.service",  # it is the largest once it stalls, and perhaps not before
     ),
 )
 
@@ -146,7 +149,7 @@ def configuration(cases: tuple[Case, ...]) -> str:
     for case in cases:
         lines += [
             f"  - name: {case.name}",
-            f'    when: {{all: [{{pressure: {{of: "{case.path}/*", kind: full, over: 1s, above: 20%}}}}]}}',
+            f'    when: {{all: [{{pressure: {{of: "{case.path}/{case.stalls}", kind: full, over: 1s, above: 20%}}}}]}}',
             *([f"    for: {case.hold}"] if case.hold else []),
             f"    choose: {case.choose.replace('SLICE', case.path)}",
             "    then: [{kill: {}}]",

@@ -111,6 +111,16 @@ def with_reap(killer: Killer, reap: str) -> Killer:
     return replace(killer, files=files)
 
 
+def with_rulesets(killer: Killer, rulesets: str) -> Killer:
+    """Ours with these rulesets beside the two that it has without being asked."""
+    files = dict(killer.files)
+    shipped = files[f"{_CONFIG}/oomd.yaml"]
+    begin = shipped.index("#rulesets:")
+    own = [line.removeprefix("#") for line in shipped[begin:].split("\n\n", 1)[0].splitlines()]
+    files[f"{_CONFIG}/oomd.yaml"] = "\n".join([shipped, *own, rulesets.strip("\n")]) + "\n"
+    return replace(killer, files=files)
+
+
 _SLICE_PRESSURE = "[Slice]\nManagedOOMMemoryPressure=kill\n"
 OOMD = Killer("oomd", "oomd.service", "", "its unit, its shipped configuration", our_files())
 ALL = (

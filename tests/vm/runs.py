@@ -56,7 +56,10 @@ def run_scenario(
     disk: dict[str, bytes | Path] = {}
     if killer != "none":
         chosen = killers.BY_NAME[killer]
-        job["killer"] = (killers.with_reap(chosen, reap) if reap else chosen).plan()
+        chosen = killers.with_reap(chosen, reap) if reap else chosen
+        if killer == "oomd" and scenario.rulesets:
+            chosen = killers.with_rulesets(chosen, scenario.rulesets)
+        job["killer"] = chosen.plan()
     if killer == "oomd":
         job["killer"]["site"] = wheel.guest_site(image)
         disk["site"] = wheel.site_folder(image)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 Actor = dict[str, Any]
 SESSION = "user-1000.slice"
+OTHER_SESSION = "user-1001.slice"
 SYSTEM = "system.slice"
 DATABASE_SHARE = 0.2
 
@@ -35,10 +36,12 @@ class Scenario:
     must_kill: bool = True
     """Whether somebody must die at all."""
     prepare: tuple[tuple[str, ...], ...] = field(default=())
+    rulesets: str = ""
+    """Rulesets that ours has beside the two of its shipped configuration; nobody else has the like of them."""
 
 
 def _actor(options: Actor, *, slice_: str = SESSION, unit: str = "", **more: Any) -> Actor:
-    unit = unit or ("session-" if slice_ == SESSION else "") + options["name"]
+    unit = unit or ("" if slice_ == SYSTEM else "session-") + options["name"]
     return {"options": options, "slice": slice_, "unit": unit, **more}
 
 
@@ -142,8 +145,36 @@ def _memcg(memory_mib: int) -> list[Actor]:
     return [_database(memory_mib), container]
 
 
+def _gentle(memory_mib: int) -> list[Actor]:
+    """Somebody who needs none of what he has, and somebody who needs more than is left."""
+    cold = {"do": "leak", "name": "cold", "begin_mib": int(memory_mib * 0.4), "limit_mib": 0, "touch": 0}
+    worker = {"do": "leak", "name": "worker", "rate_mib": 30, "limit_mib": int(memory_mib * 0.36), "touch": 16}
+    return [_database(memory_mib), _actor(cold), _actor(worker)]
+
+
+def _frozen_session(memory_mib: int) -> list[Actor]:
+    """Two who find room one after the other; whom the other user is looking at is the one that ends."""
+    background = {"do": "leak", "name": "background", "rate_mib": 14, "limit_mib": int(memory_mib * 0.3), "touch": 16}
+    encoder = {"do": "encoder", "name": "encoder", "rate_mib": 40, "size_mib": int(memory_mib * 0.28), "hold_s": 8}
+    return [_database(memory_mib), _actor(background, slice_=OTHER_SESSION), _actor(encoder)]
+
+
 _LEAKER = frozenset({"leaker"})
 _HELD = frozenset({"leaker", "pusher"})
+
+_RECLAIMS = """
+  - name: take-back
+    when: {all: [{memory_available: {below: 25%}}]}
+    choose: {from: ["/user.slice/**"], leaves: true, level: cgroup, policy: cold}
+    then: [{reclaim: {amount: 20%, timeout: 5s}}]
+    pause: 2s
+"""
+_FREEZES = """
+  - name: background-waits
+    when: {all: [{memory_available: {below: 20%}}]}
+    choose: {from: [/user.slice/user-1001.slice], level: cgroup, policy: resident}
+    then: [{freeze: {timeout: 20s, at_most: 20s}}]
+"""
 
 ALL = (
     Scenario("leak", "a process grows at 50 MB/s", _leak, _LEAKER, watch=("leaker", "database")),
@@ -232,6 +263,25 @@ ALL = (
         watch=("container", "database"),
         max_s=30,
         must_kill=False,
+    ),
+    Scenario(
+        "gentle",
+        "cold memory, and somebody who needs it; ours takes it back before memory is short",
+        _gentle,
+        frozenset(),
+        swap="disk",
+        max_s=30,
+        must_kill=False,
+        rulesets=_RECLAIMS,
+    ),
+    Scenario(
+        "frozen-session",
+        "a session in the background and an encoder in the foreground that soon ends; ours stops the former meanwhile",
+        _frozen_session,
+        frozenset(),
+        max_s=30,
+        must_kill=False,
+        rulesets=_FREEZES,
     ),
     Scenario("burst", "as fast as the guest can", _burst, _LEAKER, watch=("leaker", "database"), kernel_may=True),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from oomd.engine.pacing import NO_LIMIT_BYTES
 from oomd.outside.metrics.counts import ruleset_label
 from oomd.outside.metrics.samples import Samples
 
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
     from oomd.model.report import Plain
 
 _MICRO = 1e-6
-_NO_LIMIT = 1 << 62
-"""The headroom where no ruleset has a limit of memory."""
 _MEMORY = {
     "oomd_memory_total_bytes": "mem_total_bytes",
     "oomd_memory_free_bytes": "mem_free_bytes",
@@ -41,7 +40,7 @@ def standing_samples(answer: Plain, wall_s: float) -> Samples:
         samples.put("oomd_resting", answer["resting_until_us"] > status["time_us"])
     samples.put("oomd_dry_run", answer["dry_run"])
     samples.put("oomd_paused", answer.get("pause") is not None)
-    if answer["headroom_bytes"] < _NO_LIMIT:
+    if answer["headroom_bytes"] < NO_LIMIT_BYTES:
         samples.put("oomd_headroom_bytes", answer["headroom_bytes"])
     samples.put("oomd_kills_in_progress", len(answer["kills"]))
     to_come = sum(max(0, each["expected_bytes"] - each["returned_bytes"]) for each in answer["kills"])

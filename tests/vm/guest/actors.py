@@ -222,6 +222,19 @@ def files(options: dict[str, Any]) -> None:
         time.sleep(1)
 
 
+def encoder(options: dict[str, Any]) -> None:
+    """Has its memory at ``rate_mib``, keeps it for a while, and ends."""
+    ready(options)
+    heap, begin = Heap(), time.monotonic()
+    while heap.filled < options["size_mib"] * MIB:
+        heap.grow()
+        time.sleep(max(0.0, begin + heap.filled / MIB / options["rate_mib"] - time.monotonic()))
+    end = time.monotonic() + options["hold_s"]
+    while time.monotonic() < end:
+        time.sleep(0.1)
+        heap.touch(64)
+
+
 def hog(options: dict[str, Any]) -> None:
     """Takes the whole CPU."""
     ready(options)
@@ -295,7 +308,7 @@ def builder(options: dict[str, Any]) -> None:
 
 ACTS = {
     each.__name__: each
-    for each in (leak, database, steady, siblings, worker, files, hog, terminal, bag, reader, builder)
+    for each in (leak, database, steady, siblings, worker, files, encoder, hog, terminal, bag, reader, builder)
 }
 
 if __name__ == "__main__":
