@@ -104,13 +104,13 @@ def test_a_handler_that_hangs_costs_its_request_only() -> None:
         killer.handle("quick", lambda event: {"ok": True})
         late: list[Answer] = []
         quick: list[Answer] = []
-        companion.ask("hang", late.append, now_us=0, deadline_us=500)
+        companion.ask("hang", late.append, now_us=0, deadline_us=LONG_US)
         companion.ask("quick", quick.append, now_us=0, deadline_us=LONG_US)
         companion.note_answer(hear(companion))
         assert quick == [Answer(ok=True)]
-        companion.expire(499)
+        companion.expire(LONG_US - 1)
         assert late == []
-        companion.expire(500)
+        companion.expire(LONG_US)
         assert late == [Answer(ok=False, text=LATE)]
         goes_on.set()
         companion.note_answer(hear(companion))
