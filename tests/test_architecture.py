@@ -143,6 +143,7 @@ KILLER_MODULES = [
     "oomd.monitor.cgroups",
     "oomd.monitor.details",
     "oomd.monitor.facts",
+    "oomd.monitor.effort",
     "oomd.monitor.lag",
     "oomd.monitor.newcomers",
     "oomd.monitor.notify",
