@@ -82,8 +82,12 @@ def collect(
         if figure is not None:
             figures[cgroup.path, cgroup.inode] = []
             current[cgroup.path, cgroup.inode] = (cgroup.time_us, figure)
+    looked: tuple[Cgroup, ...] = ()
     for sample in past:
-        for cgroup in sample.cgroups:
+        if sample.cgroups is looked:  # cgroups are read more seldom than the machine: nothing new
+            continue
+        looked = sample.cgroups
+        for cgroup in looked:
             known = figures.get((cgroup.path, cgroup.inode))
             figure = None if known is None else of_cgroup(cgroup)
             if known is not None and figure is not None and (not known or known[-1][0] < cgroup.time_us):
