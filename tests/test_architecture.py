@@ -142,6 +142,7 @@ KILLER_MODULES = [
     "oomd.monitor.census",
     "oomd.monitor.cgroups",
     "oomd.monitor.details",
+    "oomd.monitor.effort",
     "oomd.monitor.facts",
     "oomd.monitor.effort",
     "oomd.monitor.lag",
