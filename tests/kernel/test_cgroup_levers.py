@@ -111,6 +111,27 @@ def test_cpu_set(tmp_path: Path) -> None:
     assert find_levers(b"0::/wide\n", mounts) == find_levers(b"0::/empty\n", mounts) == ()
 
 
+def test_cpu_set_of_version_1(tmp_path: Path) -> None:
+    """The same by what was asked for, beside another controller of the hierarchy; one that is as wide as its parent's
+    does not hinder, a smaller one above does, and what has no such file has none.
+    """
+    tree(
+        tmp_path,
+        {
+            "cpuset.cpus": "0-3\n",
+            "box/cpuset.cpus": "2-3\n",
+            "box/inner/cpuset.cpus": "2-3\n",
+            "wide/cpuset.cpus": "0-3\n",
+            "bare/cgroup.procs": "",
+        },
+    )
+    mounts = v1(tmp_path, "cpuset")
+    lever = Lever("cpuset", f"{tmp_path}/box", "cpuset.cpus", "2-3", "0-3", 1)
+    assert find_levers(b"5:cpuset,net_cls:/box/inner\n", mounts) == find_levers(b"5:cpuset:/box\n", mounts) == (lever,)
+    assert find_levers(b"5:cpuset:/wide\n", mounts) == find_levers(b"5:cpuset:/bare\n", mounts) == ()
+    assert find_levers(b"5:cpuset:/\n", mounts) == ()
+
+
 def test_version_1(tmp_path: Path) -> None:
     """Version 1: the cgroup that froze itself is the lever, not one frozen by its parent; -1 is no CPU limit."""
     tree(tmp_path, {"up/freezer.self_freezing": "1\n", "up/down/freezer.self_freezing": "0\n"})

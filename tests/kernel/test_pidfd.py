@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from oomd.kernel.pidfd import find_readable, is_readable, open_pidfd
-from tests.kernel.children import DEAD_LEADER, HOLD_32_MIB, child, go_on, said
+from tests.kernel.children import DEAD_LEADER, HOLD_32_MIB, WAIT, child, go_on, said
 
 
 def test_life_of_a_process() -> None:
@@ -67,6 +67,28 @@ def test_dead_leader() -> None:
             os.close(pidfd)
 
 
+def test_thread_that_becomes_the_process() -> None:
+    """A thread beside the first that calls execve takes over its pid: it was never readable before the real end."""
+    code = f"""
+import os, sys, threading
+print(flush=True)
+threading.Thread(target=lambda: os.execv(sys.executable, [sys.executable, "-c", {WAIT!r}])).start()
+threading.Event().wait()
+"""
+    with child(code) as process:
+        pidfd = open_pidfd(process.pid)
+        assert pidfd is not None
+        try:
+            said(process)
+            said(process)  # by what the thread has become
+            assert not is_readable(pidfd)
+            process.kill()
+            process.wait()
+            assert is_readable(pidfd)
+        finally:
+            os.close(pidfd)
+
+
 def test_thread_that_leads_no_process() -> None:
     """The id of a thread is no process: None, as for ids that cannot be."""
     waiting, ended = threading.Event(), threading.Event()
@@ -94,6 +116,12 @@ def test_closed_descriptor() -> None:
     os.close(pidfd)
     with pytest.raises(OSError, match="descriptor"):
         is_readable(pidfd)
+
+
+@pytest.mark.parametrize("pid", [0, -1, -(1 << 31), 1 << 22])
+def test_ids_that_no_process_has(pid: int) -> None:
+    """None, as for a process that has ended; 2²² is above every pid_max."""
+    assert open_pidfd(pid) is None
 
 
 def test_other_errors() -> None:

@@ -28,7 +28,7 @@ from oomd.kernel.syscalls import (
     process_mrelease,
     seteuid_of_thread,
 )
-from tests.kernel.children import HOLD_32_MIB, Child, child, said
+from tests.kernel.children import DEAD_LEADER, HOLD_32_MIB, Child, child, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,9 +69,34 @@ def test_mrelease_of_what_is_no_pidfd() -> None:
         assert error_of(process_mrelease, file.fileno()) == errno.EBADF
 
 
-def test_mrelease_with_unknown_flags() -> None:
-    """Unknown flags are EINVAL, before anything else is looked at."""
-    assert error_of(process_mrelease, -1, 0x80000000) == errno.EINVAL
+@pytest.mark.parametrize("flags", [1 << 31, (1 << 32) - 1])
+def test_mrelease_with_unknown_flags(flags: int) -> None:
+    """Unknown flags are EINVAL, before anything else is looked at; a living process is as it was."""
+    assert error_of(process_mrelease, -1, flags) == errno.EINVAL
+    with victim() as (process, pidfd):
+        assert error_of(process_mrelease, pidfd, flags) == errno.EINVAL
+        assert process.poll() is None
+
+
+def test_mrelease_of_a_directory_of_proc() -> None:
+    """/proc/PID, which takes signals as a pidfd does, is EBADF to release, dying or not."""
+    with victim() as (process, pidfd):
+        directory = os.open(f"/proc/{process.pid}", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            assert error_of(pidfd_send_signal, directory, 0) == 0
+            assert error_of(process_mrelease, directory) == errno.EBADF
+            pidfd_send_signal(pidfd, signal.SIGKILL)
+            assert error_of(process_mrelease, directory) == errno.EBADF
+        finally:
+            os.close(directory)
+
+
+def test_mrelease_of_oneself() -> None:
+    """Whoever calls is not dying: EINVAL."""
+    pidfd = open_pidfd(os.getpid())
+    assert pidfd is not None
+    assert error_of(process_mrelease, pidfd) == errno.EINVAL
+    os.close(pidfd)
 
 
 def test_mrelease_of_the_living() -> None:
@@ -113,11 +138,47 @@ def test_signals() -> None:
 
 
 def test_signal_errors() -> None:
-    """Descriptor -1 is EBADF, an unknown signal EINVAL, and the error says so in words."""
+    """Descriptor -1 and one of a regular file are EBADF, an unknown signal EINVAL, and the error says so in words."""
     assert error_of(pidfd_send_signal, -1, 0) == errno.EBADF
+    with Path(__file__).open("rb") as file:
+        assert error_of(pidfd_send_signal, file.fileno(), 0) == errno.EBADF
     with victim() as (process, pidfd):
         assert error_of(pidfd_send_signal, pidfd, 1000) == errno.EINVAL
         assert process.poll() is None
+
+
+def test_signal_says_who_sent_it() -> None:
+    """As kill(2): from a user, by our pid and user; LTP has the same case with a siginfo of the sender's, which oomd
+    never gives.
+    """
+    code = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+print(flush=True)
+info = signal.sigwaitinfo({signal.SIGUSR1})
+print(info.si_signo, info.si_code, info.si_pid, info.si_uid, flush=True)
+"""
+    with child(code) as process:
+        said(process)
+        pidfd = open_pidfd(process.pid)
+        assert pidfd is not None
+        pidfd_send_signal(pidfd, signal.SIGUSR1)
+        os.close(pidfd)
+        si_user = 0
+        expected = (int(signal.SIGUSR1), si_user, os.getpid(), os.getuid())
+        assert tuple(int(word) for word in said(process).split()) == expected
+
+
+def test_signal_ends_every_thread() -> None:
+    """SIGKILL by a pidfd is for the whole process, also where its main thread has ended."""
+    with child(DEAD_LEADER) as process:
+        said(process)
+        pidfd = open_pidfd(process.pid)
+        assert pidfd is not None
+        pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert process.wait(20) == -signal.SIGKILL
+        assert is_readable(pidfd)
+        os.close(pidfd)
 
 
 def test_signal_that_is_not_permitted() -> None:

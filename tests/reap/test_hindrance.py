@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oomd.kernel.cgroup_levers import Lever
+from oomd.kernel.cgroup_levers import Lever, LeverMount, find_levers
 from oomd.reap.hindrance import DROPPED, GO, Lifter, keep_apart, promote_thread
 from tests.kernel.children import DEAD_LEADER, child, said
 from tests.kill.parked import parked
@@ -240,6 +240,48 @@ def test_cpu_set_of_a_stranger_stays(lifter: Lifter) -> None:
             assert len(os.sched_getaffinity(child.pid)) == os.cpu_count()
         stranger.kill()
         stranger.wait()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_cpu_set_on_a_tree_of_files(tmp_path: Path, version: int) -> None:
+    """Whatever this machine has: lifted for a group of victims only, put back when they are gone, and left as it is
+    where its owner has written something else meanwhile.
+    """
+    effective = "cpuset.cpus.effective" if version == 2 else "cpuset.cpus"
+    (tmp_path / effective).write_text("0-3\n", "ascii")
+    proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    lifter = Lifter(proc_fd, b"")
+    lifter._mounts = (LeverMount(str(tmp_path), "/", frozenset({"cpuset"}), version),)
+    child, stranger = hold(1), hold(1)
+    groups = {name: tmp_path / name for name in ("own", "changed", "mixed")}
+    for name, group in groups.items():
+        group.mkdir()
+        (group / effective).write_text("1-1\n", "ascii")
+        (group / "cpuset.cpus").write_text("1-1\n", "ascii")
+        members = f"{child.pid}\n" if name != "mixed" else f"{child.pid}\n{stranger.pid}\n"
+        (group / "cgroup.procs").write_text(members, "ascii")
+    lifter._doomed[child.pid] = os.pidfd_open(child.pid)
+    words = {}
+    for name in groups:
+        line = f"0::/{name}\n" if version == 2 else f"5:cpuset:/{name}\n"
+        (lever,) = find_levers(line.encode(), lifter._mounts)
+        words[name] = lifter._pull(lever)
+    assert words == {"own": "cpuset.cpus 1-1", "changed": "cpuset.cpus 1-1", "mixed": ""}
+    assert {name: text(group) for name, group in groups.items()} == {"own": "0-3", "changed": "0-3", "mixed": "1-1"}
+    (groups["changed"] / "cpuset.cpus").write_text("2-2\n", "ascii")
+    child.kill()
+    child.wait()
+    lifter._look_for_ends(time.monotonic())
+    assert {name: text(group) for name, group in groups.items()} == {"own": "1-1", "changed": "2-2", "mixed": "1-1"}
+    assert (lifter._pulled, lifter._doomed) == ([], {})
+    stranger.kill()
+    stranger.wait()
+    os.close(proc_fd)
+
+
+def text(group: Path) -> str:
+    """What a CPU set says; all values are of one length, because a write to a file does not cut it."""
+    return (group / "cpuset.cpus").read_text("ascii").strip()
 
 
 def test_real_time_escapes_a_cpu_limit() -> None:

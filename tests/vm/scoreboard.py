@@ -45,7 +45,7 @@ def run_missing(only: list[str], *, fresh: bool = False) -> None:
     """Runs what the results file lacks for the versions of now, writing it and the tables after each run."""
     image = ensure_image()
     results = load()
-    _record_unit(image, results)
+    _record_unit(image, results, fresh=fresh and wanted(only, "unit", "oomd"))
     for scenario, swap in cells():
         for killer in killers.ALL:
             if not wanted(only, scenario, killer.name):
@@ -62,10 +62,10 @@ def run_missing(only: list[str], *, fresh: bool = False) -> None:
     write_tables(image, results)
 
 
-def _record_unit(image: Image, results: dict[str, list[dict[str, Any]]]) -> None:
-    """What systemd says of our unit's exposure, once per version."""
+def _record_unit(image: Image, results: dict[str, list[dict[str, Any]]], *, fresh: bool) -> None:
+    """What systemd says of our unit's exposure, once per version, or anew."""
     key = cell_key("unit", "none", "oomd", killers.our_version())
-    if key not in results:
+    if fresh or key not in results:
         facts = json.loads(check_unit(image).out["checks.json"])
         results[key] = [{"figure": facts["rate"]["figure"], "date": today()}]
         save(results)

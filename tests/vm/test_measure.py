@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.vm import killers, report, scenarios, scoreboard
-from tests.vm.image import ARCHITECTURE, HOST_PACKAGES
+from tests.vm.image import ARCHITECTURE, HOST_PACKAGES, Image
 from tests.vm.measure import Figures, find_kills, measure
 from tests.vm.qemu import GuestRun
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
 
 TRACE = """# tracer: nop
         oomd-183 [000] d..1.    11.000000: signal_generate: sig=15 errno=0 code=0 comm=leaker pid=191 grp=1 res=0
@@ -118,3 +123,27 @@ def test_names_choose_cells() -> None:
     assert not scoreboard.wanted(["oomd"], "leak", "earlyoom")
     assert not scoreboard.wanted(["oomd", "burst"], "leak", "oomd")
     assert scoreboard.wanted(["oomd", "burst"], "burst", "oomd")
+
+
+def test_exposure_is_asked_for_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Once per version; with --fresh again, where our own cells are asked for, and not for another killer's."""
+    figures = iter(["1.7 OK", "1.6 OK", "1.5 OK"])
+
+    def check(_: object) -> GuestRun:
+        facts = json.dumps({"rate": {"figure": next(figures)}}).encode()
+        return GuestRun({"checks.json": facts}, "poweroff", 1.0, "", "tcg")
+
+    monkeypatch.setattr(scoreboard, "check_unit", check)
+    monkeypatch.setattr(scoreboard, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(scoreboard, "TABLES", tmp_path / "tables.md")
+    monkeypatch.setattr(scoreboard, "cells", list)
+    monkeypatch.setattr(scoreboard, "find_accelerator", lambda _: "tcg")
+    monkeypatch.setattr(scoreboard, "ensure_image", lambda: Image(tmp_path))
+    (tmp_path / "versions").write_text("kernel 6.12\n", "utf-8")
+    told = []
+    for only, fresh in (([], False), ([], False), (["oomd"], True), (["earlyoom"], True), (["burst"], True)):
+        scoreboard.run_missing(only, fresh=fresh)
+        ((unit,),) = (runs for key, runs in scoreboard.load().items() if key.startswith("unit/"))
+        told.append(unit["figure"])
+    assert told == ["1.7 OK", "1.7 OK", "1.6 OK", "1.6 OK", "1.6 OK"]
+    assert "`systemd-analyze security oomd.service`: 1.6 OK" in (tmp_path / "tables.md").read_text("utf-8")
