@@ -20,6 +20,7 @@ from oomd.model.config import Config
 from oomd.model.ruleset import Pause
 from oomd.model.units import GIB, MIB, SECOND_US
 from oomd.monitor.bound import GrowthBound
+from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
 from tests.fakes.proc_tree import ProcTree
 from tests.integration.way_to_a_kill import build
@@ -66,7 +67,7 @@ class Rig:
         self.tree = ProcTree(folder)
         config = load_config("x", text=RULES.encode())
         assert isinstance(config, Config)
-        made = build(self.events)
+        made = build(self.events, KernelFile("/proc/loadavg"))
         # What others on this machine allocate is no affair of a test.
         self.pages = 1_000_000
         self.grown(0)
@@ -177,10 +178,12 @@ def test_asking_first(rig: Rig, ordinary: Callable[[], int]) -> None:
     assert rig.loop.state.credits[0].ruleset == "level"
 
 
-def test_nothing_happens_above_the_level(rig: Rig) -> None:
-    """However long a decision stands, and it stands without being made again."""
+def test_nothing_happens_above_the_level(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a decision stands, and it stands without being made again while nobody is looked at anew."""
     big = rig.hold("big", 90)
     rig.prepare()
+    for name in ("wants_look", "wants_scan"):  # on a busy machine a second has gone by
+        monkeypatch.setattr(ProcessTable, name, lambda *_: False)
     standing = rig.loop._foresight._reflexes
     rig.tick()
     assert rig.loop._foresight._reflexes is standing

@@ -46,12 +46,14 @@ def still(path: str) -> KernelFile:
         return KernelFile(copy.name)
 
 
-def build(events: list[Any]) -> Loop:
-    """A loop as the daemon builds it, around the tree of this process, without an outside."""
+def build(events: list[Any], loadavg: KernelFile | None = None) -> Loop:
+    """A loop as the daemon builds it, around the tree of this process, without an outside. Without ``loadavg`` nobody
+    is ever new.
+    """
     proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     guard = ScopeGuard(parse_scope(f"tree:{os.getpid()}"), proc_fd)
     own = own_and_ancestors(proc_fd)
-    vmstat, loadavg = still("/proc/vmstat"), still("/proc/loadavg")
+    vmstat, loadavg = still("/proc/vmstat"), loadavg or still("/proc/loadavg")
     bound = GrowthBound(vmstat, PAGE_BYTES)
     table = ProcessTable(proc_fd, guard, own, bound=bound, loadavg=loadavg, page_bytes=PAGE_BYTES)
     waiter, reaper = Waiter(), ReaperPool(MreleaseReaper())
