@@ -132,8 +132,8 @@ def blocks_of_readme(*keys: str) -> list[str]:
 
 def test_examples_of_the_readme() -> None:
     """What README shows of a configuration is one."""
-    blocks = blocks_of_readme("rulesets", "level", "choose")
-    assert len(blocks) == 4
+    blocks = blocks_of_readme("rulesets", "level", "choose", "protect", "metrics", "tell", "hooks")
+    assert len(blocks) == 8
     for block in blocks:
         indented = "".join(f"    {line}\n" for line in block.splitlines())
         part = f"rulesets:\n  - name: example\n    when: {{all: [{{swap_free: {{below: 5%}}}}]}}\n{indented}"

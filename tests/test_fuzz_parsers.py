@@ -1,5 +1,5 @@
 """Everything that reads what others have written: inputs of any shape, as many in all as OOMD_FUZZ_LINES says
-(200 000 in ``make bench``); an answer or words about what is wrong, and nothing is left behind.
+(100 000 in ``make bench``); an answer or words about what is wrong, and nothing is left behind.
 """
 
 from __future__ import annotations

@@ -90,17 +90,19 @@ class PressureShare:
         own_us, who = self._explained(view) if self.of == MACHINE and self.limited else (0.0, "")
         judged = [self._judge(each, firing=firing, own_us=own_us) for each in series]
         worst = max(judged, key=lambda each: each[1])
-        cgroups = tuple(subject for subject, _, holds, _, _ in judged if holds and subject)
-        text = f"{worst[0]}: {worst[3]}" if worst[0] else worst[3]
+        cgroups = tuple(subject for subject, _, holds, _ in judged if holds and subject)
+        text = self._say(worst[1], worst[3])
+        if worst[0]:
+            text = f"{worst[0]}: {text}"
         if who:
             text += f" without that of {who}, at its own memory.max,"
         return Evidence(
             self.name,
-            any(holds for _, _, holds, _, _ in judged),
+            any(holds for _, _, holds, _ in judged),
             f"{text}, limit {format_share(self.above)}",
             worst[1],
             self.above,
-            worst[4],
+            worst[3],
             cgroups,
             after_credit=True,
         )
@@ -131,19 +133,22 @@ class PressureShare:
         worst = max(stalled, key=lambda each: each.rise, default=None)
         return sum(each.rise for each in stalled), "" if worst is None else worst.subject
 
-    def _judge(self, series: Series, *, firing: bool, own_us: float) -> tuple[str, float, bool, str, int]:
+    def _judge(self, series: Series, *, firing: bool, own_us: float) -> tuple[str, float, bool, int]:
         span_us = series.span_us
         full = span_us >= FULL_ENOUGH * self.over_us
         share = max(0.0, series.rise - own_us) / max(span_us if full else self.over_us, 1)
         holds = share >= (self.above * LET_GO if firing and full else self.above)
+        return series.subject, share, holds, span_us
+
+    def _say(self, share: float, span_us: int) -> str:
         text = (
             f"{self.resource} pressure {self.kind} {format_share(round(share, 3))} over {format_duration(self.over_us)}"
         )
-        if not full:
+        if span_us < FULL_ENOUGH * self.over_us:
             text += f" (window not full yet: {format_duration(span_us)})"
         elif span_us > 2 * self.over_us:
             text += f" (no look for {format_duration(span_us)})"
-        return series.subject, share, holds, text, span_us
+        return text
 
     def _series(self, view: View) -> list[Series]:
         if self.of != MACHINE or self.resource != "memory":

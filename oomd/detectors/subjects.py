@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 MOST_TOLD = 3
 """Cgroups that an evidence's text names."""
+_Key = tuple[str, int]
+_known: dict[int, tuple[tuple[Cgroup, ...], dict[str, dict[_Key, Cgroup]]]] = {}
+"""Looks at cgroups by their identity, each with those that fit an option's text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +77,47 @@ def collect(
             if sample.status is not None and (figure := of_machine(sample.status)) is not None
         ]
         return [] if now is None else [Series("", _ending_now(points, view.status.time_us, now))]
-    patterns = split_patterns(of)
-    figures: dict[tuple[str, int], list[tuple[int, float]]] = {}
-    current = {}
-    for cgroup in view.cgroups:
-        figure = of_cgroup(cgroup) if matches_any(patterns, cgroup.path) else None
-        if figure is not None:
-            figures[cgroup.path, cgroup.inode] = []
-            current[cgroup.path, cgroup.inode] = (cgroup.time_us, figure)
+    looked: list[dict[_Key, Cgroup]] = []
+    last: tuple[Cgroup, ...] = ()
     for sample in past:
-        for cgroup in sample.cgroups:
-            known = figures.get((cgroup.path, cgroup.inode))
-            figure = None if known is None else of_cgroup(cgroup)
-            if known is not None and figure is not None and (not known or known[-1][0] < cgroup.time_us):
-                known.append((cgroup.time_us, figure))
-    return [Series(key[0], _ending_now(figures[key], *current[key])) for key in figures]
+        if sample.cgroups is not last:  # cgroups are read more seldom than the machine
+            last = sample.cgroups
+            looked.append(_fitting(view, last, of))
+    found = []
+    for key, cgroup in _fitting(view, view.cgroups, of).items():
+        figure = of_cgroup(cgroup)
+        if figure is not None:
+            points = _figures([each[key] for each in looked if key in each], of_cgroup)
+            found.append(Series(cgroup.path, _ending_now(points, cgroup.time_us, figure)))
+    return found
+
+
+def _figures(past: list[Cgroup], of_cgroup: Callable[[Cgroup], float | None]) -> list[tuple[int, float]]:
+    points: list[tuple[int, float]] = []
+    for cgroup in past:
+        if not points or points[-1][0] < cgroup.time_us:
+            figure = of_cgroup(cgroup)
+            if figure is not None:
+                points.append((cgroup.time_us, figure))
+    return points
+
+
+def _fitting(view: View, cgroups: tuple[Cgroup, ...], of: str) -> dict[_Key, Cgroup]:
+    """Those of one look that fit the patterns, by path and inode. The same look is asked about at many ticks and by
+    many detectors: the answer is kept as long as the engine remembers the look.
+    """
+    known = _known.get(id(cgroups))
+    if known is None or known[0] is not cgroups:
+        remembered = {id(view.cgroups), *(id(sample.cgroups) for sample in view.history)}
+        for each in [each for each in _known if each not in remembered]:
+            del _known[each]
+        known = _known[id(cgroups)] = (cgroups, {})
+    found = known[1].get(of)
+    if found is None:
+        patterns = split_patterns(of)
+        found = {(each.path, each.inode): each for each in cgroups if matches_any(patterns, each.path)}
+        known[1][of] = found
+    return found
 
 
 def unknown(source: object) -> None:

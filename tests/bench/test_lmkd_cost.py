@@ -30,6 +30,6 @@ def test_costs() -> None:
 @pytest.mark.bench
 def test_a_million_packets() -> None:
     """No leak of descriptors or memory."""
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "timeout=900", "tests/lmkd/test_fuzz.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-o", "timeout=900", "tests/lmkd/test_fuzz.py"]
     environment = {**os.environ, "OOMD_FUZZ_PACKETS": "1000000"}
     assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0

@@ -1,7 +1,7 @@
 """What trouble costs a kill: attacks on metrics and control, hooks that hang, a bus or a journald that is stopped or
 gone, the outside process stopped or killed; each during a kill, in turns with kills beside which nothing happens.
 
-``python -m tests.bench.troubled_kills [--rounds 7] [--only NAME]… [--json]``, as root: it goes on in a mount namespace
+``python -m tests.bench.troubled_kills [--rounds 5] [--only NAME]… [--json]``, as root: it goes on in a mount namespace
 of its own with a journald and a message bus of its own. Each kill is by a daemon of its own, which guards a tree of
 ours.
 """
@@ -172,7 +172,7 @@ def too_slow(found: dict[str, dict[str, list[float]]]) -> list[str]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", action="append", choices=BY_NAME, metavar="NAME")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

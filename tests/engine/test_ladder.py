@@ -210,7 +210,7 @@ def test_any_course(looks: list[tuple[int, int]]) -> None:
         quiet_s = 0.0
         if available_mib < 256:
             assert action == KILL
-            place = 3
+            place, ends_s = 3, 0.0  # the step under way is passed over as well
         elif action in order[:3]:
             assert order.index(action) == place
             assert seconds >= ends_s

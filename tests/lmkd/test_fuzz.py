@@ -1,5 +1,5 @@
-"""Packets of any shape against the codec, the service and the registry with the real gate: nothing is raised, nothing
-is leaked. OOMD_FUZZ_PACKETS says how many; `make bench` sends a million.
+"""Packets of any shape against the codec, the service and the registry with the real gate, and over the socket against
+a daemon: nothing is raised, nothing is leaked. OOMD_FUZZ_PACKETS says how many; `make bench` sends a million to each.
 """
 
 from __future__ import annotations
@@ -9,25 +9,28 @@ import gc
 import os
 import random
 import struct
+import time
 import tracemalloc
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from oomd.lmkd.registry import Sender
 from oomd.lmkd.server import Client
+from tests.commands.test_lmkd import lmkd
 from tests.descriptors import open_descriptors, opened_since
-from tests.lmkd.served import Served, sleepers
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.lmkd.client import Client as Connection
+from tests.lmkd.served import Served, read_adj, sleepers
 
 pytestmark = pytest.mark.integration
 
 IN_TESTS = 20_000
+COUNT = int(os.environ.get("OOMD_FUZZ_PACKETS", str(IN_TESTS)))
 LEAK_BYTES = 256 * 1024
 """Less than a quarter of a byte per packet of a million; a leaked record or line is many times that."""
+LEAK_RSS_KIB = 2048
+"""Of a whole process, whose allocator keeps more or less; two bytes per packet of a million."""
 
 
 class Fuzzer:
@@ -35,7 +38,7 @@ class Fuzzer:
 
     def __init__(self, seed: int, pids: list[int]) -> None:
         self._random = random.Random(seed)
-        self._pids = [*pids, 0, 1, -1, 2, os.getpid(), 2**31 - 1, -(2**31), 1 << 22]
+        self._pids = [*pids, 0, 1, -1, 2, 2**31 - 1, -(2**31), 1 << 22]
         self._numbers = (0, 1, 2, 3, 200, 900, 1000, 1001, -1000, -1001, 2**31 - 1, -(2**31))
 
     def packet(self) -> bytes:
@@ -58,9 +61,9 @@ class Fuzzer:
 
 def test_any_packets_without_a_leak(tmp_path: Path) -> None:
     """No exception, no descriptor and no memory is left behind, and every registered process is one of ours."""
-    count = int(os.environ.get("OOMD_FUZZ_PACKETS", str(IN_TESTS)))
+    count = COUNT
     with sleepers(6) as pids, closing(Served(str(tmp_path / "lmkd"), level="A17", compatible=False)) as served:
-        fuzzer = Fuzzer(7, pids)
+        fuzzer = Fuzzer(7, [*pids, os.getpid()])
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         client = Client(ours, served.server)
         served.waiter.watch(ours.fileno(), "fuzzed")
@@ -92,3 +95,65 @@ def test_any_packets_without_a_leak(tmp_path: Path) -> None:
         ours.close()
         theirs.close()
         assert now - held < LEAK_BYTES
+        print(f"{count} packets: {len(before)} descriptors before and after; {now - held:+} bytes")
+
+
+def test_any_packets_over_the_socket(tmp_path: Path) -> None:
+    """The same kind of packets to a daemon: it answers afterwards, has no descriptor more than before, and no more
+    memory.
+    """
+    path = str(tmp_path / "lmkd")
+    with sleepers(6) as pids, lmkd(tmp_path, os.getpid(), "--socket", path, "--protocol", "A17") as run:
+        run.wait_event("start")
+        fuzzer, killer = Fuzzer(11, pids), Path(f"/proc/{run.process.pid}")
+        send_over(path, fuzzer, COUNT // 10)
+        descriptors, rss_kib = count_descriptors(path, killer), read_rss_kib(killer)
+        begin = time.monotonic()
+        send_over(path, fuzzer, COUNT)
+        took_s = time.monotonic() - begin
+        assert count_descriptors(path, killer) == descriptors
+        grown_kib = read_rss_kib(killer) - rss_kib
+        assert grown_kib < LEAK_RSS_KIB
+        with Connection(path) as client:
+            client.send(1, pids[0], 10001, 321)
+            client.settle()
+            assert read_adj(pids[0]) == 321
+        print(
+            f"{COUNT} packets over the socket in {took_s:.0f} s: {descriptors} descriptors before and after; ", end=""
+        )
+        print(f"{rss_kib} KiB resident before, {grown_kib:+} KiB after")
+
+
+def send_over(path: str, fuzzer: Fuzzer, packets: int) -> None:
+    """So many over one connection, whose answers are read now and then; then nobody is registered any more."""
+    with Connection(path) as client:
+        for number in range(packets):
+            client.send_bytes(fuzzer.packet())
+            if not number % 16:
+                discard_answers(client)
+    with Connection(path) as client:
+        client.send(3)
+        client.settle()
+
+
+def discard_answers(client: Connection) -> None:
+    """What is there."""
+    try:
+        while client.socket.recv(64, _socket.MSG_DONTWAIT):
+            pass
+    except BlockingIOError:
+        return
+
+
+def count_descriptors(path: str, process: Path) -> int:
+    """How many the daemon has with this one connection, once it has noticed that the others are gone."""
+    with Connection(path) as client:
+        for _ in range(3):
+            client.settle()
+        return len(os.listdir(process / "fd"))
+
+
+def read_rss_kib(process: Path) -> int:
+    """Its VmRSS."""
+    lines = (process / "status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))

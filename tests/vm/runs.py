@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BOOT_ALLOWANCE_S = 120.0
 """Beyond a scenario's own length: boot, start of the actors, power off, on a busy host."""
 UNIT_TIMEOUT_S = 500.0
+LMKD_TIMEOUT_S = 800.0
 LMKD_WATCHDOG = "/run/systemd/system/oomd-lmkd.service.d/watchdog.conf"
 KUBERNETES_TIMEOUT_S = 700.0
 KUBERNETES_MEMORY_MIB = 768
@@ -122,7 +123,7 @@ def check_lmkd(image: Image, **casts: list[dict[str, Any]]) -> qemu.GuestRun:
     job: dict[str, Any] = {"kind": "lmkd", "killer": {**plan, "site": wheel.guest_site(image)}}
     job |= {"swap": "zram", "swap_mib": 128, **casts}
     disk: dict[str, bytes | Path] = {"job.json": json.dumps(job).encode(), "site": wheel.site_folder(image)}
-    return qemu.run_guest(image, disk, qemu.Machine(), UNIT_TIMEOUT_S)
+    return qemu.run_guest(image, disk, qemu.Machine(), LMKD_TIMEOUT_S)
 
 
 def check_managed(image: Image) -> qemu.GuestRun:

@@ -41,6 +41,7 @@ def test_registered_die_in_order_of_their_adj(facts: dict[str, Any]) -> None:
     killed = [int(pid) for pid in re.findall(shape, facts["journal"])]
     assert killed[:11] == [eleven["pids"][str(adj)] for adj in ADJS]
     assert [notice[1] for notice in eleven["notices"]] == killed[:11]
+    assert len(set(killed)) == len(killed)
     assert facts["counted"] == len(killed) == 12
     for words in ("Out of memory", "invoked oom-killer", "Killed process"):
         assert words not in facts["kernel"], facts["kernel"][-3000:]

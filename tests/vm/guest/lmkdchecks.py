@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 UNIT = "oomd-lmkd.service"
 SOCKET = "/dev/socket/lmkd"
-PATIENCE_S = 100.0
+PATIENCE_S = 200.0
+"""A busy host emulates slowly."""
 GROWS = """
 import mmap, sys, time
 name, start, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
@@ -71,6 +73,33 @@ def check_lmkd(job: dict[str, Any]) -> None:
     machine.save("lmkd.json", json.dumps(facts))
 
 
+class Deaths:
+    """In which order processes die, however late we look: the kernel keeps the queue."""
+
+    def __init__(self, pids: dict[int, int]) -> None:
+        self.order: list[int] = []
+        self._epoll = select.epoll()
+        self._left = {os.pidfd_open(pid): adj for adj, pid in pids.items()}
+        for pidfd in self._left:
+            self._epoll.register(pidfd, select.EPOLLIN)
+
+    def __enter__(self) -> Deaths:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._epoll.close()
+        for pidfd in self._left:
+            os.close(pidfd)
+
+    def all_dead(self) -> bool:
+        """Whether nobody is left, after those were noted who have died meanwhile."""
+        for pidfd, _ in self._epoll.poll(0):
+            self._epoll.unregister(pidfd)
+            os.close(pidfd)
+            self.order.append(self._left.pop(pidfd))
+        return not self._left
+
+
 def play(
     client: socket.socket, cast: list[dict[str, Any]], between: Callable[[], object] = lambda: None
 ) -> dict[str, Any]:
@@ -93,14 +122,10 @@ def play(
         assert child.stdin is not None
         child.stdin.write(b"\n")
         child.stdin.flush()
-    order: list[int] = []
     begin = time.monotonic()
-
-    def all_dead() -> bool:
-        order.extend(adj for adj, child in children.items() if adj not in order and child.poll() is not None)
-        return len(order) == len(children)
-
-    took_s = wait_until(all_dead, PATIENCE_S)
+    with Deaths({adj: child.pid for adj, child in children.items()}) as deaths:
+        took_s = wait_until(deaths.all_dead, PATIENCE_S)
+    order = deaths.order
     facts = {"order": order, "took_s": took_s, "written": written, "elapsed_s": time.monotonic() - begin}
     facts["statuses"] = {adj: child.poll() for adj, child in children.items()}
     facts["pids"] = {adj: child.pid for adj, child in children.items()}

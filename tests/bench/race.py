@@ -1,0 +1,302 @@
+"""``python -m tests.bench.race FILE``: the first process of a PID namespace of its own (tests/bench/arena.py) fills it
+with processes, has oomd kill some of them, has oomd's rivals search among the same ones, and writes figures to FILE:
+one flat JSON object, times in microseconds.
+
+Every kill is real, by the daemon as it is: a process takes memory, no memory is available, and it is killed. Only that
+last is made up (:class:`~tests.bench.arena.Meminfo`); what the real file costs more to read is measured, and added.
+Nothing outside of the namespace can be seen in it, and no control group either.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from tests.bench.arena import Meminfo, Population, count_processes
+from tests.bench.contestants import (
+    RIVALS,
+    Rival,
+    cpu_ns,
+    dropped_rights,
+    memory_of,
+    missing,
+    own_start_ns,
+    switches,
+    version_of,
+)
+from tests.integration.harness import Guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIZES = tuple(int(word) for word in os.environ.get("OOMD_BENCH_SIZES", "80,1000,4000,10000").split(","))
+HOLDERS, HELD_MIB = 56, 24
+"""More than oomd keeps an eye on."""
+LEADER_MIB, LEAP_MIB = 96, 128
+LIMIT_MIB = 2048
+CALM_MIB, SHORT_MIB, RELIEF_MIB = LIMIT_MIB + 512, LIMIT_MIB - 64, LIMIT_MIB + 1024
+"""What is available before the leap (near danger), after it, and after the kill."""
+KILLS = int(os.environ.get("OOMD_BENCH_KILLS", "60"))
+WORST_KILLS = 12
+SETTLE_S = 0.13
+"""The leaders are looked at ten times a second at least."""
+LISTS = [
+    *({"name": f"name-{each}*"} for each in range(7)),
+    *({"cmdline": f"*--word-{each}=*"} for each in range(7)),
+    *({"cgroup": f"/some.slice/**/unit-{each}"} for each in range(6)),
+]
+Figures = dict[str, float | str]
+
+
+def rules(*, preferences: bool) -> dict[str, Any]:
+    """A configuration that kills at once below the limit."""
+    when = {"any": [{"all": [{"memory_available": {"below": f"{LIMIT_MIB}MiB"}}]}]}
+    level = {"name": "level", "when": when, "choose": {"policy": "culprit"}, "then": [{"kill": {}}]}
+    told: dict[str, Any] = {"rulesets": [level]}
+    return told | ({"protect": ["default", *LISTS[::2]], "avoid": LISTS[1::2]} if preferences else {})
+
+
+def command(folder: Path, *words: str) -> list[str]:
+    """oomd at work on this namespace."""
+    argv = [sys.executable, "-m", "oomd", "run", "--scope", "machine", "--log-format", "json", "--managed", "off"]
+    return [*argv, "--runtime-dir", str(folder / "run"), *words]
+
+
+@contextmanager
+def started(argv: list[str]) -> Iterator[Guarded]:
+    """It watches."""
+    with Guarded(argv, env={"OOMD_SCOPE": ""}) as run:
+        run.wait_event("start")
+        yield run
+
+
+class Race:
+    """All of it, in order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.figures: Figures = {}
+        self.population = Population()
+        self.meminfo = Meminfo(folder / "meminfo")
+        self.dearer_us = max(0.0, cold_read_us("/proc/meminfo") - cold_read_us(str(self.meminfo.path)))
+        """What the real file costs more to read than ours."""
+        for _ in range(HOLDERS):
+            self.population.bear("hold", HELD_MIB)
+
+    def run(self) -> None:
+        """Every size, from the smallest."""
+        self.figures |= {"cpus": os.cpu_count() or 0, "kernel": os.uname().release, "kills": KILLS}
+        self.figures |= {"meminfo_dearer_us": self.dearer_us, "python": sys.version.split()[0]}
+        for rival in ("earlyoom", "nohang") if not missing() else ():
+            self.figures[f"version.{rival}"] = version_of(rival)
+        for size in SIZES:
+            self.population.idle_to(size - count_processes() + self.population.idle)
+            time.sleep(0.5 + size / 5000)
+            say(f"{size} processes")
+            self.kill(f"plain.{size}")
+            self.kill(f"worst.{size}", leader=False, kills=WORST_KILLS)
+            if size in (1000, 10_000):
+                self.under_load(size)
+            self.rivals(size)
+            if size in (80, 10_000):
+                self.idle(size)
+        self.ready()
+
+    def under_load(self, size: int) -> None:
+        """Beside hogs, with lists, beside forks."""
+        self.kill(f"lists.{size}", preferences=True)
+        hogs = [self.population.bear("hog") for _ in range(os.cpu_count() or 1)]
+        self.kill(f"hogs.{size}")
+        self.kill(f"hogs_not_realtime.{size}", *dropped_rights("sys_nice"))
+        for pid in hogs:
+            self.population.end(pid)
+        for forks in (100, 1000):
+            pid = self.population.bear("churn", forks)
+            self.kill(f"forks_{forks}.{size}")
+            self.population.end(pid)
+
+    def kill(self, cell: str, *prefix: str, leader: bool = True, preferences: bool = False, kills: int = KILLS) -> None:
+        """One row: so many kills by a new daemon."""
+        stages: dict[str, list[float]] = {"total": [], "read": [], "choose": [], "send": []}
+        wrong = 0
+        config = self.folder / "oomd.yaml"
+        config.write_text(json.dumps(rules(preferences=preferences)), "utf-8")  # JSON is YAML
+        self.meminfo.say(CALM_MIB)
+        argv = self.meminfo.shown_to([*prefix, *command(self.folder, "--config", str(config))])
+        with started(argv) as run:
+            for _ in range(kills):
+                expected = self.population.bear("leap", LEADER_MIB if leader else 0, LEAP_MIB)
+                self.meminfo.say(CALM_MIB)
+                time.sleep(SETTLE_S)
+                self.population.leap(expected)
+                times, pid = self._kill(run)
+                wrong += pid != expected
+                if pid != expected:
+                    say(f"  {cell}: {pid} was killed in place of {expected}")
+                    self.population.end(expected)
+                    self.population.bear("hold", HELD_MIB)
+                for name, span in stages_of(times).items():
+                    stages[name].append(span + (self.dearer_us if name in ("total", "read") else 0))
+            self._note_memory(cell, run)
+            self._near(cell, run)
+        for name, each in stages.items():
+            self.figures |= {f"{cell}.{name}.median_us": median(each), f"{cell}.{name}.p99_us": tail(each)}
+        self.figures |= {f"{cell}.total.max_us": max(stages["total"]), f"{cell}.wrong": wrong, f"{cell}.n": kills}
+        say(f"  {cell}: median {median(stages['total']):.0f} µs, p99 {tail(stages['total']):.0f} µs, wrong {wrong}")
+
+    def _kill(self, run: Guarded) -> tuple[dict[str, Any], int]:
+        """Memory is short: the times of the decision, and whom it took."""
+        told = len(run.of("decision"))
+        self.meminfo.say(SHORT_MIB)
+        run.wait_event("decision", lambda event: event in run.of("decision")[told:])
+        self.meminfo.say(RELIEF_MIB)
+        decision = run.of("decision")[told]
+        outcome = run.wait_event("outcome", lambda event: event["id"] == decision["id"])
+        times = dict(decision["times"])
+        if times["signalled_us"] is None:
+            times["signalled_us"] = outcome["signalled_us"]
+        return times, int(decision["decision"]["target"]["pid"])
+
+    def _note_memory(self, cell: str, run: Guarded) -> None:
+        if cell.startswith("plain."):
+            memory = memory_of(run.process.pid)
+            size = cell.partition(".")[2]
+            self.figures |= {f"memory.{size}.rss_kib": memory.rss, f"memory.{size}.pss_kib": memory.pss}
+            self.figures[f"memory.{size}.descriptors"] = len(os.listdir(f"/proc/{run.process.pid}/fd"))
+
+    def _near(self, cell: str, run: Guarded) -> None:
+        """CPU near danger, while nothing falls."""
+        if cell in (f"plain.{SIZES[0]}", f"plain.{SIZES[-1]}"):
+            time.sleep(2)  # what the last kill asked for is over
+            share, rate = spent(run.process.pid, 8)
+            size = cell.partition(".")[2]
+            self.figures |= {f"near.{size}.oomd_share": share, f"near.{size}.oomd_wakes_per_second": rate}
+            say(f"  near danger: {share:.4%} at {rate:.1f} wakes a second")
+
+    def rivals(self, size: int) -> None:
+        """How long their searches take, by their own word."""
+        for name in RIVALS if not missing() else ():
+            rival = Rival(name, self.folder, short=True)
+            end = time.monotonic() + 20
+            while len(rival.searches_ms()) < 12 and time.monotonic() < end:
+                time.sleep(0.1)
+            took = rival.searches_ms()[1:]
+            rival.close()
+            if len(took) < 3:
+                say(f"  {name} said no times: {rival.words()!r}")
+                continue
+            self.figures |= {f"rival.{size}.{name}.median_us": median(took) * 1000}
+            self.figures |= {f"rival.{size}.{name}.max_us": max(took) * 1000}
+            say(f"  {name} searches for {median(took):.2f} ms, at most {max(took):.2f} ms")
+
+    def idle(self, size: int, seconds: float = 40) -> None:
+        """CPU far from danger, all of them side by side; then their memory."""
+        with started(command(self.folder, "--dry-run")) as run:
+            names = ("earlyoom", "nohang") if not missing() else ()
+            rivals = [Rival(name, self.folder, short=False) for name in names]
+            time.sleep(6)  # past the start
+            contestants = {"oomd": run.process.pid} | {each.name: each.process.pid for each in rivals}
+            shares = spent_by(contestants, seconds)
+            for name, (share, rate) in shares.items():
+                self.figures |= {f"far.{size}.{name}_share": share, f"far.{size}.{name}_wakes_per_second": rate}
+                memory = memory_of(contestants[name])
+                self.figures |= {f"far.{size}.{name}_rss_kib": memory.rss, f"far.{size}.{name}_pss_kib": memory.pss}
+                say(f"  far from danger {name}: {share:.4%}, RSS {memory.rss} KiB, PSS {memory.pss} KiB")
+            for each in rivals:
+                each.close()
+
+    def ready(self, starts: int = 7) -> None:
+        """From exec to READY=1 for the service manager."""
+        took, path = [], str(self.folder / "notify")
+        for _ in range(starts):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                manager.bind(path)
+                manager.settimeout(30)
+                env = {**os.environ, "OOMD_SCOPE": "", "NOTIFY_SOCKET": path}
+                begin = time.monotonic()
+                process = subprocess.Popen(command(self.folder, "--dry-run"), env=env, stdout=subprocess.DEVNULL)
+                while b"READY=1" not in manager.recv(4096):
+                    pass
+                took.append((time.monotonic() - begin) * 1e6)
+                process.terminate()
+                process.wait(30)
+            os.unlink(path)
+        self.figures |= {"ready.median_us": median(took), "ready.max_us": max(took)}
+        self.figures["ready.bare_python_us"] = own_start_ns() / 1000
+        say(f"ready after {median(took) / 1000:.0f} ms")
+
+
+def cold_read_us(path: str, times: int = 60) -> float:
+    """What a read of a kept file takes that was not read for a while: the median."""
+    took, fd = [], os.open(path, os.O_RDONLY)
+    for _ in range(times):
+        time.sleep(0.02)
+        begin = time.perf_counter()
+        os.pread(fd, 16384, 0)
+        took.append((time.perf_counter() - begin) * 1e6)
+    os.close(fd)
+    return median(took)
+
+
+def say(words: str) -> None:
+    """For whoever waits."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def stages_of(times: dict[str, Any]) -> dict[str, float]:
+    """What each stage took."""
+    wake, read, decided, sent = (times[f"{name}_us"] for name in ("wake", "read", "decided", "signalled"))
+    return {"total": sent - wake, "read": read - wake, "choose": decided - read, "send": sent - decided}
+
+
+def tail(values: list[float]) -> float:
+    """p99, by the nearest rank; of fewer than a hundred the largest."""
+    return sorted(values)[max(0, -(-len(values) * 99 // 100) - 1)]
+
+
+def spent(pid: int, seconds: float) -> tuple[float, float]:
+    """The share of a CPU (median of a wake-up, times their rate), and the rate."""
+    return spent_by({"": pid}, seconds)[""]
+
+
+def spent_by(pids: dict[str, int], seconds: float) -> dict[str, tuple[float, float]]:
+    """The same of several at once. Single wake-ups in which the machine did something else do not count so."""
+    begin = time.monotonic()
+    last = {name: (switches(pid), cpu_ns(pid)) for name, pid in pids.items()}
+    first, costs = dict(last), {name: list[float]() for name in pids}
+    while time.monotonic() < begin + seconds:
+        time.sleep(0.02)
+        for name, pid in pids.items():
+            now = (switches(pid), cpu_ns(pid))
+            if now[0] != last[name][0]:
+                costs[name].append((now[1] - last[name][1]) / (now[0] - last[name][0]))
+            last[name] = now
+    lasted = time.monotonic() - begin
+    rates = {name: (last[name][0] - first[name][0]) / lasted for name in pids}
+    return {name: (median(costs[name] or [0]) * 1e-9 * rates[name], rates[name]) for name in pids}
+
+
+def main() -> None:
+    """Only where nobody else is."""
+    if os.getpid() != 1 or count_processes() > 2:
+        sys.exit("this is for a PID namespace of its own: see tests/bench/arena.py")
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/sys/fs/cgroup"], check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        race = Race(Path(folder))
+        begin = time.monotonic()
+        race.run()
+        race.figures["seconds"] = round(time.monotonic() - begin)
+        Path(sys.argv[1]).write_text(json.dumps(race.figures, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
