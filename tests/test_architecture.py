@@ -144,7 +144,6 @@ KILLER_MODULES = [
     "oomd.monitor.details",
     "oomd.monitor.effort",
     "oomd.monitor.facts",
-    "oomd.monitor.effort",
     "oomd.monitor.lag",
     "oomd.monitor.newcomers",
     "oomd.monitor.notify",
