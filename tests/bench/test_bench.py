@@ -82,6 +82,22 @@ def test_json_document() -> None:
     assert left_over() == []
 
 
+@pytest.mark.parametrize("kind", ["frozen", "throttled"])
+def test_hindered_victims_end_with_every_backend(kind: str) -> None:
+    """In a control group of whatever version this machine has: told as measured and dead, or as skipped."""
+    words = ("--backend", "mrelease", "--backend", "expedite", "--repeat", "1", "--json")
+    told = json.loads(bench("--size", "64MiB", "--victim", kind, *words).stdout)
+    if told["skipped"]:
+        (skipped,) = told["skipped"]
+        assert (skipped["victim"], skipped["reason"]) == (kind, why_not(kind))
+        pytest.skip(skipped["reason"])
+    runs = [run for run in told["runs"] if run["victim"] == kind]
+    assert sorted(run["backend"] for run in runs) == ["expedite", "mrelease"]
+    assert all(run["dead_ms"] is not None for run in runs), runs
+    assert {run["errno"] for run in runs} <= {0, errno.ESRCH, errno.ENOSYS}
+    assert left_over() == []
+
+
 def test_table_and_reserve() -> None:
     """For people: a table, and the reserve that this machine needs."""
     said = bench("--size", "64MiB", "--victim", "running", "--backend", "all", "--repeat", "1").stdout
@@ -145,7 +161,7 @@ def test_every_kind_of_victim_is_what_it_says(kind: str) -> None:
         why = why_not(kind)
         if why:
             assert "no " in why or "off" in why
-            return
+            pytest.skip(why)
         with staged(kind, 32 * MIB, guardian) as stage:
             assert len(stage.victims) == (100 if kind == "many" else 1)
             pid = stage.victims[0].pid
@@ -156,7 +172,8 @@ def test_every_kind_of_victim_is_what_it_says(kind: str) -> None:
             assert owned * 1024 >= (32 * MIB) // len(stage.victims)
             held = sum(rollup(each.pid, "Anonymous") for each in stage.victims)
             swapped = sum(rollup(each.pid, "Swap") for each in stage.victims)
-            assert stage.held_bytes in (held, held + swapped)
+            # An interpreter on a slow machine touches some pages more after it has said that it is ready.
+            assert any(abs(found - stage.held_bytes) <= found // 20 for found in (held, held + swapped))
             assert held + swapped > 32 * MIB
             expected = {
                 "stopped": lambda: state == "T",

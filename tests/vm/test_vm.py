@@ -79,6 +79,20 @@ def test_levers_inside_the_guest(image: Image) -> None:
     assert run.out.get("exit", b"1").strip() == b"0", run.out.get("pytest", b"").decode()[-4000:]
 
 
+@pytest.mark.vm_long
+@pytest.mark.timeout(1500)
+def test_bench_inside_the_guest(image: Image) -> None:
+    """Victims frozen and throttled by version 2, half in swap, starved and many of them: staged, killed and measured,
+    none of them skipped.
+    """
+    chosen = " or ".join(("frozen", "throttled", "swapped", "starved", "many", "backend"))
+    run = run_suite(image, ["tests/bench/test_bench.py", "-k", chosen], memory_mib=1024)
+    told = run.out.get("pytest", b"").decode()
+    assert run.ended == "poweroff", run.console[-2000:]
+    assert run.out.get("exit", b"1").strip() == b"0", told[-4000:]
+    assert "skipped" not in told, told[-2000:]
+
+
 def test_service_is_ready(facts: dict[str, Any]) -> None:
     """systemd heard READY and shows a status."""
     service = facts["look_at_service"]
