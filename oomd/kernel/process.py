@@ -10,7 +10,8 @@ import os
 
 from oomd.kernel.cgroup_namespace import absolute_path
 from oomd.kernel.files import KernelFormatError, find_kib, find_number, parse_number
-from oomd.model.values import dataclass
+from oomd.model.snapshot import Process, ProcessId
+from oomd.model.values import dataclass, replace
 
 _KILL_BIT = 1 << 8
 """SIGKILL, signal 9, in the masks of proc_pid_status(5), where signal 1 is bit 0."""
@@ -344,3 +345,34 @@ def _parse_name(status: bytes) -> bytes:
 def _parse_state(status: bytes) -> bytes:
     at = status.find(b"\nState:\t")
     return status[at + 8 : at + 9] if at >= 0 else b""
+
+
+def process_of(stat: Stat, status: Status | None = None, *, uid: int = -1, oom_score_adj: int = 0) -> Process:
+    """One process as its stat and status tell; without status it owns nothing, and ``uid`` is whose it is."""
+    process = Process(
+        id=ProcessId(stat.pid, stat.start_ticks),
+        ppid=stat.ppid,
+        comm=decode_name(stat.comm),
+        state=stat.state,
+        flags=stat.flags,
+        num_threads=stat.num_threads,
+        uid=uid,
+        oom_score_adj=oom_score_adj,
+        rss_anon_bytes=0,
+        rss_shmem_bytes=0,
+        swap_bytes=0,
+        nice=stat.nice,
+        policy=stat.policy,
+    )
+    if status is None:
+        return process
+    return replace(
+        process,
+        uid=status.uid,
+        rss_anon_bytes=status.rss_anon_bytes,
+        rss_shmem_bytes=status.rss_shmem_bytes,
+        swap_bytes=status.swap_bytes,
+        kill_pending=status.kill_pending,
+        rss_file_bytes=status.rss_file_bytes,
+        page_tables_bytes=status.page_tables_bytes,
+    )

@@ -20,7 +20,7 @@ import time
 from queue import SimpleQueue
 
 from oomd.kernel.files import KernelFormatError
-from oomd.kernel.process import decode_name, parse_stat, parse_status, read_pid_file, read_thread_status
+from oomd.kernel.process import parse_stat, parse_status, process_of, read_pid_file, read_thread_status
 from oomd.kernel.sched import be_prompt
 from oomd.kernel.trace_pipe import TRACE_SIGNAL_IGNORED, parse_trace_pipe
 from oomd.kill.warrant import GONE, Refused
@@ -238,23 +238,7 @@ def look_at_dying(proc_fd: int, pid: int) -> Process | None:
     data = read_pid_file(proc_fd, status.tgid, "stat")
     if not data:
         return None
-    stat = parse_stat(data)
-    return Process(
-        id=ProcessId(stat.pid, stat.start_ticks),
-        ppid=stat.ppid,
-        comm=decode_name(stat.comm),
-        state=stat.state,
-        flags=stat.flags,
-        num_threads=stat.num_threads,
-        uid=status.uid,
-        oom_score_adj=0,
-        rss_anon_bytes=status.rss_anon_bytes,
-        rss_shmem_bytes=status.rss_shmem_bytes,
-        swap_bytes=status.swap_bytes,
-        nice=stat.nice,
-        policy=stat.policy,
-        kill_pending=True,
-    )
+    return process_of(parse_stat(data), status)
 
 
 def _read_status(proc_fd: int, pid: int) -> Status | None:

@@ -6,9 +6,9 @@ import os
 
 from oomd.kernel.files import KernelFormatError
 from oomd.kernel.pidfd import is_readable
-from oomd.kernel.process import decode_name, parse_stat, read_pid_file
+from oomd.kernel.process import parse_stat, process_of, read_pid_file
 from oomd.kill.warrant import GONE, Refused
-from oomd.model.snapshot import Process, ProcessId
+from oomd.model.snapshot import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,18 +96,4 @@ def look_at(proc_fd: int, pid: int) -> Process | None:
         stat = parse_stat(data) if data else None
     except (OSError, KernelFormatError):
         stat = None
-    if stat is None:
-        return None
-    return Process(
-        id=ProcessId(stat.pid, stat.start_ticks),
-        ppid=stat.ppid,
-        comm=decode_name(stat.comm),
-        state=stat.state,
-        flags=stat.flags,
-        num_threads=stat.num_threads,
-        uid=-1,
-        oom_score_adj=0,
-        rss_anon_bytes=0,
-        rss_shmem_bytes=0,
-        swap_bytes=0,
-    )
+    return None if stat is None else process_of(stat)

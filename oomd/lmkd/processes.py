@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from oomd.kernel.files import KernelFormatError, find_number
-from oomd.kernel.process import Stat, Status, decode_name, parse_stat, parse_status, read_pid_file
+from oomd.kernel.process import Stat, Status, decode_name, parse_stat, parse_status, process_of, read_pid_file
 from oomd.lmkd.wire import Usage
 from oomd.model.snapshot import Process, ProcessId
 from oomd.model.values import dataclass
@@ -66,7 +66,7 @@ def read_identity(proc_fd: int, pid: int) -> Process | None:
     """Who has this pid now, without its memory: enough for a warrant. None when nobody has, or nobody may say."""
     try:
         data = read_pid_file(proc_fd, pid, "stat", denied=b"")
-        return _process(parse_stat(data), None, 0) if data else None
+        return process_of(parse_stat(data), uid=0) if data else None
     except (OSError, KernelFormatError):
         return None
 
@@ -86,7 +86,7 @@ def read_seen(proc_fd: int, process_id: ProcessId, adj: int, name: str = "", *, 
             return None
     except (OSError, KernelFormatError):
         return None
-    process = _process(stat, status, adj)
+    process = process_of(stat, status, uid=0, oom_score_adj=adj)
     if process.is_dead or (process.is_dying and not dying):
         return None
     return Seen(process, stat, status, name or process.comm)
@@ -120,24 +120,3 @@ def read_rss_pages(proc_fd: int, pid: int) -> int | None:
         return int(data.split()[1]) if data else None
     except (OSError, ValueError, IndexError):
         return None
-
-
-def _process(stat: Stat, status: Status | None, adj: int) -> Process:
-    return Process(
-        id=ProcessId(stat.pid, stat.start_ticks),
-        ppid=stat.ppid,
-        comm=decode_name(stat.comm),
-        state=stat.state,
-        flags=stat.flags,
-        num_threads=stat.num_threads,
-        uid=0 if status is None else status.uid,
-        oom_score_adj=adj,
-        rss_anon_bytes=0 if status is None else status.rss_anon_bytes,
-        rss_shmem_bytes=0 if status is None else status.rss_shmem_bytes,
-        swap_bytes=0 if status is None else status.swap_bytes,
-        nice=stat.nice,
-        policy=stat.policy,
-        kill_pending=False if status is None else status.kill_pending,
-        rss_file_bytes=0 if status is None else status.rss_file_bytes,
-        page_tables_bytes=0 if status is None else status.page_tables_bytes,
-    )
