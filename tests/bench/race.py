@@ -46,8 +46,10 @@ LEADER_MIB, GROWN_MIB, LEAP_MIB = 128, 16, 160
 LIMIT_MIB = 2048
 CALM_MIB, SHORT_MIB, RELIEF_MIB = LIMIT_MIB + 512, LIMIT_MIB - 64, LIMIT_MIB + 1024
 """What is available before the leap (near danger), after it, and after the kill."""
-KILLS = int(os.environ.get("OOMD_BENCH_KILLS", "60"))
-WORST_KILLS = 12
+KILLS = int(os.environ.get("OOMD_BENCH_KILLS", "40"))
+WORST_KILLS = 8
+BATCH, SCAN_S = 8, 15e-6
+"""So many are born at once, and so long a scan takes for each process."""
 SETTLE_S = 0.13
 """The leaders are looked at ten times a second at least."""
 LISTS = [
@@ -134,9 +136,15 @@ class Race:
         self.meminfo.say(CALM_MIB)
         argv = self.meminfo.shown_to([*prefix, *command(self.folder, "--config", str(config))])
         with started(argv) as run:
+            ready: list[int] = []
             for _ in range(kills):
-                expected = self.population.bear("leap", *((LEADER_MIB, GROWN_MIB) if leader else (0, LEAP_MIB)))
                 self.meminfo.say(CALM_MIB)
+                if not ready:
+                    sizes = (LEADER_MIB, GROWN_MIB) if leader else (0, LEAP_MIB)
+                    ready = [self.population.bear("leap", *sizes) for _ in range(BATCH)]
+                    # What newcomers took is explained by nobody until the next scan (a twentieth of the time).
+                    time.sleep(0.3 + count_processes() * SCAN_S * 25)
+                expected = ready.pop()
                 time.sleep(SETTLE_S)
                 self.population.leap(expected)
                 times, pid = self._kill(run)
@@ -147,6 +155,8 @@ class Race:
                     self.population.bear("hold", HELD_MIB[-1])
                 for name, span in stages_of(times).items():
                     stages[name].append(span + (self.dearer_us if name in ("total", "read") else 0))
+            for pid in ready:
+                self.population.end(pid)
             self._note_memory(cell, run)
             self._near(cell, run)
         for name, each in stages.items():
