@@ -68,7 +68,7 @@ class Rival:
 
 def _earlyoom(*, short: bool) -> list[str]:
     if not short:
-        return [str(EARLYOOM), "-r", "0"]
+        return [str(EARLYOOM), "--dryrun", "-r", "0"]
     return [str(EARLYOOM), "--dryrun", "-d", "-r", "0", "-m", "99,98", "-s", "100,100"]
 
 

@@ -39,14 +39,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SIZES = tuple(int(word) for word in os.environ.get("OOMD_BENCH_SIZES", "80,1000,4000,10000").split(","))
-HOLDERS, HELD_MIB = 56, 24
-"""More than oomd keeps an eye on."""
-LEADER_MIB, LEAP_MIB = 96, 128
+HELD_MIB = [12 + 0.75 * each for each in range(56)]
+"""More processes than oomd keeps an eye on, and the largest of them stands out."""
+LEADER_MIB, GROWN_MIB, LEAP_MIB = 128, 16, 160
+"""What the largest owns, and by what it grows; what one takes at once that owned next to nothing."""
 LIMIT_MIB = 2048
 CALM_MIB, SHORT_MIB, RELIEF_MIB = LIMIT_MIB + 512, LIMIT_MIB - 64, LIMIT_MIB + 1024
 """What is available before the leap (near danger), after it, and after the kill."""
-KILLS = int(os.environ.get("OOMD_BENCH_KILLS", "60"))
-WORST_KILLS = 12
+KILLS = int(os.environ.get("OOMD_BENCH_KILLS", "40"))
+WORST_KILLS = 8
+BATCH, SCAN_S = 8, 15e-6
+"""So many are born at once, and so long a scan takes for each process."""
 SETTLE_S = 0.13
 """The leaders are looked at ten times a second at least."""
 LISTS = [
@@ -89,8 +92,8 @@ class Race:
         self.meminfo = Meminfo(folder / "meminfo")
         self.dearer_us = max(0.0, cold_read_us("/proc/meminfo") - cold_read_us(str(self.meminfo.path)))
         """What the real file costs more to read than ours."""
-        for _ in range(HOLDERS):
-            self.population.bear("hold", HELD_MIB)
+        for mib in HELD_MIB:
+            self.population.bear("hold", mib)
 
     def run(self) -> None:
         """Every size, from the smallest."""
@@ -133,9 +136,15 @@ class Race:
         self.meminfo.say(CALM_MIB)
         argv = self.meminfo.shown_to([*prefix, *command(self.folder, "--config", str(config))])
         with started(argv) as run:
+            ready: list[int] = []
             for _ in range(kills):
-                expected = self.population.bear("leap", LEADER_MIB if leader else 0, LEAP_MIB)
                 self.meminfo.say(CALM_MIB)
+                if not ready:
+                    sizes = (LEADER_MIB, GROWN_MIB) if leader else (0, LEAP_MIB)
+                    ready = [self.population.bear("leap", *sizes) for _ in range(BATCH)]
+                    # What newcomers took is explained by nobody until the next scan (a twentieth of the time).
+                    time.sleep(0.3 + count_processes() * SCAN_S * 25)
+                expected = ready.pop()
                 time.sleep(SETTLE_S)
                 self.population.leap(expected)
                 times, pid = self._kill(run)
@@ -143,15 +152,18 @@ class Race:
                 if pid != expected:
                     say(f"  {cell}: {pid} was killed in place of {expected}")
                     self.population.end(expected)
-                    self.population.bear("hold", HELD_MIB)
+                    self.population.bear("hold", HELD_MIB[-1])
                 for name, span in stages_of(times).items():
                     stages[name].append(span + (self.dearer_us if name in ("total", "read") else 0))
+            for pid in ready:
+                self.population.end(pid)
             self._note_memory(cell, run)
             self._near(cell, run)
         for name, each in stages.items():
             self.figures |= {f"{cell}.{name}.median_us": median(each), f"{cell}.{name}.p99_us": tail(each)}
         self.figures |= {f"{cell}.total.max_us": max(stages["total"]), f"{cell}.wrong": wrong, f"{cell}.n": kills}
-        say(f"  {cell}: median {median(stages['total']):.0f} µs, p99 {tail(stages['total']):.0f} µs, wrong {wrong}")
+        parts = ", ".join(f"{name} {median(each):.0f}" for name, each in stages.items())
+        say(f"  {cell}: medians, µs: {parts}; p99 {tail(stages['total']):.0f} µs, wrong {wrong}")
 
     def _kill(self, run: Guarded) -> tuple[dict[str, Any], int]:
         """Memory is short: the times of the decision, and whom it took."""
@@ -206,6 +218,10 @@ class Race:
             time.sleep(6)  # past the start
             contestants = {"oomd": run.process.pid} | {each.name: each.process.pid for each in rivals}
             shares = spent_by(contestants, seconds)
+            for each in rivals:
+                if each.process.poll() is not None:
+                    say(f"  {each.name} has ended: {each.words()!r}")
+                    del shares[each.name]
             for name, (share, rate) in shares.items():
                 self.figures |= {f"far.{size}.{name}_share": share, f"far.{size}.{name}_wakes_per_second": rate}
                 memory = memory_of(contestants[name])
@@ -276,7 +292,10 @@ def spent_by(pids: dict[str, int], seconds: float) -> dict[str, tuple[float, flo
     while time.monotonic() < begin + seconds:
         time.sleep(0.02)
         for name, pid in pids.items():
-            now = (switches(pid), cpu_ns(pid))
+            try:
+                now = (switches(pid), cpu_ns(pid))
+            except (FileNotFoundError, ProcessLookupError):  # it has ended, or a thread of it
+                continue
             if now[0] != last[name][0]:
                 costs[name].append((now[1] - last[name][1]) / (now[0] - last[name][0]))
             last[name] = now

@@ -97,7 +97,7 @@ def render(figures: Mapping[str, float | str], sizes: tuple[int, ...]) -> str:
         "",
         f"By `{COMMAND}`, in {figures['seconds']} s: {machine}, {rivals}; load average at first: {figures['load']}.",
         "",
-        f"Every row is {figures['kills']} real kills (of leaps that nobody watched, 12); of fewer than 100 kills",
+        f"Every row is {figures['kills']} real kills (of leaps that nobody watched, 8); of fewer than 100 kills",
         "p99 is the slowest one. All contestants look at the same processes, in a PID namespace of their own. What",
         f"is available is made up; what the real /proc/meminfo costs more to read ({dearer}, cold) is added.",
         "",

@@ -34,8 +34,9 @@ from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.pool import ReaperPool
 
 ACTORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "actors.py")
-IGNORED = ("object.", "sys._getframe", "import", "marshal")
+IGNORED = ("object.", "sys._getframe", "import", "marshal", "ctypes.get_errno")
 PATIENCE_US = 5_000_000
+MARK = "/the/way/to/a/kill"
 
 
 def still(path: str) -> KernelFile:
@@ -95,8 +96,10 @@ def main() -> None:
 
     sys.addaudithook(hook)
     begin = clock_us()
+    os.access(MARK, os.F_OK)  # for whoever traces system calls
     watching = True
-    loop.act.carry_out(loop._select(alarm, loop.parts.sampler.read_status(begin)))
+    status = loop.parts.sampler.read_status(clock_us())
+    loop.act.carry_out(loop._select(alarm, status))
     while not any(credit.reaped_us or credit.death_us for credit in loop.state.credits):
         assert clock_us() - begin < PATIENCE_US
         loop._take(loop.parts.waiter.wait_ready(100_000))

@@ -1,0 +1,59 @@
+"""An hour's worth of ticks far from danger in this process, one every five seconds, without the waiting. Prints one
+JSON object: blocks of memory that are left over, the most that a tick took, garbage, descriptors.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import tracemalloc
+
+import oomd.loop
+from oomd.engine.pacing import QUIET_US
+from oomd.model.values import replace
+from oomd.parts import clock_us
+from oomd.rehearsal import rehearse
+from tests.integration.way_to_a_kill import build
+
+TICKS, WARM_UP = 720, 1500
+"""The interpreter's own stores of spare tuples are full after the second."""
+
+
+def main() -> None:
+    """Tick."""
+    loop = build([])
+    rehearse(loop)
+
+    later_us = 0
+    vars(oomd.loop)["clock_us"] = lambda: clock_us() + later_us
+
+    def tick(times: int) -> None:
+        nonlocal later_us
+        for _ in range(times):
+            later_us += QUIET_US
+            loop.pace = replace(loop.pace, interval_us=0)
+            loop.tick()
+
+    gc.collect()
+    gc.disable()  # as the daemon
+    tick(WARM_UP)
+    descriptors, blocks = len(os.listdir("/proc/self/fd")), sys.getallocatedblocks()
+    tick(TICKS)
+    blocks = sys.getallocatedblocks() - blocks
+    garbage = gc.collect()
+    descriptors = len(os.listdir("/proc/self/fd")) - descriptors
+    tracemalloc.start()
+    tick(1)
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    tick(1)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    answer = {"ticks": TICKS, "warm": loop.pace.warm, "blocks": blocks, "garbage": garbage}
+    print(json.dumps(answer | {"descriptors": descriptors, "peak_bytes": peak}))
+    os._exit(0)  # its threads wait for ever
+
+
+if __name__ == "__main__":
+    main()
