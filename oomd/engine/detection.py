@@ -94,7 +94,7 @@ def observe(
     critical = _view(status, state, cgroups, killed_only=True)
     detections, memories = [], []
     for ruleset, memory in zip(rules.rulesets, state.rulesets, strict=True):
-        detection, remembered = _observe_ruleset(ruleset, memory, asking, critical)
+        detection, remembered = _observe_ruleset(ruleset, memory, asking, critical, steady=not state.credits)
         detections.append(detection)
         memories.append(remembered)
     alarmed = any(memory.since_us is not None for memory in memories)
@@ -109,11 +109,16 @@ def observe(
 
 
 def _observe_ruleset(
-    ruleset: Ruleset, memory: RulesetState, asking: View, critical: View
+    ruleset: Ruleset, memory: RulesetState, asking: View, critical: View, *, steady: bool
 ) -> tuple[Detection, RulesetState]:
+    """``steady``: an alarm that holds lets go a little beyond its limit. Not once somebody was signalled: the next one
+    would die although enough came back.
+    """
     now = asking.status.time_us
-    is_critical, evidence = _any_group(ruleset.critical, critical, firing=memory.critical_since_us is not None)
-    groups, timers = _ask_groups(ruleset, asking, memory)
+    is_critical, evidence = _any_group(
+        ruleset.critical, critical, firing=steady and memory.critical_since_us is not None
+    )
+    groups, timers = _ask_groups(ruleset, asking, memory, firing=steady and memory.since_us is not None)
     holds = any(all(piece.holds for piece in pieces) for pieces, _ in groups)
     if not is_critical:
         evidence = _telling(groups)
@@ -137,7 +142,9 @@ def _observe_ruleset(
 _Groups = list[tuple[tuple[Evidence, ...], bool]]
 
 
-def _ask_groups(ruleset: Ruleset, view: View, memory: RulesetState) -> tuple[_Groups, tuple[tuple[int, str, int], ...]]:
+def _ask_groups(
+    ruleset: Ruleset, view: View, memory: RulesetState, *, firing: bool
+) -> tuple[_Groups, tuple[tuple[int, str, int], ...]]:
     """Each group's evidence, and whether it holds long enough; and since when each detector holds for each cgroup.
 
     Where a detector looks at cgroups, one of them must have held without a break for as long as ``for`` says: a minute
@@ -151,7 +158,7 @@ def _ask_groups(ruleset: Ruleset, view: View, memory: RulesetState) -> tuple[_Gr
     for group in ruleset.when:
         pieces, ripe = [], True
         for detector in group:
-            piece = detector.detect(view, firing=memory.since_us is not None)
+            piece = detector.detect(view, firing=firing)
             held = [(place, path, known.get((place, path), now)) for path in piece.cgroups]
             if held:
                 ripe = ripe and any(now - since >= ruleset.for_us for _, _, since in held)

@@ -228,3 +228,20 @@ def test_cgroups_that_a_choice_looks_at() -> None:
     assert among_of(replace(plain, choice=Choice("cgroup"))) == ("/*",)
     assert among_of(replace(plain, choice=Choice("cgroup", ("/a/*",), recursive=True))) == ("/a/*/**",)
     assert among_of(replace(plain, choice=Choice("session", ("/a",)))) == ("/a/**",)
+
+
+def test_nobody_dies_for_an_alarm_that_would_not_begin() -> None:
+    """The limit is 410 MiB. An alarm that nobody was signalled for holds on a little beyond it; once somebody was, the
+    next one is asked for below it only, whether that memory is back or still to come.
+    """
+    assert seen(LEVEL, low(1, 400), low(2, 430))[0].since_us == SECOND_US
+    for phase in (TERM, KILL):
+        _, state = seen(LEVEL, low(1, 400))
+        state = with_credit(state, open_credit("1", candidate(7, 30), "level", phase, low(1, 400)))
+        held, after = seen(LEVEL, low(2, 400), state=state)
+        assert (held.fired, held.since_us) == (False, None), phase  # 430 with what is still to come
+        back, after = seen(LEVEL, low(2, 431), state=after)
+        assert not back.fired
+        assert not seen(LEVEL, low(3, 431), state=replace(after, credits=()))[0].fired
+        again, _ = seen(LEVEL, low(3, 405), state=replace(after, credits=()))
+        assert again.fired
