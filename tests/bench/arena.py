@@ -14,6 +14,7 @@ from pathlib import Path
 BREEDER = str(Path(__file__).with_name("breeder.py"))
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
+LOOK_S = 1.0
 
 
 def command(module: str, *words: str) -> list[str]:
@@ -50,19 +51,24 @@ class Population:
     def idle_to(self, count: int) -> None:
         """So many processes that sleep, no fewer than before."""
         self._tell(f"idle {count - self.idle}")
-        self._wait("ready", "idle")
+        assert self._wait("ready", "idle"), "no idle processes"
         self.idle = count
 
     def bear(self, kind: str, *numbers: float) -> int:
         """One that is ready; its pid."""
         self._tell(" ".join([kind, *map(str, numbers)]))
-        return int(self._wait("ready", kind)[2])
+        line = self._wait("ready", kind)
+        assert line, f"no {kind}"
+        return int(line[2])
 
-    def leap(self, pid: int) -> None:
-        """Have this one take its memory at once; back when it has."""
+    def leap(self, pid: int) -> bool:
+        """Have this one take its memory at once; back when it has. False where it is dead."""
         self._tell(f"go {pid}")
-        while int(self._wait("ready", "leapt")[2]) != pid:
-            pass
+        while os.path.exists(f"/proc/{pid}"):
+            line = self._wait("ready", "leapt", LOOK_S)
+            if line and int(line[2]) == pid:
+                return True
+        return False
 
     def end(self, pid: int) -> None:
         """Kill this one of ours."""
@@ -84,15 +90,16 @@ class Population:
         self._lines += [line.decode().split() for line in lines]
         return bool(data)
 
-    def _wait(self, word: str, kind: str) -> list[str]:
-        """The next line of this kind."""
-        end = time.monotonic() + PATIENCE_S
+    def _wait(self, word: str, kind: str, patience_s: float = PATIENCE_S) -> list[str]:
+        """The next line of this kind; nothing where it does not come in time."""
+        end = time.monotonic() + patience_s
         while True:
             for place, line in enumerate(self._lines):
                 if line[:2] == [word, kind]:
                     return self._lines.pop(place)
             left = end - time.monotonic()
-            assert left > 0, f"no {word} {kind}"
+            if left <= 0:
+                return []
             if select.select([self._news], [], [], left)[0]:
                 assert self._read(), "the breeder has ended"
 

@@ -46,6 +46,8 @@ LEADER_MIB, GROWN_MIB, LEAP_MIB = 128, 16, 160
 LIMIT_MIB = 2048
 CALM_MIB, SHORT_MIB, RELIEF_MIB = LIMIT_MIB + 512, LIMIT_MIB - 64, LIMIT_MIB + 1024
 """What is available before the leap (near danger), after it, and after the kill."""
+FALL_MIB, FALL_S = 10, 0.01
+"""How it falls where it does not do so at once: a thousand MiB a second."""
 KILLS = int(os.environ.get("OOMD_BENCH_KILLS", "40"))
 WORST_KILLS = 8
 BATCH, SCAN_S = 8, 15e-6
@@ -105,7 +107,8 @@ class Race:
             self.population.idle_to(size - count_processes() + self.population.idle)
             time.sleep(0.5 + size / 5000)
             say(f"{size} processes")
-            self.kill(f"plain.{size}")
+            self.kill(f"plain.{size}", falling=True)
+            self.kill(f"jump.{size}", kills=max(WORST_KILLS, KILLS // 2))
             self.kill(f"worst.{size}", leader=False, kills=WORST_KILLS)
             if size in (1000, 10_000):
                 self.under_load(size)
@@ -116,19 +119,29 @@ class Race:
 
     def under_load(self, size: int) -> None:
         """Beside hogs, with lists, beside forks."""
-        self.kill(f"lists.{size}", preferences=True)
+        self.kill(f"lists.{size}", preferences=True, falling=True)
         hogs = [self.population.bear("hog") for _ in range(os.cpu_count() or 1)]
-        self.kill(f"hogs.{size}")
-        self.kill(f"hogs_not_realtime.{size}", *dropped_rights("sys_nice"))
+        self.kill(f"hogs.{size}", falling=True)
+        self.kill(f"hogs_not_realtime.{size}", *dropped_rights("sys_nice"), falling=True)
         for pid in hogs:
             self.population.end(pid)
         for forks in (100, 1000):
             pid = self.population.bear("churn", forks)
-            self.kill(f"forks_{forks}.{size}")
+            self.kill(f"forks_{forks}.{size}", falling=True)
             self.population.end(pid)
 
-    def kill(self, cell: str, *prefix: str, leader: bool = True, preferences: bool = False, kills: int = KILLS) -> None:
-        """One row: so many kills by a new daemon."""
+    def kill(
+        self,
+        cell: str,
+        *prefix: str,
+        leader: bool = True,
+        preferences: bool = False,
+        falling: bool = False,
+        kills: int = KILLS,
+    ) -> None:
+        """One row: so many kills by a new daemon. One process takes memory, and what is available falls at once from
+        far above the limit to below it, or with ``falling`` as fast as a leak of :data:`FALL_MIB` each :data:`FALL_S`.
+        """
         stages: dict[str, list[float]] = {"total": [], "read": [], "choose": [], "send": []}
         wrong = 0
         config = self.folder / "oomd.yaml"
@@ -146,8 +159,11 @@ class Race:
                     time.sleep(0.3 + count_processes() * SCAN_S * 25)
                 expected = ready.pop()
                 time.sleep(SETTLE_S)
-                self.population.leap(expected)
-                times, pid = self._kill(run)
+                if not self.population.leap(expected):
+                    say(f"  {cell}: {expected} was killed before it was its turn")
+                    wrong += 1
+                    continue
+                times, pid = self._kill(run, falling=falling)
                 wrong += pid != expected
                 if pid != expected:
                     say(f"  {cell}: {pid} was killed in place of {expected}")
@@ -165,9 +181,14 @@ class Race:
         parts = ", ".join(f"{name} {median(each):.0f}" for name, each in stages.items())
         say(f"  {cell}: medians, µs: {parts}; p99 {tail(stages['total']):.0f} µs, wrong {wrong}")
 
-    def _kill(self, run: Guarded) -> tuple[dict[str, Any], int]:
+    def _kill(self, run: Guarded, *, falling: bool) -> tuple[dict[str, Any], int]:
         """Memory is short: the times of the decision, and whom it took."""
         told = len(run.of("decision"))
+        for available in range(CALM_MIB - FALL_MIB, SHORT_MIB, -FALL_MIB) if falling else ():
+            self.meminfo.say(available)
+            time.sleep(FALL_S)
+            if len(run.of("decision")) > told:
+                break
         self.meminfo.say(SHORT_MIB)
         run.wait_event("decision", lambda event: event in run.of("decision")[told:])
         self.meminfo.say(RELIEF_MIB)
