@@ -63,10 +63,12 @@ Figures = dict[str, float | str]
 
 
 def rules(*, preferences: bool) -> dict[str, Any]:
-    """A configuration that kills at once below the limit."""
+    """A configuration that kills the largest at once below the limit: of those that were born a moment ago by turns,
+    whom *culprit* takes hangs on when exactly that was.
+    """
     when = {"any": [{"all": [{"memory_available": {"below": f"{LIMIT_MIB}MiB"}}]}]}
     # It rests until we have said that the memory is back: nothing is ever short of it here but by our word.
-    level = {"name": "level", "when": when, "choose": {"policy": "culprit"}, "then": [{"kill": {}}], "pause": "200ms"}
+    level = {"name": "level", "when": when, "choose": {"policy": "freeable"}, "then": [{"kill": {}}], "pause": "200ms"}
     told: dict[str, Any] = {"rulesets": [level]}
     return told | ({"protect": ["default", *LISTS[::2]], "avoid": LISTS[1::2]} if preferences else {})
 
