@@ -38,7 +38,12 @@ def site_folder(image: Image) -> Path:
             if time.time() - other.stat().st_mtime > KEEP_S:  # a run from another tree may be using it
                 shutil.rmtree(other, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix="oomd-wheel-", dir=cache_folder()) as work:
-            _build(Path(work), image).rename(folder)
+            built = _build(Path(work), image)
+            try:
+                built.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # another run was quicker
+                    raise
     return folder
 
 
