@@ -56,6 +56,8 @@ class _Run:
     ladder: Ladder
     settle_us: int
     result: StepResult | None = None
+    is_asked: bool = False
+    """Whether the system's manager was asked to restart the unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Ladders:
         self._runs: dict[str, _Run] = {}
         """By ruleset: the step begun last."""
         self._ended: dict[str, _Ended] = {}
-        """By id: steps that are over, but for the piece in hand; what they brought is told once that is known."""
+        """By id: steps that are over, but for the piece in hand or the manager's answer; what they brought is told once that is known."""
         self._held: dict[str, Decision] = {}
         """By id: what is throttled or frozen, or about to be."""
         self._let: set[str] = set()
@@ -206,6 +208,7 @@ class Ladders:
         target, steps, identity = run.decision.target, self.steps, run.ladder.decision_id
         if self._restart is None or target is None or steps is None:
             return
+        run.is_asked = True
         wait_us = run.ladder.ends_us - run.ladder.since_us
         self._restart(
             unit_of(target.name), wait_us, lambda ok, why: steps.note(identity, DONE if ok else IMPOSSIBLE, why)
@@ -217,14 +220,13 @@ class Ladders:
             return
         memory, swap = (0, 0) if status is None else gained(run.ladder, status)
         ended = _Ended(run, word, memory, swap, 0 if status is None else status.time_us - run.ladder.since_us)
-        if (
-            self.steps is not None
-            and run.step.name == RECLAIM
-            and run.result is None
-            and run.decision.target is not None
-        ):
+        if self.steps is None or run.result is not None or run.decision.target is None:
+            self._tell_end(ended, run.result)
+        elif run.step.name == RECLAIM:
             self._ended[run.ladder.decision_id] = ended
             self.steps.let_go(run.ladder.decision_id, "")
+        elif run.is_asked:  # the manager answers, or its time runs out
+            self._ended[run.ladder.decision_id] = ended
         else:
             self._tell_end(ended, run.result)
 

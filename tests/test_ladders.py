@@ -270,6 +270,25 @@ def test_a_unit_is_restarted_outside() -> None:
     assert desk.say() == [("level", NOW_US)]
 
 
+def test_an_alarm_that_ends_before_the_manager_answers() -> None:
+    """A restart gives its memory back at once, so the alarm is over first: the step is told with the answer. Was the
+    manager not asked yet, it is not asked any more, and there is nothing to wait for.
+    """
+    desk = Desk()
+    desk.begin(4, "1")
+    desk.say(StepResult("1", "proved"))
+    desk.advance(QUIET)
+    assert desk.told() == []
+    desk.restarts[-1][2](True, "web.service is active")
+    assert desk.say() == []
+    assert desk.told() == [("1", "restart_unit", "enough")]
+    desk.begin(4, "2", seconds=40)
+    desk.advance(QUIET)
+    assert desk.told()[1:] == [("2", "restart_unit", "enough")]
+    assert desk.say(StepResult("2", "proved")) == []
+    assert len(desk.restarts) == 1
+
+
 def test_other_rules_and_the_end() -> None:
     """Everything is let go of; at the end it is put back before anybody is told."""
     desk = Desk()

@@ -258,8 +258,9 @@ def bag(options: dict[str, Any]) -> None:
     """A parent in a control group of its own, and its children each in one below it; with ``sessions`` each in a
     session of its own instead.
     """
-    own = own_cgroup()
-    for child in options["children"]:
+    own, begins = own_cgroup(), {key: options[key] for key in ("wait_for",) if key in options}
+    for each in options["children"]:
+        child = {**begins, **each}
         if os.fork() == 0:
             if options.get("sessions"):
                 os.setsid()
@@ -272,7 +273,7 @@ def bag(options: dict[str, Any]) -> None:
             for helper in range(child.get("helpers", 0)):
                 if os.fork() == 0:
                     introduce(f"{child['name']}-{helper}")
-                    steady({"name": f"{child['name']}-{helper}", "size_mib": 1})
+                    steady({**begins, "name": f"{child['name']}-{helper}", "size_mib": 1})
             ACTS[child["do"]](child)
     steady(options)
 
