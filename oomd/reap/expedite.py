@@ -47,7 +47,7 @@ class ExpediteReaper:
         self._pause_s = pause_s
 
     def reap(self, pidfd: int) -> int:
-        """0: stripped. ENOSYS: only its hindrances are lifted. Else why it was given up: ESRCH (it has left its memory),
+        """0: stripped. ENOSYS: only its hindrances are lifted. Else why it was given up: ESRCH (it left its memory),
         EINVAL (not dying, a sharer lives, or it dumps core), EAGAIN.
         """
         if not self.beneath:
