@@ -87,10 +87,11 @@ def _check_order(walker: Walker, node: yaml.Node, path: str, names: list[str]) -
 
 
 def _check_unit(walker: Walker, node: yaml.Node, path: str, step: RestartStep) -> None:
+    where = walker.value_of(node, "unit")
     if step.unit and not _UNIT.fullmatch(step.unit):
-        walker.problem(node, f"{path}.unit", f"{step.unit!r} is no name of a unit: it looks like nginx.service")
+        walker.problem(where, f"{path}.unit", f"{step.unit!r} is no name of a unit: it looks like nginx.service")
     elif step.unit_name.endswith((".slice", ".scope", ".target", ".device", ".mount", ".swap")):
-        walker.problem(node, f"{path}.unit", "only services can be restarted to give memory back")
+        walker.problem(where, f"{path}.unit", "only services can be restarted to give memory back")
 
 
 def check_ladder(walker: Walker, nodes: dict[str, yaml.Node], path: str, ladder: Ladder, level: str) -> None:

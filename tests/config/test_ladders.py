@@ -95,6 +95,28 @@ def test_in_words() -> None:
     assert in_words(load("then: [{notify: {}}]"))[-1].startswith("  chosen is the process")
 
 
+def test_a_mistake_stands_where_its_value_does() -> None:
+    """Not where the step begins: in a ladder that is written over many lines that would be another line."""
+    text = """
+rulesets:
+  - name: a
+    when: {all: [{swap_free: {below: 1%}}]}
+    then:
+      - freeze:
+          of: /a
+          timeout: 1ms
+      - restart_unit:
+          timeout: 5s
+          unit: a/b
+"""
+    found = load_config("oomd.yaml", text=text.encode())
+    assert isinstance(found, list)
+    assert [(each.line, each.column, each.path.rpartition(".")[2]) for each in found] == [
+        (8, 20, "timeout"),
+        (11, 17, "unit"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("ladder", "expected"),
     [
