@@ -38,7 +38,6 @@ MANAGED_RANGES = {
     "pressure_duration": (SECOND_US, 86400 * SECOND_US),
 }
 _MANAGED_FIELDS = {"pressure_duration": "pressure_duration_us"}
-ANY_BYTES = 1 << 40
 MOST_VALUES = 10_000
 """So many values, aliases followed, is a configuration that nobody wrote by hand."""
 _BY_NAME = {key.name: key for key in KEYS}
@@ -212,7 +211,7 @@ def _level(walker: Walker, node: yaml.Node | None) -> Level:
         return Level()
     values = walker.options(node, "level", LEVEL_KEYS)
     level = Level(**{_LEVEL_FIELDS.get(name, name): value for name, value in values.items()})
-    if level.term.resolve_bytes(ANY_BYTES) == 0:
+    if level.term.is_nothing:
         walker.problem(walker.value_of(node, "term"), "level.term", "would never hold; level: off drops the ruleset")
     if level.kill is not None and level.kill.may_exceed(level.term):
         where = walker.value_of(node, "kill")

@@ -117,6 +117,23 @@ rulesets:
     ]
 
 
+@pytest.mark.parametrize("then", ["kill", "{kill: {}}"])
+def test_a_ladder_that_is_no_list_is_one_mistake(then: str) -> None:
+    """And not an empty one as well."""
+    found = load_config("oomd.yaml", text=RULE.replace("REST", f"then: {then}").encode())
+    assert isinstance(found, list)
+    assert [each.message.partition(",")[0] for each in found] == ["should be a list"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "name"),
+    [("nginx", "nginx.service"), ("a.service", "a.service"), ("php8.2-fpm", "php8.2-fpm.service"), ("", "")],
+)
+def test_a_unit_without_its_kind_is_a_service(unit: str, name: str) -> None:
+    """As systemctl takes it; a dot may be part of the name."""
+    assert RestartStep(unit).unit_name == name
+
+
 @pytest.mark.parametrize(
     ("ladder", "expected"),
     [
@@ -137,6 +154,13 @@ rulesets:
         ("then: [{reclaim: {amount: 12}}, {kill: {}}]", "reclaim.amount: '12' has no unit"),
         ("then: [{restart_unit: {unit: a/b}}]", "restart_unit.unit: 'a/b' is no name of a unit"),
         ("then: [{restart_unit: {unit: user.slice}}]", "restart_unit.unit: only services can be restarted"),
+        ("then: [{restart_unit: {unit: a.timer}}]", "restart_unit.unit: only services can be restarted"),
+        ("then: [{restart_unit: {unit: a.socket}}]", "restart_unit.unit: only services can be restarted"),
+        ("then: [{restart_unit: {unit: a@}}]", "restart_unit.unit: 'a@' is a template: name one of its services"),
+        ("then: [{reclaim: {amount: 0%}}, {kill: {}}]", "reclaim.amount: is nothing: no page would ever be taken"),
+        ('then: [{reclaim: {amount: "min(5%, 0B)"}}]', "reclaim.amount: is nothing: no page would ever be taken"),
+        ("then: [{reclaim: {of: '/a,/'}}, {kill: {}}]", "reclaim.of: '/' is the root, of which nothing can be taken"),
+        ("then: [{freeze: {of: /}}, {kill: {}}]", "freeze.of: '/' is the root, of which nothing can be taken or held"),
         ("then: [{kill: {grace: 1s}}]", "then[0].kill.grace: unknown key"),
     ],
 )
