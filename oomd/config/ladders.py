@@ -115,9 +115,9 @@ def _check_step(walker: Walker, node: yaml.Node, path: str, step: Gentle) -> Non
 
 
 def check_cgroups(walker: Walker, node: yaml.Node, path: str, of: str) -> None:
-    """The kernel moves and reclaims everything but the root of the tree, which has no files for it."""
+    """Whoever is left alone saves the cgroup that he is in: pid 1 and oomd are in the root, whatever else is."""
     if "/" in of.split(","):
-        walker.problem(node, path, "'/' is the root, of which nothing can be taken or held: name cgroups below it")
+        walker.problem(node, path, "'/' holds pid 1 and oomd, and is always left alone: name cgroups below it")
 
 
 def _check_unit(walker: Walker, where: yaml.Node, path: str, step: RestartStep) -> None:

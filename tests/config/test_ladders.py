@@ -159,8 +159,8 @@ def test_a_unit_without_its_kind_is_a_service(unit: str, name: str) -> None:
         ("then: [{restart_unit: {unit: a@}}]", "restart_unit.unit: 'a@' is a template: name one of its services"),
         ("then: [{reclaim: {amount: 0%}}, {kill: {}}]", "reclaim.amount: is nothing: no page would ever be taken"),
         ('then: [{reclaim: {amount: "min(5%, 0B)"}}]', "reclaim.amount: is nothing: no page would ever be taken"),
-        ("then: [{reclaim: {of: '/a,/'}}, {kill: {}}]", "reclaim.of: '/' is the root, of which nothing can be taken"),
-        ("then: [{freeze: {of: /}}, {kill: {}}]", "freeze.of: '/' is the root, of which nothing can be taken or held"),
+        ("then: [{reclaim: {of: '/a,/'}}, {kill: {}}]", "reclaim.of: '/' holds pid 1 and oomd"),
+        ("then: [{freeze: {of: /}}, {kill: {}}]", "freeze.of: '/' holds pid 1 and oomd, and is always left alone"),
         ("then: [{kill: {grace: 1s}}]", "then[0].kill.grace: unknown key"),
     ],
 )
