@@ -14,6 +14,7 @@ from oomd.commands.options import (
     complain,
     load_or_complain,
     missing_cgroup,
+    missing_tree,
     overrides_of,
 )
 from oomd.engine.detection import as_though_fired, initial_state, longest_window_us, observe, wants_of
@@ -73,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_or_complain(arguments.config, overrides_of(arguments))
     if config is None:
         return 2
+    if missing_tree(arguments):
+        return complain(missing_tree(arguments))
     if not config.rules.rulesets:
         return complain(f"no ruleset is in force by this configuration: {_whose_rules(config)}")
     try:

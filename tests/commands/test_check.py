@@ -233,6 +233,7 @@ def test_explain_with_a_budget_of_a_cgroup(machine: Path, capsys: pytest.Capture
     ("arguments", "text"),
     [
         (["--proc", "/no/such/tree"], "/no/such/tree: No such file or directory"),
+        (["--cgroup", "/no/such/tree"], "--cgroup /no/such/tree: there is no such folder"),
         (["--scope", "tree:999999999"], "tree:999999999: there is no process 999999999"),
         (["--scope", "uid:x"], "--scope: 'uid:x' is no scope"),
         (["--budget", "much"], "--budget: 'much' does not begin with a number"),
