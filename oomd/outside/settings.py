@@ -56,12 +56,15 @@ class Settings:
         entries = self._said.setdefault(source, {})
         for element in cgroups if isinstance(cgroups, list) else []:
             found = read_element(element)
-            if found is None or (uid not in (None, 0) and not owns(uid, root, found[0])):
+            if found is None:
                 continue
             path, name, entry = found
-            if entry is None:
+            if entry is None:  # taken back: what this source has said itself, also of a cgroup that is gone by now
                 entries.pop((path, name), None)
-            elif uid is None or len(entries) < MOST_PER_USER or (path, name) in entries:
+                continue
+            if uid not in (None, 0) and not owns(uid, root, path):
+                continue
+            if uid is None or len(entries) < MOST_PER_USER or (path, name) in entries:
                 entries[path, name] = entry
 
     def forget(self, source: Hashable) -> None:
