@@ -112,6 +112,13 @@ def read_element(element: object) -> tuple[str, str, Entry | None] | None:
     return str(path), element["property"], Entry(share, known)
 
 
+def rules_of(cgroups: object) -> list[str]:
+    """The units that have OOMRules= (systemd 261), which only systemd-oomd reads."""
+    elements = [each for each in cgroups if isinstance(each, dict)] if isinstance(cgroups, list) else []
+    found = [each.get("path") for each in elements if each.get("property") == "OOMRules" and each.get("rules")]
+    return [path for path in found if isinstance(path, str) and is_unit_path(path)]
+
+
 def owns(uid: int | None, root: str, path: str) -> bool:
     """Whether the cgroup's directory is this user's."""
     try:
