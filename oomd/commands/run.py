@@ -14,6 +14,7 @@ from oomd.commands.options import (
     complain,
     load_or_complain,
     missing_cgroup,
+    missing_tree,
     overrides_of,
 )
 from oomd.commands.passed import METRICS, metrics_fds, passed_fds
@@ -108,6 +109,8 @@ def default_runtime_dir() -> str:
 def _mistake(arguments: argparse.Namespace, config: Config) -> str:
     if (arguments.proc or arguments.cgroup) and not config.dry_run:
         return "--proc and --cgroup need --dry-run: a kill is decided only by this machine's own /proc"
+    if missing_tree(arguments):
+        return missing_tree(arguments)
     if not probe_features().pidfd_open and not config.dry_run:
         return "this kernel has no pidfd_open: oomd needs Linux 5.3"
     mistake = _unwritable(arguments.record) if arguments.record is not None else ""

@@ -38,7 +38,6 @@ MANAGED_RANGES = {
     "pressure_duration": (SECOND_US, 86400 * SECOND_US),
 }
 _MANAGED_FIELDS = {"pressure_duration": "pressure_duration_us"}
-ANY_BYTES = 1 << 40
 MOST_VALUES = 10_000
 """So many values, aliases followed, is a configuration that nobody wrote by hand."""
 _BY_NAME = {key.name: key for key in KEYS}
@@ -62,7 +61,8 @@ def load_config(
     _override(values, overrides or {}, problems)
     reap = ReapOptions(**values.get("reap", {}))
     if reap.backend == "none" and reap.every_exit != OFF:
-        walker.problem(nodes["reap"], "reap.every_exit", "has no effect with backend: none")
+        where = walker.value_of(nodes["reap"], "every_exit")
+        walker.problem(where, "reap.every_exit", "has no effect with backend: none")
     lmkd = build_lmkd(walker, nodes, values.get("lmkd"))
     managed = _managed(walker, nodes, values.get("managed", {}))
     tell = build_tell(walker, nodes.get("tell"))
@@ -211,10 +211,11 @@ def _level(walker: Walker, node: yaml.Node | None) -> Level:
         return Level()
     values = walker.options(node, "level", LEVEL_KEYS)
     level = Level(**{_LEVEL_FIELDS.get(name, name): value for name, value in values.items()})
-    if level.term.resolve_bytes(ANY_BYTES) == 0:
-        walker.problem(node, "level.term", "would never hold; level: off drops the ruleset")
+    if level.term.is_nothing:
+        walker.problem(walker.value_of(node, "term"), "level.term", "would never hold; level: off drops the ruleset")
     if level.kill is not None and level.kill.may_exceed(level.term):
-        walker.problem(node, "level.kill", "is above level.term: nobody would ever be asked to go")
+        where = walker.value_of(node, "kill")
+        walker.problem(where, "level.kill", "is above level.term: nobody would ever be asked to go")
     return level
 
 
@@ -224,7 +225,8 @@ def _stall(walker: Walker, node: yaml.Node | None) -> Stall:
     values = walker.options(node, "stall", STALL_KEYS)
     stall = Stall(**{_STALL_FIELDS.get(name, name): value for name, value in values.items()})
     if stall.kill < stall.term:
-        walker.problem(node, "stall.kill", "is below stall.term: nobody would ever be asked to go")
+        where = walker.value_of(node, "kill")
+        walker.problem(where, "stall.kill", "is below stall.term: nobody would ever be asked to go")
     walker.ranges(node, "stall", {"over": stall.over_us, "term": stall.term}, RANGES)
     return stall
 

@@ -164,6 +164,11 @@ class Walker:
             {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)} if self.is_mapping(node) else set()
         )
 
+    def value_of(self, node: yaml.Node, name: str) -> yaml.Node:
+        """The value of this key of a mapping, for the place of a problem; the node itself where it has none."""
+        found = [value for key, value in node.value if key.value == name] if self.is_mapping(node) else []
+        return found[0] if found else node
+
     def is_mapping(self, node: yaml.Node) -> bool:
         """Whether it is a mapping, and no single value or list."""
         return isinstance(node, yaml.MappingNode)
@@ -217,7 +222,8 @@ class Walker:
                 form = (
                     format_share if isinstance(values[name], float) else lambda each: format_exact_duration(int(each))
                 )
-                self.problem(node, f"{path}.{name}", f"should be between {form(low)} and {form(high)}")
+                place = self.value_of(node, name)
+                self.problem(place, f"{path}.{name}", f"should be between {form(low)} and {form(high)}")
 
 
 def is_off(node: yaml.Node) -> bool:

@@ -48,7 +48,8 @@ def _low_memory(walker: Walker, node: yaml.Node) -> LowMemoryOptions | None:
     options = LowMemoryOptions(**values)
     for upper, lower in itertools.pairwise(ORDER):
         if getattr(options, lower).may_exceed(getattr(options, upper)):
-            walker.problem(node, f"{path}.{lower}", f"is above {path}.{upper}: that level would never be told")
+            where = walker.value_of(node, lower)
+            walker.problem(where, f"{path}.{lower}", f"is above {path}.{upper}: that level would never be told")
     return options
 
 

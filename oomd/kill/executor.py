@@ -270,6 +270,8 @@ class Executor:
         signalled = credit.kill_us if credit.kill_us is not None else credit.signal_us
         if result is not None and result.signal and result.signal_us:
             signalled = result.signal_us
+        if self.dry_run:  # what became free meanwhile is not what a kill brought
+            credit = replace(credit, returned_bytes=0, returned_swap_bytes=0, memory_us=None)
         return KillOutcome(
             decision_id=credit.decision_id,
             process=credit.process,
