@@ -2,7 +2,7 @@
 
 A type checker sees the real ones. The real ones import ``inspect``, ``ast`` and ``dis`` and compile six functions for
 each class: of the killer's image that was a third of the memory and two thirds of the time to start. Here one function
-is compiled for each class; the rest is shared. Frozen values are frozen, and made twice as fast.
+is compiled for all classes with as many fields; the rest is shared. Frozen values are frozen, and made twice as fast.
 
 What is not needed here is not there: inheritance between dataclasses, InitVar, ``__post_init__``, keyword-only fields.
 The standard library's own functions take these classes for dataclasses where somebody has it loaded.
@@ -11,6 +11,8 @@ The standard library's own functions take these classes for dataclasses where so
 from __future__ import annotations
 
 from _operator import attrgetter
+from sys import modules
+from types import CellType, CodeType, FunctionType
 
 __all__ = ["MISSING", "dataclass", "field", "fields", "is_dataclass", "replace"]
 
@@ -23,6 +25,7 @@ else:
         """No default."""
 
     MISSING = _Missing()
+    _SHAPES = {}
 
     class Field:
         """One field of a dataclass, under the standard library's attribute names."""
@@ -99,30 +102,45 @@ else:
         return (lambda value: (getattr(value, names[0]),)) if names else (lambda value: ())
 
     def _initializer(cls, found):
-        """``__init__``, the only function that is compiled for a class: it writes through the slots themselves, which
-        no ``__setattr__`` can refuse.
+        """``__init__``: it writes through the slots themselves, which no ``__setattr__`` can refuse.
+
+        Compiled once for all classes of the same shape; what is left for each class are its names, its defaults and
+        its slots, as the cells of a closure.
         """
-        scope = {"MISSING": MISSING}
-        parameters, body = ["self"], []
-        for each in found:
-            name = each.name
-            scope[f"set_{name}"] = getattr(cls, name).__set__
-            value = name
-            if each.default_factory is not MISSING:
-                scope[f"make_{name}"] = each.default_factory
-                parameters.append(f"{name}=MISSING")
-                value = f"make_{name}() if {name} is MISSING else {name}"
-            elif each.default is not MISSING:
-                scope[f"default_{name}"] = each.default
-                parameters.append(f"{name}=default_{name}")
-            else:
-                parameters.append(name)
-            body.append(f"    set_{name}(self, {value})\n")
-        exec(f"def __init__({', '.join(parameters)}):\n{''.join(body) or '    pass'}", scope)  # noqa: S102
-        made = scope["__init__"]
-        made.__qualname__ = f"{cls.__qualname__}.__init__"
-        made.__module__ = cls.__module__
-        return made
+        shape = tuple(each.default_factory is not MISSING for each in found)
+        code = _SHAPES.get(shape)
+        if code is None:
+            code = _SHAPES[shape] = _compile_shape(shape)
+        cells = {"MISSING": MISSING}
+        defaults = ()
+        for place, each in enumerate(found):
+            cells[f"set{place}"] = getattr(cls, each.name).__set__
+            if shape[place]:
+                cells[f"make{place}"] = each.default_factory
+            if shape[place] or each.default is not MISSING:
+                defaults += (each.default,)
+            elif defaults:
+                raise TypeError(f"{cls.__qualname__}.{each.name} has no default and follows one that has")
+        code = code.replace(
+            co_varnames=("self", *(each.name for each in found)),
+            co_qualname=f"{cls.__qualname__}.__init__",
+        )
+        closure = tuple(CellType(cells[name]) for name in code.co_freevars)
+        return FunctionType(code, modules[cls.__module__].__dict__, "__init__", defaults, closure)
+
+    def _compile_shape(shape):
+        """For so many fields; True for those whose defaults are made anew."""
+        names, body = [], []
+        for place, is_made in enumerate(shape):
+            part = f"part{place}"
+            names += [f"set{place}", f"make{place}"] if is_made else [f"set{place}"]
+            value = f"make{place}() if {part} is MISSING else {part}" if is_made else part
+            body.append(f"  set{place}(self, {value})\n")
+        outer = ", ".join(["MISSING", *names])
+        parts = ", ".join(["self", *(f"part{place}" for place in range(len(shape)))])
+        scope = {}
+        exec(f"def shape({outer}):\n def __init__({parts}):\n{''.join(body) or '  pass'}\n return __init__", scope)  # noqa: S102
+        return next(each for each in scope["shape"].__code__.co_consts if isinstance(each, CodeType))
 
     class _Standard:
         """``__dataclass_fields__``, made when the standard library asks for it."""
