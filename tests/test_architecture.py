@@ -137,6 +137,7 @@ KILLER_MODULES = [
     "oomd.model.threshold",
     "oomd.model.units",
     "oomd.model.values",
+    "oomd.model.wildcards",
     "oomd.monitor",
     "oomd.monitor.bound",
     "oomd.monitor.census",
