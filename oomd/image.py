@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import marshal
 import os
-import signal
 import sys
-import threading
 
 from oomd.daemon import Daemon
 from oomd.kernel.syscalls import prctl_set_name
@@ -15,6 +14,12 @@ from oomd.model.scope import ScopeError
 from oomd.monitor.selfcheck import raise_descriptor_limit
 from oomd.options import Options
 from oomd.ward import pass_signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # the C module alone: `signal` brings enum
 
 SWITCH_INTERVAL_S = 1e-4
 """How long a busy thread of ours keeps the interpreter: a handoff costs 8 ms at p99 by default, 0.3 ms so."""
@@ -32,7 +37,7 @@ def main() -> None:
             os.set_inheritable(kept, False)
     prctl_set_name(b"oomd")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    threading.stack_size(STACK_BYTES)
+    _thread.stack_size(STACK_BYTES)
     raise_descriptor_limit()
     try:
         daemon = Daemon(options)

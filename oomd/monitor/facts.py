@@ -8,12 +8,12 @@ two calls that touch no memory of anybody; they are read by the loop itself.
 from __future__ import annotations
 
 import os
-import threading
-from queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue
 
 from oomd.kernel.cgroup_files import read_marks
 from oomd.kernel.process import decode_name
 from oomd.kernel.sched import be_prompt
+from oomd.kernel.threads import Thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class FactsReader:
         self._answers: SimpleQueue[tuple[ProcessId, str, str]] = SimpleQueue()
         self._pending: set[ProcessId] = set()
         self._condemned: dict[ProcessId, None] = {}
-        self._thread = threading.Thread(target=self._run, name="facts", daemon=True)
+        self._thread = Thread(self._run, name="facts")
 
     def start(self) -> None:
         """Start the thread."""
