@@ -48,49 +48,41 @@ else:
 
     def fields(value):
         """The fields of a dataclass or a value of one, in order."""
-        return value.__fields__
+        cls = value if isinstance(value, type) else value.__class__
+        return tuple(_declared(name, kind, cls.__defaults__) for name, kind in cls.__annotations__.items())
 
     def is_dataclass(value):
         """Whether it is a dataclass, or a value of one."""
-        return hasattr(value, "__fields__")
+        return hasattr(value, "__parts__")
 
     def replace(value, /, **changes):
         """The same value, but for these fields."""
         cls = value.__class__
         parts = list(cls.__parts__(value))
+        place = cls.__match_args__.index
         for name, part in changes.items():
-            parts[cls.__places__[name]] = part
+            parts[place(name)] = part
         return cls(*parts)
 
     def _build(cls, *, frozen, order):
         content = dict(cls.__dict__)
-        found = tuple(_declared(name, kind, content) for name, kind in content.get("__annotations__", {}).items())
-        names = tuple(each.name for each in found)
+        names = tuple(content.get("__annotations__", ()))
+        defaults = {name: content.pop(name) for name in names if name in content}
         for name in ("__dict__", "__weakref__"):
             content.pop(name, None)
         content |= {
             "__slots__": names,
             "__match_args__": names,
-            "__fields__": found,
-            "__places__": {name: place for place, name in enumerate(names)},
+            "__defaults__": defaults,
             "__parts__": staticmethod(_parts_of(names)),
-            "__dataclass_fields__": _STANDARD,
-            "__repr__": _represent,
-            "__eq__": _equals,
-            "__hash__": _hash if frozen else None,
-            "__reduce__": _reduce,
         }
-        if frozen:
-            content |= {"__setattr__": _refuse, "__delattr__": _refuse}
-        if order:
-            content |= {"__lt__": _is_less, "__gt__": _is_more, "__le__": _is_at_most, "__ge__": _is_at_least}
-        made = type(cls)(cls.__name__, cls.__bases__, content)
-        made.__init__ = _initializer(made, found)
+        base = _Ordered if order else _Frozen if frozen else _Open
+        made = type(cls)(cls.__name__, (*(each for each in cls.__bases__ if each is not object), base), content)
+        made.__init__ = _initializer(made, names, defaults)
         return made
 
-    def _declared(name, kind, content):
-        """The field, whose default no longer stands in the way of its slot."""
-        default = content.pop(name, MISSING)
+    def _declared(name, kind, defaults):
+        default = defaults.get(name, MISSING)
         declared = default if isinstance(default, Field) else Field(default)
         declared.name, declared.type = name, kind
         return declared
@@ -101,32 +93,33 @@ else:
             return attrgetter(*names)
         return (lambda value: (getattr(value, names[0]),)) if names else (lambda value: ())
 
-    def _initializer(cls, found):
+    def _initializer(cls, names, defaults):
         """``__init__``: it writes through the slots themselves, which no ``__setattr__`` can refuse.
 
         Compiled once for all classes of the same shape; what is left for each class are its names, its defaults and
         its slots, as the cells of a closure.
         """
-        shape = tuple(each.default_factory is not MISSING for each in found)
+        made = {name: default for name, default in defaults.items() if isinstance(default, Field)}
+        shape = tuple(name in made for name in names)
         code = _SHAPES.get(shape)
         if code is None:
             code = _SHAPES[shape] = _compile_shape(shape)
         cells = {"MISSING": MISSING}
-        defaults = ()
-        for place, each in enumerate(found):
-            cells[f"set{place}"] = getattr(cls, each.name).__set__
-            if shape[place]:
-                cells[f"make{place}"] = each.default_factory
-            if shape[place] or each.default is not MISSING:
-                defaults += (each.default,)
-            elif defaults:
-                raise TypeError(f"{cls.__qualname__}.{each.name} has no default and follows one that has")
-        code = code.replace(
-            co_varnames=("self", *(each.name for each in found)),
-            co_qualname=f"{cls.__qualname__}.__init__",
+        for place, name in enumerate(names):
+            cells[f"set{place}"] = getattr(cls, name).__set__
+            if name in made:
+                cells[f"make{place}"] = made[name].default_factory
+        optional = names[len(names) - len(defaults) :]
+        if not defaults.keys() >= {*optional}:
+            raise TypeError(f"{cls.__qualname__}: one of {', '.join(optional)} has no default and follows one that has")
+        code = code.replace(co_varnames=("self", *names), co_qualname=f"{cls.__qualname__}.__init__")
+        return FunctionType(
+            code,
+            modules[cls.__module__].__dict__,
+            "__init__",
+            tuple(MISSING if name in made else defaults[name] for name in optional),
+            tuple(CellType(cells[name]) for name in code.co_freevars),
         )
-        closure = tuple(CellType(cells[name]) for name in code.co_freevars)
-        return FunctionType(code, modules[cls.__module__].__dict__, "__init__", defaults, closure)
 
     def _compile_shape(shape):
         """For so many fields; True for those whose defaults are made anew."""
@@ -148,7 +141,7 @@ else:
         def __get__(self, value, cls):
             import dataclasses
 
-            return {each.name: _standard_field(dataclasses, each) for each in cls.__fields__}
+            return {each.name: _standard_field(dataclasses, each) for each in fields(cls)}
 
     def _standard_field(dataclasses, each):
         options = {}
@@ -160,34 +153,47 @@ else:
         made.name, made.type, made._field_type = each.name, each.type, dataclasses._FIELD
         return made
 
-    _STANDARD = _Standard()
+    class _Open:
+        """What all of them can do; each has its own ``__parts__``."""
 
-    def _represent(self):
-        parts = zip(self.__match_args__, self.__parts__(self), strict=True)
-        return f"{self.__class__.__qualname__}({', '.join(f'{name}={part!r}' for name, part in parts)})"
+        __slots__ = ()
+        __dataclass_fields__ = _Standard()
+        __hash__ = None
 
-    def _equals(self, other):
-        if other.__class__ is not self.__class__:
-            return NotImplemented
-        return self.__parts__(self) == self.__parts__(other)
+        def __repr__(self):
+            parts = zip(self.__match_args__, self.__parts__(self), strict=True)
+            return f"{self.__class__.__qualname__}({', '.join(f'{name}={part!r}' for name, part in parts)})"
 
-    def _hash(self):
-        return hash(self.__parts__(self))
+        def __eq__(self, other):
+            if other.__class__ is not self.__class__:
+                return NotImplemented
+            return self.__parts__(self) == self.__parts__(other)
 
-    def _reduce(self):
-        return self.__class__, self.__parts__(self)
+        def __reduce__(self):
+            return self.__class__, self.__parts__(self)
 
-    def _refuse(self, name, *_):
-        raise AttributeError(f"{self.__class__.__name__}.{name} cannot be changed: it is part of a value")
+    class _Frozen(_Open):
+        __slots__ = ()
 
-    def _is_less(self, other):
-        return self.__parts__(self) < self.__parts__(other)
+        def __hash__(self):
+            return hash(self.__parts__(self))
 
-    def _is_more(self, other):
-        return self.__parts__(self) > self.__parts__(other)
+        def __setattr__(self, name, *_):
+            raise AttributeError(f"{self.__class__.__name__}.{name} cannot be changed: it is part of a value")
 
-    def _is_at_most(self, other):
-        return self.__parts__(self) <= self.__parts__(other)
+        __delattr__ = __setattr__
 
-    def _is_at_least(self, other):
-        return self.__parts__(self) >= self.__parts__(other)
+    class _Ordered(_Frozen):
+        __slots__ = ()
+
+        def __lt__(self, other):
+            return self.__parts__(self) < self.__parts__(other)
+
+        def __gt__(self, other):
+            return self.__parts__(self) > self.__parts__(other)
+
+        def __le__(self, other):
+            return self.__parts__(self) <= self.__parts__(other)
+
+        def __ge__(self, other):
+            return self.__parts__(self) >= self.__parts__(other)
