@@ -50,7 +50,7 @@ packages:
 $(VENV)/.ready: pyproject.toml | packages
 	@$(PYTHON) .ci/check_python.py
 	$(PYTHON) -m venv $(VENV)
-	@extras=$$(.ci/extras dev) && set -x && $(BIN)/python3 -m $(PIP) -e ".[$$extras]"
+	@extras=$$(.ci/extras dev) && set -x && $(BIN)/python3 -m $(PIP) --config-settings editable_mode=compat -e ".[$$extras]"
 	@touch $@
 
 run: setup

@@ -302,3 +302,23 @@ def test_modules_of_the_killer_as_lmkd() -> None:
     }
     assert "oomd.lmkd.listening" not in ours
     assert loaded & NEVER_IN_THE_KILLER == set()
+
+
+NEVER_BEFORE_THE_KILLER = {
+    *("ast", "dataclasses", "difflib", "inspect", "ipaddress", "shutil", "typing", "yaml"),
+    *("oomd.debts", "oomd.kernel.tracefs", "oomd.lmkd.listening", "oomd.outside.recording"),
+}
+"""What `oomd run` does not need unless something asks for it, and would be late by."""
+
+
+def test_modules_of_the_first_stage() -> None:
+    """Without a file of configuration neither YAML nor what is slow to load stands between exec and READY."""
+    code = (
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from oomd.__main__ import build_parser; import oomd.commands.run;"
+        "from oomd.config.loader import load_config; build_parser('run').parse_args(['run']);"
+        "load_config(None, overrides={'scope': 'machine', 'dry_run': 'true'}); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert set(done.stdout.split()) & NEVER_BEFORE_THE_KILLER == set()

@@ -12,7 +12,6 @@ import time
 from oomd.config.compiled import to_plain
 from oomd.kernel.cgroup_namespace import namespace_root
 from oomd.kernel.features import rss_slack_bytes
-from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
 from oomd.model.ruleset import OFF
 from oomd.model.steps import RestartStep
 from oomd.model.values import dataclass
@@ -158,6 +157,8 @@ def trace_exits(config: Config) -> Trace:
     """
     if config.reap.every_exit == OFF or config.dry_run:
         return Trace()
+    from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
+
     try:
         made = make_instance(os.getpid())
     except TracingMissing as error:

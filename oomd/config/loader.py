@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from oomd.config.expand import Level, Stall, level_ruleset, stall_ruleset
 from oomd.config.hooks import build_hooks
 from oomd.config.lmkd import build_lmkd
-from oomd.config.nodes import Walker, is_off
+from oomd.config.nodes import Walker, is_mapping, is_off, is_sequence
 from oomd.config.preferences import build_preferences
 from oomd.config.proactive import build_proactive
 from oomd.config.problems import Problem
@@ -26,8 +23,12 @@ from oomd.model.ruleset import OFF, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
 from oomd.model.units import SECOND_US
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+    import yaml
 
 MOST_BYTES = 1 << 20
 """A configuration larger than this is somebody else's file."""
@@ -102,13 +103,15 @@ def _read(path: str) -> bytes:
 
 def _compose(path: str, problems: list[Problem], text: bytes | None = None) -> yaml.Node | None:
     """The root node; None for an empty file, or after a problem."""
+    import yaml  # which nobody needs who has no file
+
     data = text or b""
     try:
         data = _read(path) if text is None else text
         if len(data) > MOST_BYTES:
             problems.append(Problem(path, 1, 1, "", "is larger than 1 MiB: not a configuration of oomd"))
             return None
-        root = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
+        root = _quickly(data.decode("utf-8"))
         if root is not None and _expanded(root, {}) > MOST_VALUES:
             problems.append(
                 Problem(path, 1, 1, "", f"has more than {MOST_VALUES} values once its aliases are followed")
@@ -138,6 +141,18 @@ def _compose(path: str, problems: list[Problem], text: bytes | None = None) -> y
     return None
 
 
+def _quickly(text: str) -> yaml.Node | None:
+    """By libyaml, which takes a tenth of the time, where it is there and has nothing to complain of: what is wrong is
+    said by PyYAML's own parser. Raises yaml.YAMLError, RecursionError, ValueError.
+    """
+    import yaml
+
+    try:
+        return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+
+
 def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
     """How many values the walk would meet: every alias is followed, so that a short file can be endless."""
     size = known.get(id(node))
@@ -145,9 +160,9 @@ def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
         return size
     known[id(node)] = MOST_VALUES + 1  # met again while its own values are counted: it holds itself
     size = 1
-    if isinstance(node, yaml.MappingNode):
+    if is_mapping(node):
         size += sum(_expanded(key, known) + _expanded(value, known) for key, value in node.value)
-    elif isinstance(node, yaml.SequenceNode):
+    elif is_sequence(node):
         size += sum(_expanded(each, known) for each in node.value)
     known[id(node)] = size
     return size

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from oomd.config.nodes import is_off
 from oomd.config.schema import option_keys
 from oomd.model.proactive import Proactive
+from oomd.model.values import fields
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import yaml
 
@@ -27,8 +27,8 @@ def build_proactive(walker: Walker, nodes: dict[str, yaml.Node]) -> Proactive | 
         if "of" not in walker.keys_of(node):  # else it is there, wrong, and told already
             walker.problem(node, "proactive", "needs 'of': nothing is reclaimed from everybody")
         return None
-    fields = {name: values[name.removesuffix("_us")] for name in _FIELDS if name.removesuffix("_us") in values}
-    return Proactive(**fields)
+    given = {name: values[name.removesuffix("_us")] for name in _FIELDS if name.removesuffix("_us") in values}
+    return Proactive(**given)
 
 
-_FIELDS = tuple(Proactive.__dataclass_fields__)
+_FIELDS = tuple(field.name for field in fields(Proactive))
