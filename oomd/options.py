@@ -15,6 +15,8 @@ class Options:
     """What stage one hands over besides the configuration."""
 
     config: Plain
+    modules: list[str]
+    """Of detectors and policies, those that the configuration needs."""
     outside_argv: list[str]
     link_token: str
     outside_pid: int

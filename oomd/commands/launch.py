@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from oomd.config.compiled import to_plain
+from oomd.config.compiled import modules_of, to_plain
 from oomd.kernel.cgroup_namespace import namespace_root
 from oomd.kernel.features import rss_slack_bytes
 from oomd.model.ruleset import OFF
@@ -76,6 +76,7 @@ def become_killer(
     started = spawn_outside(argv, LINK_TOKEN)
     everything = {
         "config": to_plain(config),
+        "modules": modules_of(config),
         **_companion_options(argv, started, trace),
         "record": bool(record),
         "runtime_dir": directory,

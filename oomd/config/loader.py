@@ -1,24 +1,24 @@
-"""Loads the configuration: YAML nodes to a Config, or every Problem at once."""
+"""Loads the configuration: YAML nodes to a Config, or every Problem at once.
+
+What builds a part is loaded where that part is there: `oomd run` must be ready soon.
+"""
 
 from __future__ import annotations
 
 import os
 
 from oomd.config.expand import Level, Stall, level_ruleset, stall_ruleset
-from oomd.config.hooks import build_hooks
-from oomd.config.lmkd import build_lmkd
 from oomd.config.nodes import Walker, is_mapping, is_off, is_sequence
 from oomd.config.preferences import build_preferences
-from oomd.config.proactive import build_proactive
 from oomd.config.problems import Problem
-from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
 from oomd.config.telling import build_tell
 from oomd.detectors.pressure import PressureShare
-from oomd.model.config import Config, ControlOptions, LogOptions, MetricsOptions
-from oomd.model.hooks import NO_HOOKS
+from oomd.model.config import Config, ControlOptions, LmkdOptions, LogOptions, MetricsOptions
+from oomd.model.hooks import NO_HOOKS, Hooks
 from oomd.model.managed import OFF as NOT_MANAGED
 from oomd.model.managed import ManagedOptions
+from oomd.model.proactive import Proactive
 from oomd.model.ruleset import OFF, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
 from oomd.model.units import SECOND_US
@@ -64,13 +64,13 @@ def load_config(
     reap = ReapOptions(**values.get("reap", {}))
     if reap.backend == "none" and reap.every_exit != OFF:
         walker.problem(nodes["reap"], "reap.every_exit", "has no effect with backend: none")
-    lmkd = build_lmkd(walker, nodes, values.get("lmkd"))
+    lmkd = _lmkd(walker, nodes, values.get("lmkd"))
     managed = _managed(walker, nodes, values.get("managed", {}))
     tell = build_tell(walker, nodes.get("tell"))
-    hooks = build_hooks(walker, nodes["hooks"], "hooks") if "hooks" in nodes else NO_HOOKS
+    hooks = _hooks(walker, nodes["hooks"]) if "hooks" in nodes else NO_HOOKS
     rulesets = () if lmkd is not None and lmkd.only else _rulesets(walker, nodes, managed)
     preferences = build_preferences(walker, nodes, values.get("omit", "never"))
-    proactive = build_proactive(walker, nodes)
+    proactive = _proactive(walker, nodes) if "proactive" in nodes else None
     if problems:
         return sorted(set(problems))
     return Config(
@@ -204,6 +204,8 @@ def _rulesets(walker: Walker, nodes: dict[str, yaml.Node], managed: ManagedOptio
         for name in ("level", "stall"):
             if name in nodes:
                 walker.problem(nodes[name], name, "has no effect beside rulesets, which replace it; remove one of them")
+        from oomd.config.rulesets import build_rulesets
+
         return build_rulesets(walker, nodes["rulesets"])
     rulesets = []
     if "level" not in nodes or not is_off(nodes["level"]):
@@ -213,6 +215,26 @@ def _rulesets(walker: Walker, nodes: dict[str, yaml.Node], managed: ManagedOptio
     if not rulesets and managed.systemd == NOT_MANAGED:
         walker.problem(nodes["stall"], "stall", "level and stall are both off: nothing would ever be done")
     return tuple(rulesets)
+
+
+def _hooks(walker: Walker, node: yaml.Node) -> Hooks:
+    from oomd.config.hooks import build_hooks
+
+    return build_hooks(walker, node, "hooks")
+
+
+def _proactive(walker: Walker, nodes: dict[str, yaml.Node]) -> Proactive | None:
+    from oomd.config.proactive import build_proactive
+
+    return build_proactive(walker, nodes)
+
+
+def _lmkd(walker: Walker, nodes: dict[str, yaml.Node], values: dict[str, Any] | None) -> LmkdOptions | None:
+    if values is None and "lmkd" not in nodes:
+        return None
+    from oomd.config.lmkd import build_lmkd
+
+    return build_lmkd(walker, nodes, values)
 
 
 def _managed(walker: Walker, nodes: dict[str, yaml.Node], values: dict[str, Any]) -> ManagedOptions:
