@@ -8,7 +8,7 @@ import os
 from oomd.climbing import Climbing
 from oomd.companion import KEY as LINK
 from oomd.companion import Companion
-from oomd.config.compiled import from_plain, load
+from oomd.config.compiled import from_plain
 from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
 from oomd.kernel.cgroup import find_cgroup2_mount, open_cgroup_memory
@@ -68,8 +68,7 @@ class Daemon:
     def __init__(self, options: Options) -> None:
         self.options = options
         enter_namespace(options.cgroup_namespace)
-        load(options.modules)
-        self.config: Config = from_plain(options.config, loaded_only=True)
+        self.config: Config = from_plain(options.config, options.modules)
         self.exit_status = 0
         self._scope = narrowed_by_environment(self.config.scope)
         self._outside = Companion(options.link_fd, options.outside_pid, options.outside_argv, options.link_token)

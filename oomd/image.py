@@ -11,7 +11,6 @@ from oomd.daemon import Daemon
 from oomd.kernel.syscalls import prctl_set_name
 from oomd.kill.warrant import GateError
 from oomd.model.scope import ScopeError
-from oomd.monitor.selfcheck import raise_descriptor_limit
 from oomd.options import Options
 from oomd.ward import pass_signal
 
@@ -27,6 +26,13 @@ STACK_BYTES = 256 * 1024
 """Locked memory counts whole thread stacks; ours need a few KiB."""
 
 
+def _restore(locale: str | None) -> None:
+    """LC_ALL as it was, for whom we start: stage one had us begin without a locale."""
+    os.environ.pop("LC_ALL", None)
+    if locale is not None:
+        os.environ["LC_ALL"] = locale
+
+
 def main() -> None:
     """Entry of the killer's image; the argument is the descriptor of a memfd that holds the marshalled options."""
     fd = int(sys.argv[1])
@@ -38,7 +44,7 @@ def main() -> None:
     prctl_set_name(b"oomd")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _thread.stack_size(STACK_BYTES)
-    raise_descriptor_limit()
+    _restore(options.locale)
     try:
         daemon = Daemon(options)
     except (ScopeError, GateError) as error:

@@ -6,7 +6,7 @@ read. However it ends, the service manager is told that we are ready, and who as
 
 from __future__ import annotations
 
-from oomd.config.compiled import are_loaded, from_plain, load
+from oomd.config.compiled import are_loaded, from_plain
 from oomd.parts import clock_us
 
 TYPE_CHECKING = False
@@ -82,8 +82,7 @@ class Reload:
         if not are_loaded(names) and self._is_short():
             return ["it uses rules whose code is not loaded, and memory is short: reload again when it is not"]
         try:
-            load(names)
-            config = from_plain(plain, loaded_only=True)
+            config = from_plain(plain, names)
         except (ImportError, ValueError, TypeError, AttributeError, RecursionError) as error:
             return [f"not a configuration: {error}"]
         return self._take(config)

@@ -110,11 +110,13 @@ def load(names: Iterable[str]) -> None:
             __import__(name)
 
 
-def from_plain(plain: object, *, loaded_only: bool = False) -> Config:
-    """What :func:`to_plain` was given. Raises ValueError for anything else; with ``loaded_only`` also for detectors and
-    policies of modules that nobody has loaded.
+def from_plain(plain: object, modules: Iterable[str] | None = None) -> Config:
+    """What :func:`to_plain` was given. Raises ValueError for anything else. With ``modules`` (:func:`modules_of`) no
+    others are loaded.
     """
-    if not loaded_only:
+    if modules is not None:
+        load(modules)
+    else:
         _TYPES.update({each.__name__: each for each in (*detectors.ALL, *policies.ALL)})
     value = _revive(plain)
     if not isinstance(value, Config):
