@@ -8,7 +8,7 @@ import os
 import sys
 
 from oomd.daemon import Daemon
-from oomd.kernel.syscalls import prctl_set_name
+from oomd.kernel.syscalls import prctl_set_name, share_heap
 from oomd.kill.warrant import GateError
 from oomd.model.scope import ScopeError
 from oomd.options import Options
@@ -42,6 +42,7 @@ def main() -> None:
         if kept >= 0:
             os.set_inheritable(kept, False)
     prctl_set_name(b"oomd")
+    share_heap()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _thread.stack_size(STACK_BYTES)
     _restore(options.locale)
