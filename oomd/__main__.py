@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import io
 import os
@@ -90,6 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a locale without our letters is no reason to fail
     words = sys.argv[1:] if argv is None else argv
+    if argv is None and words[:1] in (["run"], ["exec"]):
+        gc.disable()  # all that is made from here to the killer's image is needed until then
     arguments = build_parser(words[0] if words else "").parse_args(words)
     _find_our_place(arguments)
     try:

@@ -118,11 +118,11 @@ class Daemon:
             self._know_ours()
         self.loop.act.ladders.prepare(self.loop.rules)
         rehearse(self.loop)
+        self._notifier.send(f"READY=1\nSTATUS={self._status()}")
+        self._tell_start()
         gc.collect()
         gc.freeze()
         gc.disable()  # no cycles are made per tick; a collection would come at the worst moment
-        self._tell_start()
-        self._notifier.send(f"READY=1\nSTATUS={self._status()}")
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
         self._notifier.send("STOPPING=1")
@@ -145,7 +145,7 @@ class Daemon:
         return self.exit_status
 
     def _tell_start(self) -> None:
-        """What there is to know of us, before READY."""
+        """What there is to know of us."""
         others = other_killers(self._table.rows, self._own_pids)
         backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
         report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
