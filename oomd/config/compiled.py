@@ -54,6 +54,7 @@ _TYPES: dict[str, Callable[..., object]] = {
 
 _RULES = ("oomd.detectors.", "oomd.policies.")
 """Of whose modules only those are loaded that the configuration uses."""
+_REGEXES = "re"
 _AS_IT_IS = frozenset((int, str, float, bool, type(None)))
 _names: dict[type, tuple[str, ...]] = {}
 
@@ -80,7 +81,9 @@ def to_plain(value: object) -> Any:
 
 
 def modules_of(value: object) -> list[str]:
-    """The modules of detectors and policies of which this configuration, or a part of it, is made."""
+    """The modules of detectors and policies of which this configuration, or a part of it, is made, and what regular
+    expressions in its lists need.
+    """
     found: set[str] = set()
     _collect(value, found)
     return sorted(found)
@@ -94,6 +97,8 @@ def _collect(value: object, found: set[str]) -> None:
         module = type(value).__module__
         if module.startswith(_RULES):
             found.add(module)
+        if isinstance(value, Term) and value.regex:
+            found.add(_REGEXES)
         for field in fields(value):
             _collect(getattr(value, field.name), found)
 
@@ -106,7 +111,7 @@ def are_loaded(names: Iterable[str]) -> bool:
 def load(names: Iterable[str]) -> None:
     """Have these modules of detectors and policies loaded (:func:`modules_of`); others are left alone."""
     for name in names:
-        if name.startswith(_RULES) and name.count(".") == 2:
+        if name == _REGEXES or (name.startswith(_RULES) and name.count(".") == 2):
             __import__(name)
 
 
