@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 
 from oomd.climbing import Climbing
 from oomd.companion import KEY as LINK
@@ -19,7 +18,6 @@ from oomd.kernel.files import PAGE_BYTES, open_optional
 from oomd.kernel.scope import ScopeGuard
 from oomd.kernel.vmstat import read_fault_pages
 from oomd.kill.executor import Executor
-from oomd.kill.exits import NEWS, PIPE
 from oomd.kill.forgetting import Forgetting, why_not_everybody
 from oomd.kill.tally import LEADING, Tally
 from oomd.kill.warrant import Gate
@@ -40,7 +38,6 @@ from oomd.monitor.selfcheck import (
     start_report,
 )
 from oomd.monitor.sharing import SharingMeter
-from oomd.monitor.tape import Tape
 from oomd.monitor.waiter import SignalPipe, Waiter, watch_pressure
 from oomd.monitor.watch import CgroupWatch
 from oomd.options import Options
@@ -54,10 +51,13 @@ from oomd.ward import PASSED_ON, pass_on, wait_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Hashable
 
     from oomd.android import Android
     from oomd.model.config import Config
+else:
+    import _signal as signal  # the C module alone: `signal` brings enum
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -68,7 +68,7 @@ class Daemon:
     def __init__(self, options: Options) -> None:
         self.options = options
         enter_namespace(options.cgroup_namespace)
-        self.config: Config = from_plain(options.config)
+        self.config: Config = from_plain(options.config, options.modules)
         self.exit_status = 0
         self._scope = narrowed_by_environment(self.config.scope)
         self._outside = Companion(options.link_fd, options.outside_pid, options.outside_argv, options.link_token)
@@ -118,11 +118,11 @@ class Daemon:
             self._know_ours()
         self.loop.act.ladders.prepare(self.loop.rules)
         rehearse(self.loop)
+        self._notifier.send(f"READY=1\nSTATUS={self._status()}")
+        self._tell_start()
         gc.collect()
         gc.freeze()
         gc.disable()  # no cycles are made per tick; a collection would come at the worst moment
-        self._tell_start()
-        self._notifier.send(f"READY=1\nSTATUS={self._status()}")
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
         self._notifier.send("STOPPING=1")
@@ -145,7 +145,7 @@ class Daemon:
         return self.exit_status
 
     def _tell_start(self) -> None:
-        """What there is to know of us, before READY."""
+        """What there is to know of us."""
         others = other_killers(self._table.rows, self._own_pids)
         backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
         report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
@@ -233,8 +233,11 @@ class Daemon:
         executor = Executor(self._gate, self._reaper, self._waiter)
         executor.tally = self._tally
         executor.whole = self._build_whole()
-        tape = Tape() if self.options.record else None
-        if tape is not None:
+        tape = None
+        if self.options.record:
+            from oomd.monitor.tape import Tape
+
+            tape = Tape()
             executor.on_result = tape.note_reaped
         parts = Parts(
             waiter=self._waiter,
@@ -321,7 +324,7 @@ class Daemon:
             self.loop.stopping = not self.options.child_pid
         elif self._android is not None and isinstance(key, tuple) and key[0] == "lmkd":
             self._android.on_event((key[0], key[1]), lost=lost)
-        elif key in (PIPE, NEWS):
+        elif key in self._hastening.keys:
             self._hastening.on_event(key)
         elif isinstance(key, tuple) and key[0] == "pressure" and lost:
             self._waiter.unwatch(key[1])  # it would be ready for ever

@@ -33,6 +33,10 @@ ON_THE_WAY = {
     "clock_nanosleep": 0,
 }
 """Dearer than all that is computed: each takes ten times as long after some milliseconds of sleep."""
+KEPT = "tests.integration.kept_kernel_memory"
+MOST_KEPT = 3 * (32 + 16 + 4)
+"""stat, status and statm of each leader."""
+MOST_KERNEL_BYTES = 3 << 20
 MOST_TICK_BYTES = 8 << 10
 MOST_DESCRIPTORS = 64
 """Of the killer far from danger; the leaders' come later, two for each of 52."""
@@ -93,6 +97,19 @@ def test_quiet_ticks_leave_nothing_behind() -> None:
     assert told["garbage"] == 0
     assert told["descriptors"] == 0
     assert told["peak_bytes"] <= MOST_TICK_BYTES
+
+
+def test_kernel_keeps_little_for_the_kept_descriptors() -> None:
+    """Charged to a cgroup of its own: descriptors, inodes, names and a buffer for each file that was read."""
+    done = subprocess.run(
+        [sys.executable, "-m", KEPT], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if "why" in told:
+        pytest.skip(told["why"])
+    assert 64 <= told["descriptors"] <= MOST_KEPT
+    assert told["bytes"] <= MOST_KERNEL_BYTES
 
 
 def test_quiet_tick_is_three_system_calls(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
 
 from oomd.config.schema import option_keys
 from oomd.model.ruleset import LAST_CGROUP_KILL, LAST_NOTHING
@@ -15,9 +14,12 @@ from oomd.model.steps import (
     RestartStep,
     TermStep,
 )
-from oomd.model.values import dataclass
+from oomd.model.values import dataclass, fields
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     import yaml
 
     from oomd.config.nodes import Walker
@@ -90,7 +92,7 @@ def _add(walker: Walker, ladder: Ladder, name: str, node: yaml.Node, path: str) 
 
 def _options_of(declared: Any) -> dict[str, str]:
     """Options by the field that takes them."""
-    return {name: name.removesuffix("_us") for name in declared.__dataclass_fields__}
+    return {field.name: field.name.removesuffix("_us") for field in fields(declared)}
 
 
 def _check_order(walker: Walker, node: yaml.Node, path: str, names: list[str]) -> None:

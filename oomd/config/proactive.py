@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from oomd.config.ladders import check_cgroups
 from oomd.config.nodes import is_off
 from oomd.config.schema import option_keys
 from oomd.model.proactive import Proactive
+from oomd.model.values import fields
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import yaml
 
@@ -32,8 +32,8 @@ def build_proactive(walker: Walker, nodes: dict[str, yaml.Node]) -> Proactive | 
     check_cgroups(walker, walker.value_of(node, "of"), "proactive.of", values["of"])
     if "most" in values and values["most"].is_nothing:
         walker.problem(walker.value_of(node, "most"), "proactive.most", "is nothing: no page would ever be taken")
-    fields = {name: values[name.removesuffix("_us")] for name in _FIELDS if name.removesuffix("_us") in values}
-    return Proactive(**fields)
+    given = {name: values[name.removesuffix("_us")] for name in _FIELDS if name.removesuffix("_us") in values}
+    return Proactive(**given)
 
 
-_FIELDS = tuple(Proactive.__dataclass_fields__)
+_FIELDS = tuple(field.name for field in fields(Proactive))

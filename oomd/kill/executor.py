@@ -6,7 +6,6 @@ pidfds, and the reaper's results.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
@@ -250,9 +249,11 @@ class Executor:
             self.sent_us = self.sent_us or sent_us
             self._reaping.add(warrant.id)
         except OSError:  # no descriptor left for the reaper's copy: a kill without a reap is better than none
-            with contextlib.suppress(OSError):
+            try:
                 pidfd_send_signal(warrant.pidfd, number)
                 self.sent_us = self.sent_us or time.monotonic_ns() // 1000
+            except OSError:
+                pass
 
     def _status_of(self, credit: Credit) -> str:
         if self.dry_run:

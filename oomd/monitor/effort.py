@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+else:
+    from _collections import deque  # the C module alone
 
 REMEMBERED = 8
 

@@ -9,11 +9,11 @@ for a condemned process: its memory would stay as long as somebody reads.
 from __future__ import annotations
 
 import errno
-import threading
 import time
-from queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue
 
 from oomd.kernel.sched import be_prompt
+from oomd.kernel.threads import Thread
 from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
 from oomd.monitor.own_shmem import kin_of, read_own_shmem
 from oomd.monitor.rows import Row, read_rollup
@@ -77,7 +77,7 @@ class SharingMeter:
         self._pending: set[ProcessId] = set()
         self._condemned: dict[ProcessId, None] = {}
         self._rest_until_us = 0
-        self._thread = threading.Thread(target=self._run, name="sharing", daemon=True)
+        self._thread = Thread(self._run, name="sharing")
 
     def start(self) -> None:
         """Start the thread."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 
 from oomd.kernel.psi import open_trigger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Hashable, Iterable
+else:
+    import _signal as signal  # the C module alone: `signal` brings enum
 
 LOST = select.EPOLLERR | select.EPOLLHUP
 READABLE = select.EPOLLIN

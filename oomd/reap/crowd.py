@@ -7,19 +7,21 @@ can: a reap would take the CPU from the victim next to it. They are left alone a
 from __future__ import annotations
 
 import errno
-import threading
 import time
-from collections import deque
+from _thread import allocate_lock
 
 from oomd.kernel.pidfd import find_readable, is_readable
 from oomd.reap.dying import NO_LIMIT, try_reap_dying_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
 
     from oomd.model.decision import Warrant
     from oomd.reap.base import Reaper
+else:
+    from _collections import deque  # the C module alone
 
 
 MOMENT_S = 0.02
@@ -48,7 +50,7 @@ class Crowd:
         self._wanted_bytes = max_bytes
         self._proc_fd = proc_fd
         self._when_done = when_done
-        self._counting = threading.Lock()
+        self._counting = allocate_lock()
 
     def leave_alone(self) -> list[tuple[Warrant, int]]:
         """Wait as long as one after the other ends by itself; who is still there."""

@@ -14,10 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 import time
-from collections import deque
-from queue import SimpleQueue
 
 from oomd.kernel.files import KernelFormatError
 from oomd.kernel.loadavg import parse_runnable
@@ -25,6 +22,7 @@ from oomd.kernel.pidfd import is_readable
 from oomd.kernel.process import read_pid_file
 from oomd.kernel.sched import be_prompt, be_realtime
 from oomd.kernel.syscalls import pidfd_send_signal
+from oomd.kernel.threads import Semaphore, SimpleQueue, Thread, deque, get_native_id
 from oomd.model.decision import ReapResult, Warrant
 from oomd.model.values import dataclass
 from oomd.reap.crowd import Crowd
@@ -74,8 +72,8 @@ class ReaperPool:
         self._proc_fd = os.open(_PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._work: SimpleQueue[Motion | Crowd | None] = SimpleQueue()
         self._results: deque[ReapResult] = deque()
-        self._threads = [threading.Thread(target=self._run, name=f"reaper-{n}", daemon=True) for n in range(workers)]
-        self._ready = threading.Barrier(workers + 1)
+        self._threads = [Thread(self._run, name=f"reaper-{n}") for n in range(workers)]
+        self._ready = Semaphore(0)
         self._switch_interval_s = sys.getswitchinterval()
         alone = isinstance(reaper, ExpediteReaper) and not reaper.beneath
         self._lifter = Lifter(self._proc_fd, alone=alone) if reaper.lifts else None
@@ -101,7 +99,8 @@ class ReaperPool:
         if self._expediter is not None:
             self._expediter.prepare = lambda: be_realtime(PRIORITY)
             self._expediter.start()
-        self._ready.wait()
+        for _ in self._threads:
+            self._ready.acquire()
 
     def stop(self) -> None:
         """End the workers after the work in hand."""
@@ -192,7 +191,7 @@ class ReaperPool:
     def _run(self) -> None:
         be_prompt(REAP_NICE)
         self._urgency.ask()
-        self._ready.wait()
+        self._ready.release()
         while (job := self._work.get()) is not None:
             if isinstance(job, Crowd):
                 self._reap_crowd(job)
@@ -244,7 +243,7 @@ class ReaperPool:
         if crowd.watch:
             crowd.watch = False
             self._watch(crowd)
-        tid = threading.get_native_id()
+        tid = get_native_id()
         try:
             while (taken := crowd.take()) is not None:
                 warrant, pidfd = taken

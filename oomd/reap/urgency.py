@@ -7,8 +7,8 @@ would run on that CPU for hundreds of milliseconds.
 from __future__ import annotations
 
 import os
-import threading
 import time
+from _thread import allocate_lock, get_native_id
 
 from oomd.kernel.sched import be_realtime, run_on
 from oomd.model.values import dataclass
@@ -50,7 +50,7 @@ class Urgency:
         self._lifter = lifter
         self._proc_fd = proc_fd
         self._cpus = os.sched_getaffinity(0)
-        self._changing = threading.Lock()
+        self._changing = allocate_lock()
         """Held while a worker's class is changed."""
         self._reaping: dict[int, _Reap] = {}
         """By the ids of the workers' threads."""
@@ -66,7 +66,7 @@ class Urgency:
         """A reap begins; what is returned is for :meth:`leave`. ``surely_dying``: the pid of the victim; 0 where it may
         catch the signal.
         """
-        tid = threading.get_native_id()
+        tid = get_native_id()
         self._begin(tid, surely_dying, pidfd)
         return tid
 
@@ -74,7 +74,7 @@ class Urgency:
         """One of several reaps begins, each of which has its own few milliseconds, and all together half a second;
         :meth:`leave` after the last.
         """
-        tid, now = threading.get_native_id(), time.monotonic()
+        tid, now = get_native_id(), time.monotonic()
         if now > self._crowded.setdefault(tid, now) + MOST_CROWDED_S:
             return tid
         reap = self._reaping.get(tid)

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -463,3 +463,27 @@ WHEN = "when: {all: [{swap_free: {below: 1%}}]}"
 def test_mistakes_in_rules_have_their_place(tmp_path: Path, rest: str, expected: str) -> None:
     """Levels, choices and options of policies are checked as everything else."""
     assert problems(tmp_path, f"rulesets: [{{name: a, {WHEN}, {rest}}}]") == [expected]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_both_parsers_say_the_same(path: Path) -> None:
+    """libyaml, which is quick, and PyYAML's own, which is there everywhere: the same nodes in the same places."""
+    fast = getattr(yaml, "CSafeLoader", None)
+    if fast is None:
+        pytest.skip("PyYAML was built without libyaml")
+    text = path.read_text("utf-8")
+    assert told(yaml.compose(text, Loader=fast)) == told(yaml.compose(text, Loader=yaml.SafeLoader))
+
+
+def told(node: Any) -> Any:
+    """All that the walk looks at."""
+    if node is None:
+        return None
+    place = node.id, node.start_mark.line, node.start_mark.column, bool(getattr(node, "style", ""))
+    if node.id == "scalar":
+        return (*place, node.value)
+    if node.id == "sequence":
+        return (*place, [told(each) for each in node.value])
+    return (*place, [(told(key), told(value)) for key, value in node.value])
