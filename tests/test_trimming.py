@@ -25,7 +25,7 @@ def told(config: Any, *available: int | None) -> list[dict[str, Any]]:
     state = initial_state(config.rules)
     for second, amount in enumerate(available, 1):
         seen = None if amount is None else status(time_us=second * 1_000_000, mem_available_bytes=amount)
-        trimming.on_tick(SimpleNamespace(status=seen, state=state))  # type: ignore[arg-type]
+        trimming.on_tick(SimpleNamespace(glanced=None, status=seen, state=state))  # type: ignore[arg-type]
     return events
 
 

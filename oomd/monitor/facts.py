@@ -146,6 +146,11 @@ class FactsReader:
         self._condemned: dict[ProcessId, None] = {}
         self._thread = threading.Thread(target=self._run, name="facts", daemon=True)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody was asked for and is not told yet."""
+        return bool(self._pending)
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
