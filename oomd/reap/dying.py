@@ -1,6 +1,5 @@
 """try_reap_dying_process(), as Daniel Colascione proposed it in the debate of 2019: the caller reaps, in its own time
-and
-priority, and learns how much came back.
+and priority, and learns how much came back.
 """
 
 from __future__ import annotations
@@ -32,9 +31,8 @@ def try_reap_dying_process(
 
     Raises OSError: EINVAL for flags (there are none), a negative ``max_bytes``, a descriptor that is no pidfd, and a
     process whose memory is shared with one that is not dying; EPERM when no SIGKILL is pending for it; EBUSY when a
-    part
-    is held; ESRCH when it has left its memory already; ENOSYS without process_mrelease. Of several processes only the
-    first error is raised, after all were tried, and only if nothing came back.
+    part is held; ESRCH when it has left its memory already; ENOSYS without process_mrelease. Of several processes only
+    the first error is raised, after all were tried, and only if nothing came back.
     """
     if flags or max_bytes < 0:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))

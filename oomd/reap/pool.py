@@ -19,6 +19,8 @@ import time
 from collections import deque
 from queue import SimpleQueue
 
+from oomd.kernel.files import KernelFormatError
+from oomd.kernel.loadavg import parse_runnable
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.process import read_pid_file
 from oomd.kernel.sched import be_prompt, be_realtime
@@ -79,7 +81,9 @@ class ReaperPool:
         self._lifter = Lifter(self._proc_fd, alone=alone) if reaper.lifts else None
         self._expediter = Expediter(reaper, self._note_expedited) if isinstance(reaper, ExpediteReaper) else None
         self._urgency = Urgency(self._lifter, self._proc_fd)
-        self._at_once = min(workers, len(os.sched_getaffinity(0)))
+        self._load_fd = os.open(f"{_PROC}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        self._cpus = len(os.sched_getaffinity(0))
+        self._at_once = min(workers, self._cpus)
         """Workers that share a crowd: more than there are CPUs gain nothing."""
 
     @property
@@ -119,8 +123,8 @@ class ReaperPool:
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 return False
-        os.close(self._proc_fd)
-        os.close(self.fd)
+        for fd in (self._load_fd, self._proc_fd, self.fd):
+            os.close(fd)
         return True
 
     def submit(self, warrant: Warrant, number: int = SIGKILL) -> int | None:
@@ -154,6 +158,7 @@ class ReaperPool:
         """
         sent_us = None
         signalled = []
+        unhindered = self._cpus_are_idle() and not any(warrant.hindrances for warrant in warrants)
         for warrant in warrants:
             number = _send(warrant.pidfd, SIGKILL)
             now_us = time.monotonic_ns() // 1000
@@ -166,7 +171,7 @@ class ReaperPool:
             for warrant in signalled:
                 self._expedite(warrant)
         else:
-            self._reap_all(signalled, max_bytes)
+            self._reap_all(signalled, max_bytes, watch=unhindered and len(signalled) >= self._cpus)
         return sent_us
 
     def take_results(self) -> list[ReapResult]:
@@ -201,7 +206,14 @@ class ReaperPool:
                 os.close(job.pidfd)
             self._tell(result)
 
-    def _reap_all(self, warrants: list[Warrant], max_bytes: int) -> None:
+    def _cpus_are_idle(self) -> bool:
+        """At least half of them, but for ourselves."""
+        try:
+            return (parse_runnable(os.pread(self._load_fd, 128, 0)) - 1) * 2 <= self._cpus
+        except (OSError, KernelFormatError):
+            return False
+
+    def _reap_all(self, warrants: list[Warrant], max_bytes: int, *, watch: bool) -> None:
         victims = []
         for warrant in warrants:
             try:
@@ -209,16 +221,29 @@ class ReaperPool:
             except OSError as error:  # no descriptor left: it ends by itself
                 self._tell(self._result(warrant, 0, 0, time.monotonic_ns() // 1000, error.errno or errno.EIO))
                 continue
-            # Being helped costs more than it gives where nothing hinders: who is there when all are reaped needs it.
-            _go(self._lift(warrant, patient=not warrant.hindrances))
+            if not watch:
+                # Help costs more than it gives where nothing hinders: who is there when all are reaped needs it.
+                _go(self._lift(warrant, patient=not warrant.hindrances))
         when_done = self._lifter.hurry if self._lifter is not None else lambda: None
-        crowd = Crowd(victims, self._proc_fd, max_bytes, when_done)
-        for _ in range(min(self._at_once, len(victims))):
+        crowd = Crowd(victims, self._proc_fd, max_bytes, when_done, watch=watch)
+        for _ in range(1 if watch else min(self._at_once, len(victims))):
             self._work.put(crowd)
         self._wake_lifter()
 
+    def _watch(self, crowd: Crowd) -> None:
+        """Until they do not get on any more: who is still there is helped."""
+        stuck = crowd.leave_alone()
+        for warrant, pidfd in stuck:
+            _go(self._lift(warrant, pidfd))
+        self._wake_lifter()
+        for _ in range(1, min(self._at_once, len(stuck))):
+            self._work.put(crowd)
+
     def _reap_crowd(self, crowd: Crowd) -> None:
         """Take the largest that nobody has taken, until none is left."""
+        if crowd.watch:
+            crowd.watch = False
+            self._watch(crowd)
         tid = threading.get_native_id()
         try:
             while (taken := crowd.take()) is not None:
