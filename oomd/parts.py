@@ -60,8 +60,8 @@ class Parts:
     """The longest wait ever: the watchdog wants to be fed."""
     on_glance: Callable[[int], None] = lambda now_us: None  # noqa: ARG005
     """Called in the place of ``on_tick`` after a glance, where nothing was to be done."""
-    floor_bytes: Callable[[], int | None] = lambda: 0
-    """With how much available memory nobody but the rules wants more than a glance; None: not now."""
+    floor_bytes: Callable[[], int | None] = lambda: None
+    """With how much available memory nobody but the rules wants more than a glance; None: somebody does at any rate."""
     facts: FactsReader | None = None
     """Reads what only preferences ask for; None where nobody needs it."""
     ask: Callable[..., object] | None = None

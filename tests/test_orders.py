@@ -65,7 +65,6 @@ class Site:
             on_event=lambda key, lost: None,
             report=companion.send,
             on_tick=lambda now: self.orders.on_tick(now),  # noqa: PLW0108 - orders are made after the loop
-            floor_bytes=lambda: None,  # what is asked here wakes nobody
         )
         self.loop = Loop(parts, configuration().rules)
         self.orders = Orders(

@@ -69,6 +69,7 @@ def build(events: list[Any], loadavg: KernelFile | None = None) -> Loop:
         on_event=print,
         report=events.append,
         on_tick=lambda now: None,
+        floor_bytes=lambda: 0,
     )
     return Loop(parts, default_config().rules)
 
