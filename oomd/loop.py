@@ -54,7 +54,8 @@ class Loop:
         self._groups: Groups | None = None
         self._calm: Calm | None = None
         """As long as everything stays within it, a glance suffices."""
-        self._calm_until_us = 0
+        self._calm_until_us = self._due_us = 0
+        """When the next look is to be a full one anyway; and by when there is to be one, whatever it is."""
         self.search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
         self.act = Act(parts, rules, self.search)
         self._foresight = Foresight(parts, self.search)
@@ -151,7 +152,7 @@ class Loop:
     def _wait(self) -> tuple[int, int, bool]:
         """Until something happens or is due. When that was, how much later than it was due, and whether it happened."""
         begin_us = clock_us()
-        longest_us = self.parts.longest_us() if self._calm is None else max(0, self._calm_until_us - begin_us)
+        longest_us = self.parts.longest_us() if self._calm is None else max(0, self._due_us - begin_us)
         wait_us = min(self.pace.interval_us, self.parts.rhythm_us, longest_us)
         events = self.parts.waiter.wait_ready(wait_us)
         woke_us = clock_us()
@@ -165,7 +166,7 @@ class Loop:
     def _glance(self, now_us: int) -> bool:
         """Whether nothing has come closer since the last full look, and nothing is due: then nothing is done."""
         bounds = self._calm
-        if bounds is None or now_us >= self._calm_until_us:
+        if bounds is None or now_us >= min(self._calm_until_us, self._due_us):
             return False
         if not self.parts.sampler.glance(bounds, now_us) or (self.pace.warm and self.search.has_news(now_us)):
             return False
@@ -186,10 +187,10 @@ class Loop:
             return
         self._calm = bounds.within(Calm(0, floor))
         self.pace = replace(self.pace, interval_us=bounds.interval_us)
-        fresh_until_us = (
+        self._calm_until_us = (
             self.parts.table.looked_us + self.pace.fresh_us if self.pace.warm else status.time_us + RENEW_US
         )
-        self._calm_until_us = min(fresh_until_us, clock_us() + self.parts.longest_us())
+        self._due_us = clock_us() + self.parts.longest_us()
 
     def _remember_glance(self) -> None:
         """What was last seen before this look."""
