@@ -5,6 +5,7 @@ the test; where memory stands is told by a fake procfs.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -23,10 +24,12 @@ from tests.test_foresight import CALM, CRITICAL, PATIENCE_S, Rig
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import FrameType
 
 FAR = 7 * GIB
 NEAR_GLANCE = {"preadv": 5}
 """meminfo, pressure, loadavg; vmstat is read to its end."""
+FAR_CALLS = 13
 
 
 class Glancing(Rig):
@@ -119,6 +122,28 @@ def test_what_a_glance_reads(rig: Glancing, monkeypatch: pytest.MonkeyPatch) -> 
     calls.clear()
     assert not rig.looked()
     assert calls == {"preadv": 2}
+
+
+def test_what_a_glance_runs(rig: Glancing) -> None:
+    """Code that was not run for seconds is not in the processor's caches: each function costs what a system call does
+    that is. Far from danger a glance is a few of them, a full look hundreds.
+    """
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and "/oomd/" in frame.f_code.co_filename:
+            called.append(frame.f_code.co_qualname)
+
+    rig.level(FAR)
+    rig.settle()
+    rig.loop.pace = replace(rig.loop.pace, interval_us=0)
+    sys.setprofile(note)
+    try:
+        rig.loop.tick()
+    finally:
+        sys.setprofile(None)
+    assert rig.ticks["glances"] == 1
+    assert len(called) <= FAR_CALLS, called
 
 
 def test_full_looks_in_between(rig: Glancing) -> None:

@@ -55,6 +55,11 @@ class Calm:
             min(self.most_full_us, other.most_full_us),
         )
 
+    @property
+    def is_of_memory(self) -> bool:
+        """Whether nothing but available memory matters."""
+        return not self.least_swap_bytes and self.most_some_us == self.most_full_us == UNBOUNDED
+
     def holds(self, swap_free_bytes: int, some_us: int, full_us: int) -> bool:
         """Whether all but available memory is within bounds."""
         within = some_us < self.most_some_us and full_us < self.most_full_us

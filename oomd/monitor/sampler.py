@@ -59,12 +59,15 @@ class Sampler:
         text = self._meminfo.read()
         if parse_available(text) >= bounds.least_bytes:
             pressure = self._read_pressure()
-            some, full = parse_totals(pressure) if pressure else (0, 0)
-            if bounds.holds(parse_swap_free(text) if bounds.least_swap_bytes else 0, some, full):
+            if bounds.is_of_memory or self._is_within(bounds, text, pressure):
                 self._glanced = (now_us, text, pressure)
                 return True
         self._text = text
         return False
+
+    def _is_within(self, bounds: Calm, text: bytes, pressure: bytes) -> bool:
+        some, full = parse_totals(pressure) if pressure else (0, 0)
+        return bounds.holds(parse_swap_free(text), some, full)
 
     def take_glanced(self) -> MemoryStatus | None:
         """What the last glance saw; once, and None where there was none since."""
