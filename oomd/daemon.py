@@ -11,7 +11,7 @@ from oomd.companion import Companion
 from oomd.config.compiled import from_plain
 from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
-from oomd.kernel.cgroup import find_cgroup2_mount, open_cgroup_memory
+from oomd.kernel.cgroup import cgroup2_root, open_cgroup_memory
 from oomd.kernel.cgroup_namespace import enter_namespace
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
@@ -167,7 +167,7 @@ class Daemon:
             bound=GrowthBound(
                 open_optional(f"{proc}/vmstat"), PAGE_BYTES, read_fault_pages, self.options.rss_slack_bytes
             ),
-            loadavg=open_optional(f"{proc}/loadavg"),
+            loadavg=open_optional(f"{proc}/loadavg", single_record=True),
             page_bytes=PAGE_BYTES,
             account_all=self.config.budget_bytes is not None and not self.options.usage_cgroup,
         )
@@ -183,12 +183,12 @@ class Daemon:
 
     def _build_tally(self) -> Tally | None:
         """Counts kills on units' cgroups, where there are units and kills."""
-        root = None if self._gate is None else _cgroup2_root()
+        root = None if self._gate is None else cgroup2_root()
         return None if root is None else Tally(root, self._guard, self._proc_fd)
 
     def _build_whole(self) -> WholeCgroups | None:
         """Kills cgroups as a whole."""
-        root = _cgroup2_root()
+        root = cgroup2_root()
         return None if self._gate is None or root is None else WholeCgroups(root, self._gate, self._proc_fd)
 
     def _build_hastening(self) -> Hastening:
@@ -256,6 +256,9 @@ class Daemon:
             cgroups=CgroupWatch(self.options.cgroup_root),
             triggers=sampler.has_pressure and self._open_triggers(),
             longest_us=self._longest_us,
+            rhythm_us=self._notifier.feed_us or UNLIMITED_US,
+            on_glance=self._notifier.feed,
+            floor_bytes=self._floor_bytes,
             ladders=self._build_ladders(),
             touches_lost=why_not_everybody(self._capabilities, dry_run=self.config.dry_run),
             tape=tape,
@@ -271,16 +274,21 @@ class Daemon:
             self._scope,
             self._proc_fd,
             lambda: frozenset(self._own_pids),
-            _cgroup2_root(),
+            cgroup2_root(),
             self._outside,
             self._waiter,
         ).ladders()
 
     def _longest_us(self) -> int:
-        """How long the loop may wait from now on."""
+        """How long the next full look may be put off."""
         due_us, now_us = self._outside.due_us(), clock_us()
         wait_us = UNLIMITED_US if due_us is None else max(0, due_us - now_us)
-        return min(wait_us, self._orders.pausing.longest_us(now_us), self._notifier.feed_us or UNLIMITED_US)
+        return min(wait_us, self._orders.pausing.longest_us(now_us))
+
+    def _floor_bytes(self) -> int | None:
+        """For :attr:`Parts.floor_bytes`."""
+        busy = self._android is not None or self._outside.is_gone or self._orders.is_waiting
+        return None if busy else self._trimming.floor_bytes(self.loop)
 
     def _open_triggers(self) -> bool:
         """Pressure triggers on the epoll; whether there are any."""
@@ -389,12 +397,3 @@ class Daemon:
             self._gate.own_pids = frozenset(self._own_pids)
         self._hastening.spare(frozenset(self._own_pids))
         self.loop.act.ladders.spare(frozenset(self._own_pids))
-
-
-def _cgroup2_root() -> str | None:
-    """Where cgroups of version 2 are mounted."""
-    file = open_optional("/proc/self/mountinfo")
-    if file is None:
-        return None
-    with file:
-        return find_cgroup2_mount(file.read())

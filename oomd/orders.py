@@ -73,6 +73,11 @@ class Orders:
             "kill_now": self.rounds.ask,
         }
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something that was asked is to be answered at the next look."""
+        return bool(self._waiting) or self.rounds.is_waiting
+
     def take(self, message: Plain) -> None:
         """One message from the outside process."""
         command = message.get("command")

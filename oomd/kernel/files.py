@@ -157,9 +157,9 @@ def _unescape(part: bytes) -> bytes:
         return b"\\" + part
 
 
-def open_optional(path: str) -> KernelFile | None:
+def open_optional(path: str, *, single_record: bool = False) -> KernelFile | None:
     """The file kept open, or None where there is none: recorded trees hold what they hold."""
     try:
-        return KernelFile(path)
+        return KernelFile(path, single_record=single_record)
     except OSError:
         return None

@@ -31,3 +31,7 @@ class Effort:
             self._costs.append(spent_us - self._spent_us)
             self.least_us = min(self._costs)
         self._spent_us = spent_us
+
+    def skip(self) -> None:
+        """What follows is no look, or the first one after that: it does not count."""
+        self._spent_us = 0

@@ -158,6 +158,11 @@ class FactsReader:
         if self._is_started:
             self.start()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody was asked for and is not told yet."""
+        return bool(self._pending)
+
     def start(self) -> None:
         """Start the thread, now or when something is wanted."""
         self._is_started = True

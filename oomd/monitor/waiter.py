@@ -39,6 +39,8 @@ class Waiter:
     def wait_ready(self, timeout_us: int) -> list[tuple[Hashable, bool]]:
         """What became ready within ``timeout_us``, as (key, lost); lost says that the other end is gone."""
         events = self._epoll.poll(timeout_us / 1_000_000, 64)
+        if not events:
+            return []
         return [(self._keys[fd], bool(mask & LOST)) for fd, mask in events if fd in self._keys]
 
     def close(self) -> None:

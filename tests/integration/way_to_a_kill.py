@@ -42,12 +42,12 @@ PATIENCE_US = 5_000_000
 MARK = "/the/way/to/a/kill"
 
 
-def still(path: str) -> KernelFile:
+def still(path: str, *, single_record: bool = False) -> KernelFile:
     """A kernel file as it is now, for good."""
     with open(path, "rb") as file, tempfile.NamedTemporaryFile() as copy:
         copy.write(file.read())
         copy.flush()
-        return KernelFile(copy.name)
+        return KernelFile(copy.name, single_record=single_record)
 
 
 def build(events: list[Any], loadavg: KernelFile | None = None) -> Loop:
@@ -57,7 +57,7 @@ def build(events: list[Any], loadavg: KernelFile | None = None) -> Loop:
     proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     guard = ScopeGuard(parse_scope(f"tree:{os.getpid()}"), proc_fd)
     own = own_and_ancestors(proc_fd)
-    vmstat, loadavg = still("/proc/vmstat"), loadavg or still("/proc/loadavg")
+    vmstat, loadavg = still("/proc/vmstat"), loadavg or still("/proc/loadavg", single_record=True)
     bound = GrowthBound(vmstat, PAGE_BYTES)
     table = ProcessTable(proc_fd, guard, own, bound=bound, loadavg=loadavg, page_bytes=PAGE_BYTES)
     waiter, reaper = Waiter(), ReaperPool(MreleaseReaper())
@@ -72,6 +72,7 @@ def build(events: list[Any], loadavg: KernelFile | None = None) -> Loop:
         on_event=print,
         report=events.append,
         on_tick=lambda now: None,
+        floor_bytes=lambda: 0,
     )
     return Loop(parts, default_config().rules)
 
