@@ -55,6 +55,7 @@ KILLER_MODULES = [
     "oomd.engine.aftermath",
     "oomd.engine.aims",
     "oomd.engine.blame",
+    "oomd.engine.calm",
     "oomd.engine.credit",
     "oomd.engine.detection",
     "oomd.engine.eligibility",
