@@ -17,7 +17,7 @@ from oomd.kernel.cgroup_namespace import enter_namespace
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
 from oomd.kernel.scope import ScopeGuard
-from oomd.kernel.vmstat import read_fault_pages
+from oomd.kernel.vmstat import GROWTH_ENDS, read_fault_pages
 from oomd.kill.executor import Executor
 from oomd.kill.exits import NEWS, PIPE
 from oomd.kill.forgetting import Forgetting, why_not_everybody
@@ -165,9 +165,12 @@ class Daemon:
             self._guard,
             frozenset(self._own_pids),
             bound=GrowthBound(
-                open_optional(f"{proc}/vmstat"), PAGE_BYTES, read_fault_pages, self.options.rss_slack_bytes
+                open_optional(f"{proc}/vmstat", enough=GROWTH_ENDS),
+                PAGE_BYTES,
+                read_fault_pages,
+                self.options.rss_slack_bytes,
             ),
-            loadavg=open_optional(f"{proc}/loadavg"),
+            loadavg=open_optional(f"{proc}/loadavg", single_record=True),
             page_bytes=PAGE_BYTES,
             account_all=self.config.budget_bytes is not None and not self.options.usage_cgroup,
         )

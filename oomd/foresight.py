@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from oomd.model.snapshot import MemoryStatus, Snapshot
     from oomd.monitor.rows import Row
     from oomd.parts import Parts
+    from oomd.reap.motion import Motion
     from oomd.search import Search
 
 FRESH_SHARE = 64
@@ -51,10 +52,13 @@ class Foresight:
         self._snapshot: Snapshot | None = None
         self._state: EngineState | None = None
         self._warrant: Warrant | None = None
+        self._motion: Motion | None = None
+        """Its signal, made ready."""
         self._looked_us = 0
 
     def prepare(self, rules: Rules, status: MemoryStatus, state: EngineState) -> None:
         """Decide in advance, on the leaders as they were last looked at, unless that was done already."""
+        self._parts.executor.come_near()
         looked_us = self._parts.table.looked_us
         if looked_us == self._looked_us and self._stands(state):
             self._state = state
@@ -91,9 +95,10 @@ class Foresight:
         decided_us = clock_us()
         process_id = decision.target.process.id
         warrant, self._warrant, self._reflexes = self._warrant, None, ()
+        motion, self._motion = self._motion, None
         if decision.action == KILL:
             self._search.condemn(process_id)  # before the signal: a reader of its maps would hold its memory
-        self._parts.executor.strike(warrant, decision.target.process, decision.action)
+        self._parts.executor.strike(warrant, decision.target.process, decision.action, motion)
         process = row.value(status.time_us)
         others = tuple(each for each in self._snapshot.processes if each.id != process_id)
         seen = replace(self._snapshot, status=status, processes=(process, *others))
@@ -149,9 +154,13 @@ class Foresight:
             self._warrant = self._parts.executor.grant(target.process, self._search.stat_fd(target.process.id))
         except Refused:
             return False
+        self._motion = self._parts.executor.arm(self._warrant)
         return True
 
     def _release(self) -> None:
+        if self._motion is not None:
+            self._parts.executor.disarm(self._motion)
+            self._motion = None
         if self._warrant is not None:
             os.close(self._warrant.pidfd)
             self._warrant = None

@@ -118,6 +118,10 @@ class Growth:
         return max(0, min(allocated, self.faulted_pages - earlier.faulted_pages))
 
 
+GROWTH_ENDS = b"\nthp_collapse_alloc "
+"""The last line that :func:`parse_growth` looks at."""
+
+
 def parse_growth(data: bytes, *, fault_pages: int = 1) -> Growth | None:
     """The :class:`Growth` of the text of /proc/vmstat; None where the kernel does not count (recorded trees).
     ``fault_pages`` is how many pages one ordinary fault may bring (:func:`read_fault_pages`).

@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections import deque
-from queue import SimpleQueue
 
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.process import read_pid_file
@@ -28,14 +27,16 @@ from oomd.model.values import dataclass
 from oomd.reap.crowd import Crowd
 from oomd.reap.dying import NO_LIMIT
 from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper
-from oomd.reap.hindrance import DROPPED, GO, Lift, Lifter
+from oomd.reap.hindrance import Lifter, drop, let_go
 from oomd.reap.motion import Motion
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.urgency import PRIORITY, Urgency, set_policy
+from oomd.reap.workers import Workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.reap.base import Reaper
+    from oomd.reap.hindrance import Lift
 
 SIGKILL = 9
 WORKERS = 4
@@ -43,9 +44,9 @@ WORKERS = 4
 REAP_NICE = -16
 """Of a reap that has lasted long: nearly all of a CPU, while those who need little of it get that."""
 HANDOFF_S = 0.001
-"""How long it is waited until a worker has taken what was asked: 20 to 50 µs where one is free; where every one is deep
-in the kernel the signal goes from here. Waiting gives the interpreter's lock to the worker, which keeps it until the
-reap begins; else it would get it only after whoever asks has gone on for a switch interval."""
+"""How long it is waited until a worker has signalled: 20 to 60 µs where one is free; where every one is deep in the
+kernel the signal goes from here. Waiting gives the interpreter's lock to the worker, which keeps it until the reap
+begins; else it would get it only after whoever asks has gone on for a switch interval."""
 UNDISTURBED_S = 0.0004
 """The interpreter's switch interval from the moment of asking until the reap has begun. A thread that has waited for a
 switch interval asks for the lock, and then whoever gives it up for a system call waits until the other has taken it: a
@@ -70,9 +71,8 @@ class ReaperPool:
         self.reaper = reaper
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._proc_fd = os.open(_PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._work: SimpleQueue[Motion | Crowd | None] = SimpleQueue()
         self._results: deque[ReapResult] = deque()
-        self._threads = [threading.Thread(target=self._run, name=f"reaper-{n}", daemon=True) for n in range(workers)]
+        self._workers = Workers(workers, self._begin, self._work)
         self._ready = threading.Barrier(workers + 1)
         self._switch_interval_s = sys.getswitchinterval()
         alone = isinstance(reaper, ExpediteReaper) and not reaper.beneath
@@ -90,7 +90,7 @@ class ReaperPool:
     def start(self) -> None:
         """Start the workers, and wait until they know their scheduling class."""
         self._switch_interval_s = sys.getswitchinterval()
-        for thread in self._threads:
+        for thread in self._workers.threads:
             thread.start()
         if self._lifter is not None:
             self._lifter.start()
@@ -101,8 +101,8 @@ class ReaperPool:
 
     def stop(self) -> None:
         """End the workers after the work in hand."""
-        for _ in self._threads:
-            self._work.put(None)
+        for _ in self._workers.threads:
+            self._workers.put(None)
         if self._lifter is not None:
             self._lifter.stop()
         if self._expediter is not None:
@@ -115,10 +115,11 @@ class ReaperPool:
         self.stop()
         end = time.monotonic() + patience_s
         helpers = [each.thread for each in (self._lifter, self._expediter) if each is not None]
-        for thread in (*self._threads, *helpers):
+        for thread in (*self._workers.threads, *helpers):
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 return False
+        self._workers.close()
         os.close(self._proc_fd)
         os.close(self.fd)
         return True
@@ -130,20 +131,52 @@ class ReaperPool:
         """
         if self._expediter is not None and number == SIGKILL:
             return self._expedite(warrant)
-        pidfd = os.dup(warrant.pidfd)
-        motion = Motion(warrant, pidfd, number, self._lift(warrant) if number == SIGKILL else None)
+        return self.fire(self.arm(warrant, lifts=number == SIGKILL), number)
+
+    def arm(self, warrant: Warrant, *, lifts: bool = True) -> Motion:
+        """Make ready all that can be made before anybody is signalled: for :meth:`fire`, or :meth:`disarm`. Raises
+        OSError (EMFILE).
+        """
+        motion = Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant, ahead=True) if lifts else None)
         motion.taken.acquire()
+        return motion
+
+    def come_near(self) -> None:
+        """Have the next worker wake up where the caller runs."""
+        if self.realtime:
+            self._workers.come_near()
+
+    def disarm(self, motion: Motion) -> None:
+        """Nobody is signalled."""
+        os.close(motion.pidfd)
+        if motion.lift is not None:
+            os.close(motion.lift.pidfd)
+
+    def fire(self, motion: Motion, number: int) -> int | None:
+        """:meth:`submit` of what was made ready."""
+        if self._expediter is not None and number == SIGKILL:
+            sent_us = self._expedite(motion.warrant)
+            self.disarm(motion)
+            return sent_us
+        spare = motion.lift if number != SIGKILL else None
+        if spare is not None:
+            motion.lift = None
+        elif motion.lift is not None and self._lifter is not None:
+            self._lifter.add(motion.lift)
+        motion.signal = number
         sys.setswitchinterval(UNDISTURBED_S)
-        self._work.put(motion)
+        self._workers.put(motion)
         if not motion.taken.acquire(timeout=HANDOFF_S):
             self._signal_from_here(motion)
         sys.setswitchinterval(self._switch_interval_s)
         self._wake_lifter()
+        if spare is not None:
+            os.close(spare.pidfd)
         return motion.sent[0] if motion.sent else None
 
     def reap_only(self, warrant: Warrant) -> None:
         """Reap a process that somebody else has killed; no signal is sent. Raises OSError (EMFILE)."""
-        self._work.put(Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant)))
+        self._workers.put(Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant)))
         self._wake_lifter()
 
     def kill_all(self, warrants: tuple[Warrant, ...], max_bytes: int = NO_LIMIT) -> int | None:
@@ -184,22 +217,23 @@ class ReaperPool:
         """What was lifted for a victim, in words; once."""
         return self._lifter.take(pid) if self._lifter is not None else ()
 
-    def _run(self) -> None:
+    def _begin(self) -> None:
         be_prompt(REAP_NICE)
         self._urgency.ask()
         self._ready.wait()
-        while (job := self._work.get()) is not None:
-            if isinstance(job, Crowd):
-                self._reap_crowd(job)
-                continue
-            try:
-                result = self._move(job)
-            except OSError as error:  # no descriptor left, most likely: nothing may end a worker
-                now_us = time.monotonic_ns() // 1000
-                result = self._result(job.warrant, job.signal, 0, now_us, error.errno or errno.EIO)
-            finally:
-                os.close(job.pidfd)
-            self._tell(result)
+
+    def _work(self, job: Motion | Crowd) -> None:
+        if isinstance(job, Crowd):
+            self._reap_crowd(job)
+            return
+        try:
+            result = self._move(job)
+        except OSError as error:  # no descriptor left, most likely: nothing may end a worker
+            now_us = time.monotonic_ns() // 1000
+            result = self._result(job.warrant, job.signal, 0, now_us, error.errno or errno.EIO)
+        finally:
+            os.close(job.pidfd)
+        self._tell(result)
 
     def _reap_all(self, warrants: list[Warrant], max_bytes: int) -> None:
         victims = []
@@ -210,11 +244,11 @@ class ReaperPool:
                 self._tell(self._result(warrant, 0, 0, time.monotonic_ns() // 1000, error.errno or errno.EIO))
                 continue
             # Being helped costs more than it gives where nothing hinders: who is there when all are reaped needs it.
-            _go(self._lift(warrant, patient=not warrant.hindrances))
+            let_go(self._lift(warrant, patient=not warrant.hindrances))
         when_done = self._lifter.hurry if self._lifter is not None else lambda: None
         crowd = Crowd(victims, self._proc_fd, max_bytes, when_done)
         for _ in range(min(self._at_once, len(victims))):
-            self._work.put(crowd)
+            self._workers.put(crowd)
         self._wake_lifter()
 
     def _reap_crowd(self, crowd: Crowd) -> None:
@@ -238,8 +272,6 @@ class ReaperPool:
         """Signal and reap in one motion, with nothing between them."""
         with motion.sending:
             ours = motion.claim()
-        if motion.taken.locked():
-            motion.taken.release()
         pid = motion.warrant.id.pid
         surely = motion.signal in (SIGKILL, 0)
         demoted = motion.signal == SIGKILL and not self.realtime and self._demote(pid, motion.pidfd)
@@ -248,11 +280,12 @@ class ReaperPool:
             signal_errno, begin_us, reap_errno = self._strike(motion) if ours else self._reap_signalled(motion)
             # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
             if signal_errno:
-                _drop(motion.lift)
+                drop(motion.lift)
             elif not surely and self._is_dying(pid, reap_errno):
-                _go(self._lift(motion.warrant, motion.pidfd))
+                let_go(self._lift(motion.warrant, motion.pidfd))
                 self._wake_lifter()
         finally:
+            motion.let_go()
             self._urgency.leave(tid)
             if demoted and not is_readable(motion.pidfd):
                 set_policy(pid, os.SCHED_OTHER)  # what is left of it should end quickly
@@ -262,11 +295,11 @@ class ReaperPool:
     def _strike(self, motion: Motion) -> tuple[int, int, int]:
         """The signal's errno, when it was sent, the reap's errno."""
         if isinstance(self.reaper, MreleaseReaper) and motion.signal:
-            _go(motion.lift)  # a moment early, because between signal and reap there must be nothing
-            return self.reaper.strike(motion.pidfd, motion.signal, motion.sent)
+            let_go(motion.lift)  # a moment early, because between signal and reap there must be nothing
+            return self.reaper.strike(motion.pidfd, motion.signal, motion.note_sent)
         if motion.signal:
             motion.signal_errno = _send(motion.pidfd, motion.signal)
-        motion.sent.append(time.monotonic_ns() // 1000)
+        motion.note_sent(time.monotonic_ns() // 1000)
         return self._reap_signalled(motion)
 
     def _reap_signalled(self, motion: Motion) -> tuple[int, int, int]:
@@ -275,7 +308,7 @@ class ReaperPool:
         if motion.signal_errno:
             return motion.signal_errno, sent_us, errno.ESRCH
         if motion.signal in (SIGKILL, 0):
-            _go(motion.lift)
+            let_go(motion.lift)
         return 0, sent_us, self.reaper.reap(motion.pidfd)
 
     def _signal_from_here(self, motion: Motion) -> None:
@@ -286,7 +319,7 @@ class ReaperPool:
             motion.signal_errno = _send(motion.pidfd, motion.signal)
             motion.sent.append(time.monotonic_ns() // 1000)
         if motion.signal == SIGKILL:
-            (_drop if motion.signal_errno else _go)(motion.lift)
+            (drop if motion.signal_errno else let_go)(motion.lift)
 
     def _demote(self, pid: int, pidfd: int) -> bool:
         """Without a real-time class: the victim must not come between signal and reap."""
@@ -302,12 +335,13 @@ class ReaperPool:
         masks = [line.split(b":")[1] for line in data.split(b"\n") if line.startswith((b"SigPnd:", b"ShdPnd:"))]
         return any(int(mask, 16) >> (SIGKILL - 1) & 1 for mask in masks)
 
-    def _lift(self, warrant: Warrant, pidfd: int = -1, *, patient: bool = False) -> Lift | None:
-        """Ready to be lifted as soon as :func:`_go` is called."""
+    def _lift(self, warrant: Warrant, pidfd: int = -1, *, patient: bool = False, ahead: bool = False) -> Lift | None:
+        """Ready to be lifted as soon as :func:`let_go` is called (:meth:`oomd.reap.hindrance.Lifter.prepare`)."""
         if self._lifter is None:
             return None
+        fd = warrant.pidfd if pidfd < 0 else pidfd
         try:
-            return self._lifter.prepare(warrant.id.pid, warrant.pidfd if pidfd < 0 else pidfd, patient=patient)
+            return self._lifter.prepare(warrant.id.pid, fd, patient=patient, ahead=ahead)
         except OSError:
             return None  # no descriptor left: it must do without
 
@@ -326,7 +360,7 @@ class ReaperPool:
             number = _send(warrant.pidfd, SIGKILL) if error.errno == errno.EPERM else error.errno or errno.EIO
             self._tell(self._result(warrant, SIGKILL, number, sent_us, errno.EPERM))
             return None if number else sent_us
-        _go(self._lift(warrant))
+        let_go(self._lift(warrant))
         self._wake_lifter()
         return sent_us
 
@@ -354,16 +388,6 @@ class ReaperPool:
             reaped_bytes=reaped,
             realtime=self.realtime,
         )
-
-
-def _go(lift: Lift | None) -> None:
-    if lift is not None:
-        lift.state = GO
-
-
-def _drop(lift: Lift | None) -> None:
-    if lift is not None:
-        lift.state = DROPPED
 
 
 def _send(pidfd: int, number: int) -> int:
