@@ -10,7 +10,7 @@ from oomd.model.decision import KILL, TERM
 from oomd.model.report import plain_decision
 from oomd.model.units import MILLISECOND_US, SECOND_US, format_duration
 from oomd.model.values import dataclass, replace
-from oomd.monitor.process_table import OVERHEAD
+from oomd.monitor.ration import OVERHEAD
 from oomd.parts import clock_us
 
 TYPE_CHECKING = False

@@ -22,6 +22,7 @@ from oomd.monitor.bound import Rise
 from oomd.monitor.census import SizeReader, Sizes, read_rows
 from oomd.monitor.newcomers import Newcomers
 from oomd.monitor.podium import LEADERS, NORMAL, choose_leaders, choose_sharers, largest_first
+from oomd.monitor.ration import Ration
 from oomd.monitor.rows import Row, read_row
 from oomd.monitor.sharers import find_sharers
 from oomd.monitor.usage import note_fork, sum_usage
@@ -38,19 +39,8 @@ if TYPE_CHECKING:
 WORTH_BYTES = 1 << 20
 """Below this nobody's growth matters."""
 
-REFRESH_US = 5_000_000
-"""A scan older than this is refreshed while memory is short."""
-
-BUDGET_REFRESH_US = 1_000_000
-"""The same where the sum of all is what counts."""
-
 LOOK_US = 1_000_000
 """How often the leaders are looked at while memory is short and does not fall."""
-
-OVERHEAD = 20
-"""Scans that the bound asks for take at most one part in so many of the time while memory is short."""
-REFRESH_OVERHEAD = 1000
-"""Those that merely refresh: at most one part in so many. 10 000 processes are read in 0.12 s, so every two minutes."""
 
 
 def _normal(row: Row) -> str:  # noqa: ARG001 - where nothing is preferred
@@ -98,9 +88,9 @@ class ProcessTable:
         """Killed and not known to be dead: nobody reads them any more. What they last used, by pid."""
         self._rest_bytes = self._unexamined_bytes = 0
         self._swapped = False
-        self._scanned_us: int | None = None
-        self._looked_us = self._read_us = self._scan_cost_us = 0
-        """When the leaders' sizes were last read, and all of them; what the scan took."""
+        self._ration = Ration()
+        self._looked_us = self._read_us = 0
+        """When the leaders' sizes were last read, and all of them."""
         self._everybody = False
         """Whether rows of everybody are there although only the leaders' are kept."""
 
@@ -112,7 +102,7 @@ class ProcessTable:
     @property
     def scan_cost_us(self) -> int:
         """How long the last scan took."""
-        return self._scan_cost_us
+        return self._ration.cost_us
 
     @property
     def looked_us(self) -> int:
@@ -132,20 +122,14 @@ class ProcessTable:
         self._newcomers.begin()
         (self._scan_rows if self._whole else self._scan_sizes)()
         self._everybody = False
-        self._scanned_us = begin_us
         self._note_sizes(begin_us)
-        self._scan_cost_us = clock_us() - begin_us
+        self._ration.note(begin_us, clock_us())
 
     def wants_scan(self, now_us: int) -> bool:
         """Whether the picture is too old, or so much was allocated that the leaders may be others by now."""
-        if self._scanned_us is None:
+        if self._ration.is_due(now_us, sums=self._account_all):
             return True
-        age = now_us - self._scanned_us
-        if self._account_all:
-            return age >= max(BUDGET_REFRESH_US, OVERHEAD * self._scan_cost_us)
-        if age >= max(REFRESH_US, REFRESH_OVERHEAD * self._scan_cost_us):
-            return True
-        if age < OVERHEAD * self._scan_cost_us:
+        if self._account_all or not self._ration.allows(now_us):
             return False
         best = self._leaders[0].size_bytes if self._leaders else 0
         return self.rest_bound_bytes() > (best + self._rest_bytes) // 2
@@ -159,7 +143,7 @@ class ProcessTable:
         ``sizes_only`` names, owners and states may be as of :data:`LOOK_US` ago.
         """
         self._swapped = status.swap_free_bytes < status.swap_total_bytes
-        if self._scanned_us is None or self.find_newcomers() is None:
+        if self._ration.scanned_us is None or self.find_newcomers() is None:
             self.scan(status, clock_us)
             return
         begin_us = clock_us()
@@ -288,7 +272,7 @@ class ProcessTable:
     def _scan_sizes(self) -> None:
         """Sizes of everybody, rows of the leaders."""
         known = {row.pid: row for row in self._leaders if row.reread(self._proc_fd)}
-        again = self._scanned_us is not None
+        again = self._ration.scanned_us is not None
         skipped = {*known, *self._condemned, *self.own_pids}
         former, self._sizes = self._sizes, self._reader.read(skipped, swapped=self._swapped)
         for row in known.values():
@@ -343,6 +327,7 @@ class ProcessTable:
 
     def _crown(self, podium: Podium, before: dict[int, int]) -> None:
         """These lead from now on. ``before``: the sizes of the scan before, which tell who has grown."""
+        scanned_us = self._ration.scanned_us
         former, self._leaders = self._leaders, podium.leaders
         self._rest_bytes, self._unexamined_bytes = podium.rest_bytes, podium.unexamined_bytes
         for row in former:
@@ -350,10 +335,10 @@ class ProcessTable:
                 row.drop()
         self._leaders.sort(key=largest_first)
         for row in self._rows.values():
-            if self._scanned_us is not None and not row.history and row.exact and row.size_bytes >= WORTH_BYTES:
+            if scanned_us is not None and not row.history and row.exact and row.size_bytes >= WORTH_BYTES:
                 # 0 for those that are new: all that they have has grown.
                 size = before.get(row.pid, 0)
-                row.history.append((self._scanned_us, size, row.shmem_bytes if size else 0))
+                row.history.append((scanned_us, size, row.shmem_bytes if size else 0))
         for place, row in enumerate(self._leaders):
             row.keep(self._proc_fd)
             twin = find_sharers(row, self._leaders[:place]) if row not in former else row.rise is None

@@ -229,7 +229,7 @@ def test_scans_are_rationed(tree: ProcTree, open_table: Any) -> None:
     pages = 60 * MIB // PAGE_BYTES
     tree.set_vmstat(pgalloc_normal=1000 + pages, pgfault=1000 + pages)
     assert table.wants_scan(1)
-    table._scan_cost_us = 10_000
+    table._ration.cost_us = 10_000
     assert not table.wants_scan(199_999)
     assert table.wants_scan(200_000)
 
