@@ -39,17 +39,8 @@ PRIVATE_MAX_AGE_US = 30_000_000
 """A measurement of private memory older than this says nothing about now."""
 
 _FROM_STAT = (
-    "_name",
-    "comm",
-    "ppid",
-    "state",
-    "flags",
-    "threads",
-    "nice",
-    "policy",
-    "pgrp",
-    "session",
-    "rss_bytes",
+    *("_name", "comm", "ppid", "state", "flags", "threads"),
+    *("nice", "policy", "pgrp", "session", "rss_bytes"),
 )
 
 
@@ -162,6 +153,11 @@ class Row:
     def has_dead_leader(self) -> bool:
         """Its main thread has exited and others live: statm and status of the process show nothing."""
         return self.state == "Z" and self.threads > 1
+
+    @property
+    def what_it_is(self) -> tuple[str, int, bool, bool]:
+        """What status tells besides sizes, as far as choices hang on it."""
+        return (self.comm, self.uid, self.state in "ZX", self.kill_pending)
 
     @property
     def is_kept(self) -> bool:
