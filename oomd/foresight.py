@@ -142,7 +142,23 @@ class Foresight:
         if not same or shrunk or self._search.kept_marks_changed():
             return None
         rest = table.rest_bound_bytes()
-        return row if table.bound.since_look_bytes() <= slack and rest * NEAR <= target.score else None
+        if table.bound.since_look_bytes() <= slack and rest * NEAR <= target.score:
+            return row
+        return row if self._others_stand(row, target, slack) else None
+
+    def _others_stand(self, victim: Row, target: Candidate, slack: int) -> bool:
+        """Much was allocated since the look: whether none of it by those who lead besides the victim, whose sizes are
+        read again, and the others are still too small.
+        """
+        table, grown = self._parts.table, 0
+        for row in [row for row in table.leaders if row is not victim]:
+            before = row.size_bytes
+            if not table.reread(row, size_only=True):
+                return False
+            grown += max(0, row.size_bytes - before)
+            if grown > slack:
+                return False
+        return table.rest_bound_bytes() * NEAR <= target.score
 
     def _hold_warrant(self, target: Candidate | None) -> bool:
         """One for this victim, kept as long as it stays the same one."""

@@ -253,6 +253,10 @@ class Machine(RuleBasedStateMachine):
         if self.table.find_newcomers() is None or not self.table.reread(first):
             return
         rest, since = self.table.rest_bound_bytes(), self.table.bound.since_look_bytes()
+        if data.draw(st.booleans()):  # much was allocated: the others' sizes are read as well
+            for row in [row for row in self.table.leaders if row is not first]:
+                self.table.reread(row, size_only=True)
+            rest, since = self.table.rest_bound_bytes(), 0
         others = [each for pid, each in self.tree._processes.items() if pid not in (1, first.pid)]
         if rest * NEAR <= first.size_bytes:
             watched = [row.size_bytes + since for row in self.table.leaders if row is not first]
