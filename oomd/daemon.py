@@ -16,7 +16,7 @@ from oomd.kernel.cgroup_namespace import enter_namespace
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
 from oomd.kernel.scope import ScopeGuard
-from oomd.kernel.vmstat import read_fault_pages
+from oomd.kernel.vmstat import GROWTH_ENDS, read_fault_pages
 from oomd.kill.executor import Executor
 from oomd.kill.forgetting import Forgetting, why_not_everybody
 from oomd.kill.tally import LEADING, Tally
@@ -165,7 +165,10 @@ class Daemon:
             self._guard,
             frozenset(self._own_pids),
             bound=GrowthBound(
-                open_optional(f"{proc}/vmstat"), PAGE_BYTES, read_fault_pages, self.options.rss_slack_bytes
+                open_optional(f"{proc}/vmstat", enough=GROWTH_ENDS),
+                PAGE_BYTES,
+                read_fault_pages,
+                self.options.rss_slack_bytes,
             ),
             loadavg=open_optional(f"{proc}/loadavg", single_record=True),
             page_bytes=PAGE_BYTES,
@@ -188,8 +191,8 @@ class Daemon:
 
     def _build_whole(self) -> WholeCgroups | None:
         """Kills cgroups as a whole."""
-        root = cgroup2_root()
-        return None if self._gate is None or root is None else WholeCgroups(root, self._gate, self._proc_fd)
+        gate, root = self._gate, cgroup2_root()
+        return None if gate is None or root is None else WholeCgroups(root, gate, self._proc_fd)
 
     def _build_hastening(self) -> Hastening:
         hastener = None
@@ -225,8 +228,7 @@ class Daemon:
         return Android(self.config.lmkd, self.options.lmkd_fd, self.options.lmkd_path, site)
 
     def _build_loop(self) -> Loop:
-        sampler = Sampler(self.options.proc_dir, PAGE_BYTES)
-        usage = None
+        sampler, usage = Sampler(self.options.proc_dir, PAGE_BYTES), None
         if self.config.budget_bytes is not None and self.options.usage_cgroup:
             root = self.options.cgroup_root
             usage = open_cgroup_memory(self.options.usage_cgroup, root=root).read_usage_bytes
@@ -281,9 +283,8 @@ class Daemon:
 
     def _longest_us(self) -> int:
         """How long the next full look may be put off."""
-        due_us, now_us = self._outside.due_us(), clock_us()
-        wait_us = UNLIMITED_US if due_us is None else max(0, due_us - now_us)
-        return min(wait_us, self._orders.pausing.longest_us(now_us))
+        now_us, due_us = clock_us(), self._outside.due_us() or UNLIMITED_US
+        return min(max(0, due_us - now_us), self._orders.pausing.longest_us(now_us))
 
     def _floor_bytes(self) -> int | None:
         """For :attr:`Parts.floor_bytes`."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from oomd.model.snapshot import MemoryStatus, Snapshot
     from oomd.monitor.rows import Row
     from oomd.parts import Parts
+    from oomd.reap.motion import Motion
     from oomd.search import Search
 
 FRESH_SHARE = 64
@@ -51,10 +52,13 @@ class Foresight:
         self._snapshot: Snapshot | None = None
         self._state: EngineState | None = None
         self._warrant: Warrant | None = None
+        self._motion: Motion | None = None
+        """Its signal, made ready."""
         self._looked_us = 0
 
     def prepare(self, rules: Rules, status: MemoryStatus, state: EngineState) -> None:
         """Decide in advance, on the leaders as they were last looked at, unless that was done already."""
+        self._parts.executor.come_near()
         looked_us = self._parts.table.looked_us
         if looked_us == self._looked_us and self._stands(state):
             self._state = state
@@ -91,9 +95,10 @@ class Foresight:
         decided_us = clock_us()
         process_id = decision.target.process.id
         warrant, self._warrant, self._reflexes = self._warrant, None, ()
+        motion, self._motion = self._motion, None
         if decision.action == KILL:
             self._search.condemn(process_id)  # before the signal: a reader of its maps would hold its memory
-        self._parts.executor.strike(warrant, decision.target.process, decision.action)
+        self._parts.executor.strike(warrant, decision.target.process, decision.action, motion)
         process = row.value(status.time_us)
         others = tuple(each for each in self._snapshot.processes if each.id != process_id)
         seen = replace(self._snapshot, status=status, processes=(process, *others))
@@ -137,7 +142,23 @@ class Foresight:
         if not same or shrunk or self._search.kept_marks_changed():
             return None
         rest = table.rest_bound_bytes()
-        return row if table.bound.since_look_bytes() <= slack and rest * NEAR <= target.score else None
+        if table.bound.since_look_bytes() <= slack and rest * NEAR <= target.score:
+            return row
+        return row if self._others_stand(row, target, slack) else None
+
+    def _others_stand(self, victim: Row, target: Candidate, slack: int) -> bool:
+        """Much was allocated since the look: whether none of it by those who lead besides the victim, whose sizes are
+        read again, and the others are still too small.
+        """
+        table, grown = self._parts.table, 0
+        for row in [row for row in table.leaders if row is not victim]:
+            before = row.size_bytes
+            if not table.reread(row, size_only=True):
+                return False
+            grown += max(0, row.size_bytes - before)
+            if grown > slack:
+                return False
+        return table.rest_bound_bytes() * NEAR <= target.score
 
     def _hold_warrant(self, target: Candidate | None) -> bool:
         """One for this victim, kept as long as it stays the same one."""
@@ -149,9 +170,13 @@ class Foresight:
             self._warrant = self._parts.executor.grant(target.process, self._search.stat_fd(target.process.id))
         except Refused:
             return False
+        self._motion = self._parts.executor.arm(self._warrant)
         return True
 
     def _release(self) -> None:
+        if self._motion is not None:
+            self._parts.executor.disarm(self._motion)
+            self._motion = None
         if self._warrant is not None:
             os.close(self._warrant.pidfd)
             self._warrant = None

@@ -10,7 +10,7 @@ from oomd.model.decision import KILL, TERM
 from oomd.model.report import plain_decision
 from oomd.model.units import MILLISECOND_US, SECOND_US, format_duration
 from oomd.model.values import dataclass, replace
-from oomd.monitor.process_table import OVERHEAD
+from oomd.monitor.ration import OVERHEAD
 from oomd.parts import clock_us
 
 TYPE_CHECKING = False
@@ -103,7 +103,7 @@ class Rounds:
         levels = any(piece.detector == "memory_available" and piece.value is not None for piece in pieces)
         if (levels and loop.pace.warm) or any(detection.since_us is not None for detection in loop.detections):
             return "memory is short"
-        takes_us = self._cost_us or loop.parts.table.scan_cost_us
+        takes_us = self._cost_us or loop.parts.table.ration.cost_us
         lasts_us = loop.pace.headroom_bytes * SECOND_US // FASTEST_FILL_BYTES_PER_SECOND
         if levels and lasts_us < takes_us:  # beyond the limit there is as much again: the loop itself waits as long
             return f"a look at processes takes {format_duration(takes_us)}, and memory could be short by then"

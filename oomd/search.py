@@ -9,12 +9,21 @@ from oomd.engine.eligibility import leaning_of, sift
 from oomd.engine.levels import late_members
 from oomd.engine.marks import NORMAL, PREFER
 from oomd.engine.preferences import UNREAD
-from oomd.engine.selection import is_proved, most_of, select, wanted_cgroups, wants_everybody, wants_stat_anew
+from oomd.engine.selection import (
+    WORTH_WAITING_BYTES,
+    is_proved,
+    most_of,
+    select,
+    wanted_cgroups,
+    wants_everybody,
+    wants_stat_anew,
+)
 from oomd.model.decision import KILL, NO_ACTION, TERM, Candidate, Decision, Detection
 from oomd.model.ruleset import CGROUP
 from oomd.model.units import SECOND_US
 from oomd.model.values import replace
 from oomd.monitor.sharers import find_sharers
+from oomd.policies.freeable import NEAR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,21 +145,45 @@ class Search:
         def choose(snapshot: Snapshot) -> Decision:
             return self._choose(rules, snapshot, detections, state)
 
-        if wants_stat_anew(rules, detections):
-            table.scan(status, self._clock_us)
-        else:
-            table.look(status, self._clock_us)
-        self.collect(status.time_us, ask=True)
         if wants_everybody(rules, detections):
+            (table.scan if wants_stat_anew(rules, detections) else table.look)(status, self._clock_us)
+            self.collect(status.time_us, ask=True)
             decision = choose(self._everybody(status))
             return choose(self._everybody(status)) if self._moved(decision) else decision
+        table.look(status, self._clock_us, sizes_only=True, but_from=WORTH_WAITING_BYTES)
+        if not table.leaders or table.rest_seen_bytes() * NEAR > table.leaders[0].size_bytes:
+            table.seek(status, self._clock_us)  # whoever is chosen among these, nothing would be proved
+        self.collect(status.time_us, ask=True)
         decision = choose(table.snapshot(status, self._clock_us()))
+        if decision.action != NO_ACTION and self._has_changed(self._least_that_counts(decision, rules)):
+            decision = choose(table.snapshot(status, self._clock_us()))
         if decision.action == NO_ACTION or self.is_proved(decision, rules):
             return decision
         table.scan(status, self._clock_us)
         self.collect(status.time_us, ask=True)
         decision = choose(table.snapshot(status, self._clock_us()))
         return decision if self.is_proved(decision, rules) else choose(self._everybody(status))
+
+    def _has_changed(self, least_bytes: int) -> bool:
+        """Whether anything has changed of those leaders who own so much and of whom only that was looked at."""
+        changed = False
+        for row in [row for row in self._table.sized if row.size_bytes >= least_bytes]:
+            before = row.what_it_is
+            changed = not self._table.reread(row) or row.what_it_is != before or changed
+        return changed
+
+    def _least_that_counts(self, decision: Decision, rules: Rules) -> int:
+        """Whoever owns less than this is not chosen in the place of the target, whatever he is called by now, and not
+        waited for if he is dying.
+        """
+        target = decision.target
+        if target is None:
+            return 0
+        least = min(WORTH_WAITING_BYTES, target.score)
+        names = rules.preferences.prefer
+        if names.patterns or names.matches or target.preference not in (NORMAL, PREFER) or target.standing:
+            least = 0  # somebody small may go first
+        return least
 
     def is_proved(self, decision: Decision, rules: Rules) -> bool:
         """Whether the growth bound proves that a full scan would give no better answer."""

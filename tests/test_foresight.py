@@ -204,6 +204,32 @@ def test_one_that_leapt_past_the_victim_dies_in_its_place(rig: Rig, ordinary: Ca
     assert big.poll() is None
 
 
+def test_what_nobody_in_sight_took_stops_nothing(rig: Rig, ordinary: Callable[[], int]) -> None:
+    """Somebody allocates all the time while memory is short. Those who lead are asked whether it was they; what is left
+    may be anybody's, and is too little to overtake the victim.
+    """
+    big, other = rig.hold("big", 90), rig.hold("other", 40)
+    rig.prepare()
+    rig.grown(30)
+    told = rig.strike()
+    assert (told["decision"]["target"]["comm"], ordinary()) == ("big", 0)
+    assert ended(big) == -signal.SIGKILL
+    assert other.poll() is None
+
+
+def test_one_of_those_in_sight_that_took_it_is_seen(rig: Rig, ordinary: Callable[[], int]) -> None:
+    """Another one who leads has grown: the ordinary way decides."""
+    big, other = rig.hold("big", 90), rig.hold("other", 70, then="more = hold(30)")
+    rig.prepare()
+    go_on(other)
+    said(other)
+    rig.grown(30)
+    told = rig.strike()
+    assert (told["decision"]["target"]["comm"], ordinary()) == ("other", 1)
+    assert ended(other) == -signal.SIGKILL
+    assert big.poll() is None
+
+
 def test_a_newcomer_that_is_larger_dies(rig: Rig, ordinary: Callable[[], int]) -> None:
     """It was not there when it was decided."""
     rig.hold("big", 60)

@@ -173,8 +173,8 @@ def test_growth_that_may_be_an_unwatched_process(rig: Glancing) -> None:
     rig.settle()
     rig.grown(900)
     end = time.monotonic() + PATIENCE_S
-    scanned_us = rig.loop.parts.table._scanned_us
-    while rig.loop.parts.table._scanned_us == scanned_us:  # a scan takes a twentieth of the time at most
+    scanned_us = rig.loop.parts.table.ration.scanned_us
+    while rig.loop.parts.table.ration.scanned_us == scanned_us:  # a scan takes a twentieth of the time at most
         assert time.monotonic() < end
         rig.tick()
 

@@ -21,15 +21,13 @@ ROOT = Path(__file__).parents[1]
 WAY_TO_A_KILL = str(Path(__file__).parent / "integration" / "way_to_a_kill.py")
 QUIET_TICKS = "tests.integration.quiet_ticks"
 ON_THE_WAY = {
-    "preadv": 7,  # meminfo, pressure, loadavg, vmstat (for the leaders, for the proof); copies are read to their end
+    "preadv": 5,  # meminfo, pressure, loadavg, vmstat (for the leaders, for the proof)
     "pread64": 2,  # the victim's status, and its stat once it is held
-    "getpid": 1,
     "pidfd_open": 1,
     "newfstatat": 1,  # that it is the process of the file that was kept
     "pidfd_send_signal": 1,  # 0: whether it may be signalled
-    "epoll_ctl": 1,
     "fcntl": 2,  # a pidfd for the reaper, one for the lifter
-    "close": 1,
+    "write": 1,  # the eventfd on which the reaper waits
     "clock_nanosleep": 0,
 }
 """Dearer than all that is computed: each takes ten times as long after some milliseconds of sleep."""

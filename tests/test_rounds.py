@@ -61,7 +61,7 @@ def test_no_look_while_a_kill_is_under_way(site: Site) -> None:
 def test_no_look_that_would_last_too_long(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fastest filler ever seen must not reach the limit meanwhile."""
     site.loop.tick()
-    monkeypatch.setattr(site.loop.parts.table, "_scan_cost_us", 5_000_000)
+    monkeypatch.setattr(site.loop.parts.table.ration, "cost_us", 5_000_000)
     assert "memory could be short by then" in ask(site, "next")["why"]
 
 

@@ -157,3 +157,44 @@ def test_newcomers_count_against_the_cap(proc: ProcTree, watching: Watching) -> 
     joined = replace(loop.state.credits[0], process=late[0].process)
     state = replace(loop.state, credits=(*loop.state.credits, joined))
     assert [each.process.id.pid for each in loop.search.late(loop.rules, decision, state)] == [1101]
+
+
+@pytest.mark.parametrize("big", [True, False])
+@pytest.mark.parametrize("change", ["renamed", "dying", "gone"])
+def test_what_was_looked_at_by_its_size_is_known_before_it_is_chosen(
+    proc: ProcTree, watching: Watching, big: bool, change: str
+) -> None:
+    """A name, an owner, a death of a moment ago count, of the large and of the small, though all that was read of them
+    since is how much they own.
+    """
+    mib = 300 if big else 30
+    for number in range(40):
+        proc.add_process(100 + number, comm=f"hold-{number}", rss_anon=(mib - number // 2) * MIB, uid=1000)
+    proc.set_vmstat(pgalloc_normal=1000, pgfault=1000)
+    proc.set_loadavg(139)
+    proc.set_meminfo(total=16 * GIB, available=GIB + GIB // 4, anon=12 * GIB)
+    loop, told = watching(RULES % "policy: freeable" + "protect: [kept]\n")
+    table = loop.parts.table
+    loop.pace = replace(loop.pace, interval_us=0)
+    loop.tick()
+    assert table.looked_us
+    assert not told
+    if change == "renamed":
+        proc.change_process(100, comm="kept")
+        proc.change_process(101, comm="kept")
+    elif change == "dying":
+        proc.change_process(100, kill_pending=True)
+    else:
+        proc.remove_process(100)
+        proc.remove_process(101)
+    proc.set_meminfo(total=16 * GIB, available=GIB // 2, anon=12 * GIB)
+    if change == "dying" and big:  # somebody else killed it, and what it owns is worth waiting for
+        until = time.monotonic() + 20
+        while not loop.state.credits:
+            assert time.monotonic() < until
+            loop.tick()
+        assert (loop.state.credits[0].process.id.pid, loop.state.credits[0].ruleset) == (100, "")
+        return
+    decision = decided(loop, told)
+    expected = {"renamed": 102, "dying": 101, "gone": 102}[change]
+    assert (decision["action"], decision["target"]["pid"]) == ("kill", expected)

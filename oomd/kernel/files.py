@@ -24,17 +24,27 @@ class KernelFile:
     buffer grows when a file outgrows it. ``single_record`` is for files that the kernel gives whole in one
     read when the buffer has room (``single_open`` in the kernel's source: meminfo, pressure, loadavg,
     PID/status, cgroup files): it spares the read that meets the end of the file. Files made of many records
-    (vmstat, zoneinfo, swaps) may come a page at a time and must be read to their end.
+    (vmstat, zoneinfo, swaps) may come a page at a time and must be read to their end, unless ``enough`` says how the
+    last line begins that is wanted (with the newline before it): a first read that holds all of it is the only one.
     """
 
-    __slots__ = ("_fd", "_single_record", "_view", "path")
+    __slots__ = ("_enough", "_fd", "_single_record", "_view", "path")
 
-    def __init__(self, path: str, *, dir_fd: int | None = None, size: int = 16384, single_record: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        dir_fd: int | None = None,
+        size: int = 16384,
+        single_record: bool = False,
+        enough: bytes = b"",
+    ) -> None:
         """Opens it; raises OSError as the kernel gives it."""
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
         self._view = memoryview(bytearray(size))
         self._single_record = single_record
+        self._enough = enough
 
     def read(self) -> bytes:
         """What the file says now. Raises OSError as the kernel gives it: ESRCH for a process that is gone,
@@ -44,6 +54,11 @@ class KernelFile:
         length = os.preadv(self._fd, (view,), 0)
         if self._single_record and length < len(view):
             return bytes(view[:length])
+        if self._enough:
+            first = bytes(view[:length])
+            at = first.find(self._enough)
+            if at >= 0 and first.find(b"\n", at + 1) >= 0:
+                return first
         while length:
             if length == len(view):
                 view = self._grow(length)
@@ -157,9 +172,9 @@ def _unescape(part: bytes) -> bytes:
         return b"\\" + part
 
 
-def open_optional(path: str, *, single_record: bool = False) -> KernelFile | None:
+def open_optional(path: str, *, single_record: bool = False, enough: bytes = b"") -> KernelFile | None:
     """The file kept open, or None where there is none: recorded trees hold what they hold."""
     try:
-        return KernelFile(path, single_record=single_record)
+        return KernelFile(path, single_record=single_record, enough=enough)
     except OSError:
         return None

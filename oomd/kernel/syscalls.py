@@ -14,6 +14,10 @@ import os
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _MIPS_BASE = {"o32": 4000, "n64": 5000, "n32": 6000}
 
 
@@ -206,16 +210,16 @@ def process_madvise(pidfd: int, ranges: list[tuple[int, int]], advice: int) -> i
     return done
 
 
-def signal_and_release(pidfd: int, signal: int, sent: list[int]) -> tuple[int, int, int]:
+def signal_and_release(pidfd: int, signal: int, sent: Callable[[int], None]) -> tuple[int, int, int]:
     """pidfd_send_signal(2) and process_mrelease(2) with nothing between them but a look at the clock: the victim is on
     its way out of its memory map on another CPU. The errno of the signal, when it was sent (CLOCK_MONOTONIC,
-    microseconds), and the errno of the release, which is not tried when the signal failed. ``sent`` gets the second of
-    them before the release begins, which may last.
+    microseconds), and the errno of the release, which is not tried when the signal failed. ``sent`` is told the second
+    of them before the release begins, which may last.
     """
     if _send_signal(_PIDFD_SEND_SIGNAL, pidfd, signal, None, 0) < 0:
         return _get_errno(), _clock_ns() // 1000, errno.ESRCH
     sent_us = _clock_ns() // 1000
-    sent.append(sent_us)
+    sent(sent_us)
     failed = _mrelease(_PROCESS_MRELEASE, pidfd, 0) < 0
     return 0, sent_us, _get_errno() if failed else 0
 

@@ -118,6 +118,10 @@ class Growth:
         return max(0, min(allocated, self.faulted_pages - earlier.faulted_pages))
 
 
+GROWTH_ENDS = b"\nthp_collapse_alloc "
+"""The last line that :func:`parse_growth` looks at."""
+
+
 def parse_growth(data: bytes, *, fault_pages: int = 1) -> Growth | None:
     """The :class:`Growth` of the text of /proc/vmstat; None where the kernel does not count (recorded trees).
     ``fault_pages`` is how many pages one ordinary fault may bring (:func:`read_fault_pages`).
@@ -126,13 +130,14 @@ def parse_growth(data: bytes, *, fault_pages: int = 1) -> Growth | None:
     KernelFormatError when a counter is no number.
     """
     data = b"\n" + data
-    at = data.find(b"\npgalloc_")
-    allocated = 0
-    while at >= 0 and data.startswith(b"\npgalloc_", at):
-        end = data.find(b"\n", at + 1)
-        allocated += parse_number(data[data.find(b" ", at) : end], _FILE, "pgalloc")
-        at = end
-    faulted = find_number(data, b"\npgfault ", _FILE, hint=max(0, at), default=0)
+    at = max(0, data.find(b"\npgalloc_"))
+    words = data[at : data.find(b"\nallocstall", at)].split()
+    allocated, names = 0, iter(words)
+    for name, count in zip(names, names, strict=False):
+        if not name.startswith(b"pgalloc_"):
+            break
+        allocated += parse_number(count, _FILE, "pgalloc")
+    faulted = find_number(data, b"\npgfault ", _FILE, hint=at, default=0)
     if not allocated or not faulted:
         return None
     huge = find_number(data, b"\nthp_fault_alloc ", _FILE, hint=at, default=0)

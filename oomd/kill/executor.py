@@ -18,7 +18,7 @@ from oomd.kill.warrant import GONE, NOT_PERMITTED
 from oomd.model.decision import KILL, TERM, Decision, KillOutcome
 from oomd.model.snapshot import ProcessId
 from oomd.model.values import dataclass, replace
-from oomd.reap.pool import DYING
+from oomd.reap.dying import DYING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from oomd.model.decision import Candidate, Credit, Detection, ReapResult, Warrant
     from oomd.model.ruleset import EngineState
     from oomd.model.snapshot import MemoryStatus, Process
+    from oomd.reap.motion import Motion
     from oomd.reap.pool import ReaperPool
 
     class Watches(Protocol):
@@ -102,10 +103,32 @@ class Executor:
         finally:
             self.count_kills(counted)
 
-    def strike(self, warrant: Warrant, process: Process, action: str) -> None:
-        """Signal one that is under warrant; :meth:`start` follows, with ``signalled``."""
+    def arm(self, warrant: Warrant) -> Motion | None:
+        """Whatever can be made ready for the signal, for :meth:`strike` or :meth:`disarm`; None where no descriptor is
+        left for that.
+        """
+        assert self._reaper is not None
+        try:
+            return self._reaper.arm(warrant)
+        except OSError:
+            return None
+
+    def disarm(self, motion: Motion) -> None:
+        """It does not come to a signal."""
+        assert self._reaper is not None
+        self._reaper.disarm(motion)
+
+    def come_near(self) -> None:
+        """Somebody may soon be signalled: have at hand who does it."""
+        if self._reaper is not None:
+            self._reaper.come_near()
+
+    def strike(self, warrant: Warrant, process: Process, action: str, motion: Motion | None) -> None:
+        """Signal one that is under warrant, by ``motion`` if that was made ready; :meth:`start` follows, with
+        ``signalled``.
+        """
         counted = self.count_ooms((process,))
-        self._submit(warrant, SIGKILL if action == KILL else SIGTERM)
+        self._submit(warrant, SIGKILL if action == KILL else SIGTERM, motion)
         self.count_kills(counted)
 
     def count_ooms(self, processes: tuple[Process, ...]) -> Counted:
@@ -131,15 +154,13 @@ class Executor:
         victim = decision.target
         assert victim is not None
         phase = decision.action
-        if phase == TERM and not signalled:
-            self._submit(warrant, SIGTERM)
+        if not signalled:
+            self._submit(warrant, SIGKILL if phase == KILL else SIGTERM)
         self._warrants[warrant.id] = warrant
         self._watches.watch(warrant.pidfd, ("victim", warrant.id))
         patience_us = decision.grace_us if phase == TERM else None
         opened = credits.open_credit(decision_id, victim, decision.ruleset, phase, decision.status, patience_us)
         if phase == KILL:
-            if not signalled:
-                self._submit(warrant, SIGKILL)
             state = replace(state, history=())  # stall from before this kill must not count for the next one
         return with_credit(state, opened)
 
@@ -242,10 +263,10 @@ class Executor:
         for process_id in [*self._warrants, *self._awaited]:
             self._release(process_id)
 
-    def _submit(self, warrant: Warrant, number: int) -> None:
+    def _submit(self, warrant: Warrant, number: int, motion: Motion | None = None) -> None:
         assert self._reaper is not None
         try:
-            sent_us = self._reaper.submit(warrant, number)
+            sent_us = self._reaper.submit(warrant, number) if motion is None else self._reaper.fire(motion, number)
             self.sent_us = self.sent_us or sent_us
             self._reaping.add(warrant.id)
         except OSError:  # no descriptor left for the reaper's copy: a kill without a reap is better than none

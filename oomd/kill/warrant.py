@@ -45,12 +45,15 @@ class Gate:
         self._proc_fd = proc_fd
         self.own_pids = own_pids
         self._device = os.fstat(proc_fd).st_dev
+        self._own_pid = os.getpid()
         try:
             shown = os.readlink("self", dir_fd=proc_fd)
         except OSError as error:
             raise GateError(f"/proc/self cannot be read ({error.strerror}): is procfs mounted?") from error
-        if shown != str(os.getpid()):
-            raise GateError(f"/proc belongs to another PID namespace: it calls this process {shown}, not {os.getpid()}")
+        if shown != str(self._own_pid):
+            raise GateError(
+                f"/proc belongs to another PID namespace: it calls this process {shown}, not {self._own_pid}"
+            )
 
     def grant(self, process: Process, stat_fd: int = -1) -> Warrant:
         """A warrant for this very process, or Refused.
@@ -61,7 +64,7 @@ class Gate:
         that was chosen.
         """
         pid = process.id.pid
-        if pid <= 1 or pid in self.own_pids or pid == os.getpid():
+        if pid <= 1 or pid in self.own_pids or pid == self._own_pid:
             raise Refused("is pid 1, oomd itself or what started it")
         try:
             pidfd = open_pidfd(pid)

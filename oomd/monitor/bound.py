@@ -87,7 +87,12 @@ class GrowthBound:
     def begin_scan(self) -> None:
         """Before everybody is read: all growth counts from here."""
         self._fault_pages = self._read_fault_pages()
-        self._scan = self._look = self._now = self._read()
+        self._begun = self._read()
+        self.scanned()
+
+    def scanned(self) -> None:
+        """Everybody was read since :meth:`begin_scan` or :meth:`begin_look`: all growth counts from there."""
+        self._scan = self._look = self._now = self._begun
         self._explained_since_scan = self._explained_since_look = 0
 
     def begin_look(self) -> None:

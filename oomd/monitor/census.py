@@ -11,14 +11,15 @@ import os
 from sys import byteorder
 
 from oomd.kernel.files import KernelFormatError
-from oomd.kernel.process import parse_owned_bytes, parse_statm
+from oomd.kernel.process import list_pids, parse_owned_bytes, parse_statm
 from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
 from oomd.monitor.rows import read_row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
+    from oomd.kernel.scope import ScopeGuard
     from oomd.monitor.rows import Row
 
 PID_BITS = 22
@@ -37,6 +38,8 @@ class Sizes:
         self._page_bytes = page_bytes
         self._packed = bytearray()
         """Eight bytes each: pid - (pages << PID_BITS), so that the largest comes first, of equal ones the lower pid."""
+        self.complete = True
+        """Whether everybody was read."""
         self.sharers: list[tuple[int, int]] = []
         """Pids that map much that is not anonymous, and how much; it may be shared memory of their own."""
 
@@ -57,7 +60,7 @@ class Sizes:
             yield packed & _PID_MASK, -(packed >> PID_BITS) * self._page_bytes
 
     def of(self, pids: Container[int]) -> dict[int, int]:
-        """The sizes of these; who is not among them was not there."""
+        """The sizes of these; who is not among them was not there, or owned nothing."""
         return {
             packed & _PID_MASK: -(packed >> PID_BITS) * self._page_bytes
             for packed in self._numbers()
@@ -76,21 +79,24 @@ class SizeReader:
         self._page_bytes = page_bytes
         self._kernel_threads: set[int] = set()
 
-    def read(self, skip: Container[int], *, swapped: bool) -> Sizes:
-        """The sizes of all processes but these. ``swapped``: some of it may lie in swap."""
+    def read(self, skip: Container[int], *, swapped: bool, enough: Callable[[int, int], bool] | None = None) -> Sizes:
+        """The sizes of all processes but these, the newest first. ``swapped``: some of it may lie in swap. ``enough``
+        is told each pid and size; as soon as it says that nobody else matters, the others are not read.
+        """
         sizes = Sizes(self._page_bytes)
         empty = []
-        with os.scandir(self._proc_fd) as entries:
-            for entry in entries:
-                name = entry.name
-                if not name.isdecimal() or (pid := int(name)) in skip:
-                    continue
-                seen = self._read_size(name, swapped=swapped)
-                if seen is None:
-                    continue
-                sizes.add(pid, *seen)
-                if not any(seen):
-                    empty.append(pid)
+        for pid in sorted(list_pids(self._proc_fd), reverse=True):
+            if pid in skip:
+                continue
+            seen = self._read_size(str(pid), swapped=swapped)
+            if seen is None:
+                continue
+            sizes.add(pid, *seen)
+            if not any(seen):
+                empty.append(pid)
+            elif enough is not None and enough(pid, seen[0]):
+                sizes.complete = False
+                return sizes
         self._ask_the_empty(empty, sizes)
         return sizes
 
@@ -139,3 +145,47 @@ def read_rows(proc_fd: int, pids: Iterable[int], known: Mapping[int, Row], page_
             row = old
         rows[pid] = row
     return rows
+
+
+def read_whole(
+    proc_fd: int, known: Mapping[int, Row], skip: Container[int], guard: ScopeGuard, *, page_bytes: int
+) -> tuple[dict[int, Row], Sizes]:
+    """The rows of all processes but these, with their exact sizes and whether they are in scope; those that are gone
+    are dropped.
+    """
+    rows = read_rows(proc_fd, (pid for pid in list_pids(proc_fd) if pid not in skip), known, page_bytes)
+    for row in known.values():
+        if rows.get(row.pid) is not row:
+            row.drop()
+    guard.note_members(rows)
+    sizes = Sizes(page_bytes)
+    for row in rows.values():
+        if not row.is_kernel_thread and (row.state != "Z" or row.has_dead_leader):
+            row.read_status(proc_fd)
+        if not guard.scope.is_machine:
+            row.out_of_scope = guard.why_outside(row.pid, row.start_ticks, row.uid if row.exact else None)
+        if row.exact:
+            sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
+    return rows, sizes
+
+
+def complete(proc_fd: int, rows: Iterable[Row]) -> None:
+    """Read what is not known yet of these."""
+    for row in rows:
+        if row.is_kernel_thread:
+            continue
+        if not row.exact:
+            row.read_status(proc_fd)
+        if not row.detailed:
+            row.read_details(proc_fd)
+
+
+def find_moved(proc_fd: int, rows: Iterable[Row]) -> list[Row]:
+    """Those who are in another cgroup now than was known."""
+    moved = []
+    for row in rows:
+        before = row.cgroup
+        row.read_details(proc_fd)
+        if row.cgroup != before:
+            moved.append(row)
+    return moved

@@ -74,6 +74,12 @@ def choose_leaders(
     return Podium(leaders, rest, 0)
 
 
+def add_sharers(podium: Podium, sharers: Iterable[tuple[int, int]], admit: Callable[[int], Row | None]) -> None:
+    """Have those lead too who map the most shared memory (mapped bytes and pid of each)."""
+    leading = {row.pid for row in podium.leaders}
+    podium.leaders.extend(choose_sharers((each for each in sharers if each[1] not in leading), admit))
+
+
 def choose_sharers(sharers: Iterable[tuple[int, int]], admit: Callable[[int], Row | None]) -> list[Row]:
     """Those with the most shared memory, of processes (mapped bytes and pid) that map much."""
     rows = (admit(pid) for _, pid in sorted(sharers, reverse=True)[:MOST_MAPPING])

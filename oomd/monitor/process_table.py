@@ -19,9 +19,10 @@ from __future__ import annotations
 from oomd.kernel.process import list_pids
 from oomd.model.snapshot import MemoryStatus, Snapshot
 from oomd.monitor.bound import Rise
-from oomd.monitor.census import SizeReader, Sizes, read_rows
+from oomd.monitor.census import SizeReader, Sizes, complete, find_moved, read_rows, read_whole
 from oomd.monitor.newcomers import Newcomers
-from oomd.monitor.podium import LEADERS, NORMAL, choose_leaders, choose_sharers, largest_first
+from oomd.monitor.podium import LEADERS, NORMAL, add_sharers, choose_leaders, largest_first
+from oomd.monitor.ration import Ration
 from oomd.monitor.rows import Row, read_row
 from oomd.monitor.sharers import find_sharers
 from oomd.monitor.usage import note_fork, sum_usage
@@ -38,19 +39,8 @@ if TYPE_CHECKING:
 WORTH_BYTES = 1 << 20
 """Below this nobody's growth matters."""
 
-REFRESH_US = 5_000_000
-"""A scan older than this is refreshed while memory is short."""
-
-BUDGET_REFRESH_US = 1_000_000
-"""The same where the sum of all is what counts."""
-
 LOOK_US = 1_000_000
 """How often the leaders are looked at while memory is short and does not fall."""
-
-OVERHEAD = 20
-"""Scans that the bound asks for take at most one part in so many of the time while memory is short."""
-REFRESH_OVERHEAD = 1000
-"""Those that merely refresh: at most one part in so many. 10 000 processes are read in 0.12 s, so every two minutes."""
 
 
 def _normal(row: Row) -> str:  # noqa: ARG001 - where nothing is preferred
@@ -92,15 +82,17 @@ class ProcessTable:
         """Whether a row of everybody is kept."""
         self._rows: dict[int, Row] = {}
         self._leaders: list[Row] = []
-        self._reader = SizeReader(proc_fd, page_bytes)
-        self._sizes = Sizes(page_bytes)
+        self._reader, self._sizes = SizeReader(proc_fd, page_bytes), Sizes(page_bytes)
         self._condemned: dict[int, int] = {}
         """Killed and not known to be dead: nobody reads them any more. What they last used, by pid."""
         self._rest_bytes = self._unexamined_bytes = 0
         self._swapped = False
-        self._scanned_us: int | None = None
-        self._looked_us = self._read_us = self._scan_cost_us = 0
-        """When the leaders' sizes were last read, and all of them; what the scan took."""
+        self.ration = Ration()
+        """When everybody was read, and what that took."""
+        self.looked_us = self._read_us = 0
+        """When the leaders' sizes were last read, and all of them."""
+        self.sized: list[Row] = []
+        """Of whom the last look has read the size only."""
         self._everybody = False
         """Whether rows of everybody are there although only the leaders' are kept."""
 
@@ -108,16 +100,6 @@ class ProcessTable:
     def leaders(self) -> list[Row]:
         """The largest processes that could be taken, largest first as of the last look."""
         return self._leaders
-
-    @property
-    def scan_cost_us(self) -> int:
-        """How long the last scan took."""
-        return self._scan_cost_us
-
-    @property
-    def looked_us(self) -> int:
-        """When the leaders' sizes were last read."""
-        return self._looked_us
 
     @property
     def rows(self) -> dict[int, Row]:
@@ -129,48 +111,71 @@ class ProcessTable:
         begin_us = clock_us()
         self._swapped = status.swap_free_bytes < status.swap_total_bytes
         self.bound.begin_scan()
+        self.sized = []
         self._newcomers.begin()
-        (self._scan_rows if self._whole else self._scan_sizes)()
+        if self._whole:
+            self._scan_rows()
+        else:
+            self._scan_sizes({row.pid: row for row in self._leaders if row.reread(self._proc_fd)})
         self._everybody = False
-        self._scanned_us = begin_us
         self._note_sizes(begin_us)
-        self._scan_cost_us = clock_us() - begin_us
+        self.ration.note(begin_us, clock_us())
+
+    def seek(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
+        """Right after a look: find out whose the growth was that nobody explains. Everybody is read, the newest first,
+        until it is clear that nobody else owns more than the largest; whoever has overtaken the rest leads from now on.
+        A whole scan where that is never clear.
+        """
+        begin_us = clock_us()
+        if self.looked_us == self.ration.scanned_us:
+            return  # everybody was read just now
+        if self._whole:
+            self.scan(status, clock_us)
+            return
+        if self._scan_sizes({row.pid: row for row in self._leaders}, self._is_clear):
+            self.bound.scanned()
+            self._note_sizes(begin_us)
+            self.ration.note(begin_us, clock_us())
+        self._leaders.sort(key=largest_first)
 
     def wants_scan(self, now_us: int) -> bool:
         """Whether the picture is too old, or so much was allocated that the leaders may be others by now."""
-        if self._scanned_us is None:
+        if self.ration.is_due(now_us, sums=self._account_all):
             return True
-        age = now_us - self._scanned_us
-        if self._account_all:
-            return age >= max(BUDGET_REFRESH_US, OVERHEAD * self._scan_cost_us)
-        if age >= max(REFRESH_US, REFRESH_OVERHEAD * self._scan_cost_us):
-            return True
-        if age < OVERHEAD * self._scan_cost_us:
+        if self._account_all or not self.ration.allows(now_us):
             return False
         best = self._leaders[0].size_bytes if self._leaders else 0
         return self.rest_bound_bytes() > (best + self._rest_bytes) // 2
 
     def wants_look(self, now_us: int, fresh_us: int = LOOK_US) -> bool:
         """Whether what is known of the leaders is older than it may be."""
-        return now_us - self._looked_us >= fresh_us
+        return now_us - self.looked_us >= fresh_us
 
-    def look(self, status: MemoryStatus, clock_us: Callable[[], int], *, sizes_only: bool = False) -> None:
+    def look(
+        self, status: MemoryStatus, clock_us: Callable[[], int], *, sizes_only: bool = False, but_from: int = 1 << 62
+    ) -> None:
         """Bring the leaders up to date and find newcomers; a full scan where there was none or too much is new. With
-        ``sizes_only`` names, owners and states may be as of :data:`LOOK_US` ago.
+        ``sizes_only`` the rest of what is known, but of those who own ``but_from``, may be :data:`LOOK_US` old.
         """
         self._swapped = status.swap_free_bytes < status.swap_total_bytes
-        if self._scanned_us is None or self.find_newcomers() is None:
+        if self.ration.scanned_us is None or self.find_newcomers() is None:
             self.scan(status, clock_us)
             return
         begin_us = clock_us()
-        self._forget_everybody()
+        if self._everybody:
+            self._rows = {row.pid: row for row in self._leaders}
+            self._everybody = False
         self.bound.begin_look()
         sizes_only = sizes_only and not self._swapped and begin_us - self._read_us < LOOK_US
         if not sizes_only:
             self._read_us = begin_us
+        self.sized = []
         for row in list(self._leaders):
-            if self.reread(row, size_only=sizes_only):
+            size_only = sizes_only and row.size_bytes < but_from
+            if self.reread(row, size_only=size_only):
                 row.keep(self._proc_fd)
+                if size_only:
+                    self.sized.append(row)
         self.bound.end_look()
         self._leaders.sort(key=largest_first)
         self._note_sizes(begin_us)
@@ -205,6 +210,10 @@ class ProcessTable:
         told.
         """
         self.bound.measure()
+        return self.rest_seen_bytes()
+
+    def rest_seen_bytes(self) -> int:
+        """The same as of the last reading of the kernel's counters."""
         return self._rest_bytes + self.bound.since_scan_bytes()
 
     def unexamined_bound_bytes(self) -> int:
@@ -218,9 +227,7 @@ class ProcessTable:
     def usage_bytes(self) -> int:
         """Anonymous memory, shared memory and swap of everything in scope, where everybody counts."""
         return sum(self._condemned.values()) + sum_usage(
-            row
-            for row in self._rows.values()
-            if row.exact and not row.out_of_scope and row.pid not in self.own_pids and not row.is_kernel_thread
+            row for row in self._rows.values() if row.pid not in self.own_pids
         )
 
     def read_everybody(self) -> None:
@@ -229,13 +236,7 @@ class ProcessTable:
             pids = (pid for pid in list_pids(self._proc_fd) if pid not in self._condemned)
             self._rows = read_rows(self._proc_fd, pids, self._rows, self._page_bytes)
             self._everybody = True
-        for row in self._rows.values():
-            if row.is_kernel_thread:
-                continue
-            if not row.exact:
-                row.read_status(self._proc_fd)
-            if not row.detailed:
-                row.read_details(self._proc_fd)
+        complete(self._proc_fd, self._rows.values())
 
     def snapshot(self, status: MemoryStatus, now_us: int, *, everybody: bool = False) -> Snapshot:
         """The leaders as values; with ``everybody`` all that :meth:`read_everybody` has found."""
@@ -251,14 +252,7 @@ class ProcessTable:
 
     def note_cgroups(self, pids: Iterable[int]) -> bool:
         """Read again in which cgroup these are. Whether one of them was moved."""
-        moved = False
-        for pid in pids:
-            row = self._rows.get(pid)
-            if row is not None:
-                before = row.cgroup
-                row.read_details(self._proc_fd)
-                moved = moved or row.cgroup != before
-        return moved
+        return bool(find_moved(self._proc_fd, (self._rows[pid] for pid in pids if pid in self._rows)))
 
     def forget(self, pid: int) -> None:
         """Drop what is kept of a process that is condemned or gone."""
@@ -285,49 +279,54 @@ class ProcessTable:
         for row in self._rows.values():
             row.drop()
 
-    def _scan_sizes(self) -> None:
-        """Sizes of everybody, rows of the leaders."""
-        known = {row.pid: row for row in self._leaders if row.reread(self._proc_fd)}
-        again = self._scanned_us is not None
+    def _scan_sizes(self, known: dict[int, Row], enough: Callable[[int, int], bool] | None = None) -> bool:
+        """Sizes of everybody, rows of the leaders; ``known`` was read just now. False when ``enough`` cut it short."""
+        again = self.ration.scanned_us is not None
         skipped = {*known, *self._condemned, *self.own_pids}
-        former, self._sizes = self._sizes, self._reader.read(skipped, swapped=self._swapped)
+        sizes = self._reader.read(skipped, swapped=self._swapped, enough=enough)
+        if not sizes.complete:
+            return False
+        former, self._sizes = self._sizes, sizes
         for row in known.values():
             self._sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
+        known |= self._rows
         podium = choose_leaders(self._sizes.largest_first(), lambda pid: self._admit(pid, known), self.judge)
-        self._add_sharers(podium, known)
+        add_sharers(podium, self._sizes.sharers, lambda pid: self._admit(pid, known))
         before = former.of({row.pid for row in podium.leaders})
         self._rows = {row.pid: row for row in podium.leaders}
         for pid in self._rows.keys() - before.keys() if again else ():
             note_fork(self._rows[pid], self._rows.get(self._rows[pid].ppid))
         self._crown(podium, before)
+        return True
+
+    def _is_clear(self, pid: int, size_bytes: int) -> bool:
+        """Whether this one, just read, explains what was open; he leads then, or with those who do so together."""
+        if size_bytes <= max(self._rest_bytes, WORTH_BYTES) or pid in self._rows or len(self._leaders) > 3 * LEADERS:
+            return False
+        row = self._admit(pid, {})
+        if row is None:
+            return False
+        former_bytes = self._sizes.of((pid,)).get(pid, row.size_bytes)
+        row.history.append((self.ration.scanned_us or 0, former_bytes, 0))
+        self._rows[pid] = row
+        row.keep(self._proc_fd)
+        self._lead(row, former_bytes)
+        if row.rise is not None:
+            self.bound.explain(row.rise, row.size_bytes)
+        best = max(each.size_bytes for each in self._leaders)
+        return self.rest_seen_bytes() <= best and self.rest_bound_bytes() <= best
 
     def _scan_rows(self) -> None:
         """Rows of everybody."""
         known, former = self._rows, self._sizes
-        pids = (pid for pid in list_pids(self._proc_fd) if pid not in self._condemned)
-        self._rows = read_rows(self._proc_fd, pids, known, self._page_bytes)
-        for row in known.values():
-            if self._rows.get(row.pid) is not row:
-                row.drop()
-        self._guard.note_members(self._rows)
-        self._sizes = Sizes(self._page_bytes)
-        for row in self._rows.values():
-            if not row.is_kernel_thread and (row.state != "Z" or row.has_dead_leader):
-                row.read_status(self._proc_fd)
-            if not self._guard.scope.is_machine:
-                row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid if row.exact else None)
-            if row.exact:
-                self._sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
+        self._rows, self._sizes = read_whole(
+            self._proc_fd, known, self._condemned, self._guard, page_bytes=self._page_bytes
+        )
         for pid in self._rows.keys() - known.keys() if known else ():
             note_fork(self._rows[pid], self._rows.get(self._rows[pid].ppid))
         podium = choose_leaders(self._sizes.largest_first(), lambda pid: self._admit(pid, self._rows), self.judge)
-        self._add_sharers(podium, self._rows)
+        add_sharers(podium, self._sizes.sharers, lambda pid: self._admit(pid, self._rows))
         self._crown(podium, former.of(self._rows))
-
-    def _add_sharers(self, podium: Podium, known: dict[int, Row]) -> None:
-        leading = {row.pid for row in podium.leaders}
-        others = (each for each in self._sizes.sharers if each[1] not in leading)
-        podium.leaders.extend(choose_sharers(others, lambda pid: self._admit(pid, known)))
 
     def _admit(self, pid: int, known: dict[int, Row]) -> Row | None:
         """The row of one that could lead; None for those that never do."""
@@ -343,6 +342,7 @@ class ProcessTable:
 
     def _crown(self, podium: Podium, before: dict[int, int]) -> None:
         """These lead from now on. ``before``: the sizes of the scan before, which tell who has grown."""
+        scanned_us = self.ration.scanned_us
         former, self._leaders = self._leaders, podium.leaders
         self._rest_bytes, self._unexamined_bytes = podium.rest_bytes, podium.unexamined_bytes
         for row in former:
@@ -350,10 +350,10 @@ class ProcessTable:
                 row.drop()
         self._leaders.sort(key=largest_first)
         for row in self._rows.values():
-            if self._scanned_us is not None and not row.history and row.exact and row.size_bytes >= WORTH_BYTES:
+            if scanned_us is not None and not row.history and row.exact and row.size_bytes >= WORTH_BYTES:
                 # 0 for those that are new: all that they have has grown.
                 size = before.get(row.pid, 0)
-                row.history.append((self._scanned_us, size, row.shmem_bytes if size else 0))
+                row.history.append((scanned_us, size, row.shmem_bytes if size else 0))
         for place, row in enumerate(self._leaders):
             row.keep(self._proc_fd)
             twin = find_sharers(row, self._leaders[:place]) if row not in former else row.rise is None
@@ -380,20 +380,19 @@ class ProcessTable:
         row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
         note_fork(row, self._rows.get(row.ppid))
         self._rows[row.pid] = row
-        row.history.append((self._looked_us, 0, 0))
+        row.history.append((self.looked_us, 0, 0))
         if row.out_of_scope or not row.size_bytes:
             return None
-        row.rise = None if find_sharers(row, self._leaders) else Rise(row.size_bytes)
-        self._leaders.append(row)
+        self._lead(row, row.size_bytes)
         return row
+
+    def _lead(self, row: Row, former_bytes: int) -> None:
+        """One more leader. What two with one memory map gain is gained once: the second explains nothing."""
+        row.rise = None if find_sharers(row, self._leaders) else Rise(former_bytes)
+        self._leaders.append(row)
 
     def _note_sizes(self, now_us: int) -> None:
         """Remember the leaders' sizes: who grew is asked when memory is short."""
-        self._looked_us = now_us
+        self.looked_us = now_us
         for row in self._leaders:
             row.note_size(now_us)
-
-    def _forget_everybody(self) -> None:
-        if self._everybody:
-            self._rows = {row.pid: row for row in self._leaders}
-            self._everybody = False

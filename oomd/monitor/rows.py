@@ -6,7 +6,9 @@ import os
 
 from oomd.kernel.process import (
     decode_name,
+    frame_of,
     parse_cgroup,
+    parse_memory,
     parse_smaps_rollup,
     parse_stat,
     parse_statm,
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
 
 UNREADABLE = (OSError, ValueError)
 """What reading a process may raise at any moment: gone (ENOENT, ESRCH), hidden (hidepid: EPERM, EACCES), broken (EIO),
-half written
-(KernelFormatError). None of it may spoil a search: that process is skipped.
+half written (KernelFormatError). None of it may spoil a search: that process is skipped.
 """
 
 HISTORY_FINE_US = 200_000
@@ -37,19 +38,9 @@ HISTORY_PARTS = 4
 PRIVATE_MAX_AGE_US = 30_000_000
 """A measurement of private memory older than this says nothing about now."""
 
-
 _FROM_STAT = (
-    "_name",
-    "comm",
-    "ppid",
-    "state",
-    "flags",
-    "threads",
-    "nice",
-    "policy",
-    "pgrp",
-    "session",
-    "rss_bytes",
+    *("_name", "comm", "ppid", "state", "flags", "threads"),
+    *("nice", "policy", "pgrp", "session", "rss_bytes"),
 )
 
 
@@ -57,6 +48,7 @@ class Row:
     """A process as the table knows it; mutable, one per process."""
 
     __slots__ = (
+        "_frame",
         "_name",
         "anon_bytes",
         "cgroup",
@@ -104,6 +96,8 @@ class Row:
         self.pid = stat.pid
         self.start_ticks = stat.start_ticks
         self._name = stat.comm
+        self._frame = b""
+        """What the kept status said besides memory; empty when another reading has come between."""
         self.comm = decode_name(stat.comm)
         self.uid = -1
         self.anon_bytes = 0
@@ -161,11 +155,17 @@ class Row:
         return self.state == "Z" and self.threads > 1
 
     @property
+    def what_it_is(self) -> tuple[str, int, bool, bool]:
+        """What status tells besides sizes, as far as choices hang on it."""
+        return (self.comm, self.uid, self.state in "ZX", self.kill_pending)
+
+    @property
     def is_kept(self) -> bool:
         return self.status_fd >= 0
 
     def update_stat(self, stat: Stat, page_bytes: int) -> None:
         """Take what stat says now (the row's identity does not change)."""
+        self._frame = b""
         if stat.comm != self._name:
             self._name = stat.comm
             self.comm = decode_name(stat.comm)
@@ -183,10 +183,12 @@ class Row:
         """Take over what another reading of stat made of the same process; its size is to be read again."""
         for name in _FROM_STAT:
             setattr(self, name, getattr(fresh, name))
+        self._frame = b""
         self.exact = False
 
     def update_status(self, status: Status) -> None:
         """Take what status says now."""
+        self._frame = b""
         self.uid = status.uid
         self.anon_bytes = status.rss_anon_bytes
         self.shmem_bytes = status.rss_shmem_bytes
@@ -225,6 +227,11 @@ class Row:
             data = os.pread(self.status_fd, 4096, 0)
             if not data:
                 return False
+            frame = frame_of(data)
+            if frame and frame == self._frame:
+                memory = parse_memory(data)
+                self.anon_bytes, self.file_bytes, self.shmem_bytes, self.swap_bytes, self.page_tables_bytes = memory
+                return True
             status = parse_status(data)
         except UNREADABLE:
             return False
@@ -232,6 +239,7 @@ class Row:
         if self.has_dead_leader:
             return self.read_status(proc_fd)
         self.update_status(status)
+        self._frame = frame
         return True
 
     def reread_size(self, proc_fd: int, page_bytes: int) -> bool:

@@ -32,8 +32,10 @@ def note_fork(child: Row, parent: Row | None) -> None:
 
 
 def sum_usage(rows: Iterable[Row]) -> int:
-    """Bytes of anonymous memory, shared memory and swap that these processes use together."""
-    members = {row.pid: row for row in rows}
+    """Bytes of anonymous memory, shared memory and swap that those of these processes use together that are in scope
+    and whose size is known.
+    """
+    members = {row.pid: row for row in rows if row.exact and not row.out_of_scope and not row.is_kernel_thread}
     private = 0
     shared: dict[tuple[int, str], int] = {}
     shmem: dict[tuple[int, str], int] = {}

@@ -7,9 +7,12 @@ can: a reap would take the CPU from the victim next to it. They are left alone a
 from __future__ import annotations
 
 import errno
+import os
 import time
 from _thread import allocate_lock
 
+from oomd.kernel.files import KernelFormatError
+from oomd.kernel.loadavg import parse_runnable
 from oomd.kernel.pidfd import find_readable, is_readable
 from oomd.reap.dying import NO_LIMIT, try_reap_dying_process
 
@@ -26,6 +29,27 @@ else:
 
 MOMENT_S = 0.02
 """Of victims that get on by themselves one at least ends in this time: 20 MiB take 3 ms."""
+
+
+class Cpus:
+    """Those that we may use, and whether they have nothing to do."""
+
+    def __init__(self, proc: str) -> None:
+        """Raises OSError."""
+        self.count = len(os.sched_getaffinity(0))
+        self._load_fd = os.open(f"{proc}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def are_idle(self) -> bool:
+        """At least half of them, but for the caller."""
+        try:
+            return (parse_runnable(os.pread(self._load_fd, 128, 0)) - 1) * 2 <= self.count
+        except (OSError, KernelFormatError):
+            return False
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._load_fd)
 
 
 class Crowd:

@@ -75,6 +75,18 @@ class Lift:
     state: int = WAITING
 
 
+def let_go(lift: Lift | None) -> None:
+    """The victim was signalled."""
+    if lift is not None:
+        lift.state = GO
+
+
+def drop(lift: Lift | None) -> None:
+    """It was not."""
+    if lift is not None:
+        lift.state = DROPPED
+
+
 @dataclass(frozen=True, slots=True)
 class Pulled:
     """A lever that was pulled, until the victims are gone."""
@@ -122,13 +134,20 @@ class Lifter:
         self._stopping = True
         self._wake.release()
 
-    def prepare(self, pid: int, pidfd: int, *, patient: bool = False) -> Lift:
-        """What hinders this victim, which is under warrant, is lifted as soon as the state of what is returned is GO.
-        Raises OSError when there is no descriptor left for the copy of its pidfd.
+    def prepare(self, pid: int, pidfd: int, *, patient: bool = False, ahead: bool = False) -> Lift:
+        """What hinders this victim, which is under warrant, is lifted as soon as the state of what is returned is GO;
+        with ``ahead`` not before :meth:`add` either, if it comes to that. Raises OSError when there is no descriptor
+        left for the copy of its pidfd.
         """
         lift = Lift(pid, os.dup(pidfd), time.monotonic(), patient)
-        self._work.append(lift)
+        if not ahead:
+            self.add(lift)
         return lift
+
+    def add(self, lift: Lift) -> None:
+        """It is about to be signalled."""
+        lift.born = time.monotonic()
+        self._work.append(lift)
 
     def wake(self) -> None:
         """There is work. Not before the signal has been asked for: a thread that wakes up asks for the interpreter's

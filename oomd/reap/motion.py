@@ -31,10 +31,20 @@ class Motion:
     signal_errno: int = 0
     """Of a signal that whoever asked has sent."""
     taken: LockType = field(default_factory=allocate_lock)
-    """Held until a worker has taken this."""
+    """Held until a worker has signalled, or failed to."""
     sending: LockType = field(default_factory=allocate_lock)
     """Held while it is decided who sends the signal, and while whoever asked does."""
     _unsent: bool = True
+
+    def note_sent(self, sent_us: int) -> None:
+        """It was signalled; whoever asked may go on."""
+        self.sent.append(sent_us)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Whoever asked has nothing more to wait for."""
+        if self.taken.locked():
+            self.taken.release()
 
     def claim(self) -> bool:
         """Whether the caller, who holds :attr:`sending`, is the one who sends the signal: the first is."""

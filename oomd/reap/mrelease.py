@@ -9,6 +9,10 @@ import time
 
 from oomd.kernel.syscalls import process_mrelease, signal_and_release
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FIRST_PAUSE_S = 0.001
 LONGEST_PAUSE_S = 0.1
 GIVE_UP_S = 1.0
@@ -21,9 +25,9 @@ class MreleaseReaper:
     name = "mrelease"
     lifts = True
 
-    def strike(self, pidfd: int, signal: int, sent: list[int]) -> tuple[int, int, int]:
-        """Signal and reap: the errno of the signal, when it was sent (CLOCK_MONOTONIC, microseconds; ``sent`` gets that
-        at once), and the errno of the reap.
+    def strike(self, pidfd: int, signal: int, sent: Callable[[int], None]) -> tuple[int, int, int]:
+        """Signal and reap: the errno of the signal, when it was sent (CLOCK_MONOTONIC, microseconds; ``sent`` is told
+        that at once), and the errno of the reap.
         """
         signal_errno, sent_us, reap_errno = signal_and_release(pidfd, signal, sent)
         if reap_errno in (errno.EAGAIN, errno.EINTR):

@@ -16,26 +16,25 @@ import os
 import sys
 import time
 
-from oomd.kernel.files import KernelFormatError
-from oomd.kernel.loadavg import parse_runnable
 from oomd.kernel.pidfd import is_readable
-from oomd.kernel.process import read_pid_file
 from oomd.kernel.sched import be_prompt, be_realtime
 from oomd.kernel.syscalls import pidfd_send_signal
-from oomd.kernel.threads import Semaphore, SimpleQueue, Thread, deque, get_native_id
+from oomd.kernel.threads import Semaphore, deque, get_native_id
 from oomd.model.decision import ReapResult, Warrant
 from oomd.model.values import dataclass
-from oomd.reap.crowd import Crowd
-from oomd.reap.dying import NO_LIMIT
+from oomd.reap.crowd import Cpus, Crowd
+from oomd.reap.dying import NO_LIMIT, is_dying
 from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper
-from oomd.reap.hindrance import DROPPED, GO, Lift, Lifter
+from oomd.reap.hindrance import Lifter, drop, let_go
 from oomd.reap.motion import Motion
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.urgency import PRIORITY, Urgency, set_policy
+from oomd.reap.workers import Workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.reap.base import Reaper
+    from oomd.reap.hindrance import Lift
 
 SIGKILL = 9
 WORKERS = 4
@@ -43,15 +42,13 @@ WORKERS = 4
 REAP_NICE = -16
 """Of a reap that has lasted long: nearly all of a CPU, while those who need little of it get that."""
 HANDOFF_S = 0.001
-"""How long it is waited until a worker has taken what was asked: 20 to 50 µs where one is free; where every one is deep
-in the kernel the signal goes from here. Waiting gives the interpreter's lock to the worker, which keeps it until the
-reap begins; else it would get it only after whoever asks has gone on for a switch interval."""
+"""How long it is waited until a worker has signalled: 20 to 60 µs where one is free; where every one is deep in the
+kernel the signal goes from here. Waiting gives the interpreter's lock to the worker, which keeps it until the reap
+begins; else it would get it only after whoever asks has gone on for a switch interval."""
 UNDISTURBED_S = 0.0004
 """The interpreter's switch interval from the moment of asking until the reap has begun. A thread that has waited for a
 switch interval asks for the lock, and then whoever gives it up for a system call waits until the other has taken it: a
 wait of a wake-up between signal and reap, in which 5 to 15 % of small victims were gone."""
-DYING = (0, errno.ESRCH, errno.EAGAIN)
-"""What a reap after SIGTERM answers when that was the end of the process."""
 _PROC = "/proc"
 
 
@@ -70,18 +67,16 @@ class ReaperPool:
         self.reaper = reaper
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._proc_fd = os.open(_PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._work: SimpleQueue[Motion | Crowd | None] = SimpleQueue()
         self._results: deque[ReapResult] = deque()
-        self._threads = [Thread(self._run, name=f"reaper-{n}") for n in range(workers)]
+        self._workers = Workers(workers, self._begin, self._work)
         self._ready = Semaphore(0)
         self._switch_interval_s = sys.getswitchinterval()
         alone = isinstance(reaper, ExpediteReaper) and not reaper.beneath
         self._lifter = Lifter(self._proc_fd, alone=alone) if reaper.lifts else None
         self._expediter = Expediter(reaper, self._note_expedited) if isinstance(reaper, ExpediteReaper) else None
         self._urgency = Urgency(self._lifter, self._proc_fd)
-        self._load_fd = os.open(f"{_PROC}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-        self._cpus = len(os.sched_getaffinity(0))
-        self._at_once = min(workers, self._cpus)
+        self._cpus = Cpus(_PROC)
+        self._at_once = min(workers, self._cpus.count)
         """Workers that share a crowd: more than there are CPUs gain nothing."""
 
     @property
@@ -92,20 +87,20 @@ class ReaperPool:
     def start(self) -> None:
         """Start the workers, and wait until they know their scheduling class."""
         self._switch_interval_s = sys.getswitchinterval()
-        for thread in self._threads:
+        for thread in self._workers.threads:
             thread.start()
         if self._lifter is not None:
             self._lifter.start()
         if self._expediter is not None:
             self._expediter.prepare = lambda: be_realtime(PRIORITY)
             self._expediter.start()
-        for _ in self._threads:
+        for _ in self._workers.threads:
             self._ready.acquire()
 
     def stop(self) -> None:
         """End the workers after the work in hand."""
-        for _ in self._threads:
-            self._work.put(None)
+        for _ in self._workers.threads:
+            self._workers.put(None)
         if self._lifter is not None:
             self._lifter.stop()
         if self._expediter is not None:
@@ -118,12 +113,14 @@ class ReaperPool:
         self.stop()
         end = time.monotonic() + patience_s
         helpers = [each.thread for each in (self._lifter, self._expediter) if each is not None]
-        for thread in (*self._threads, *helpers):
+        for thread in (*self._workers.threads, *helpers):
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 return False
-        for fd in (self._load_fd, self._proc_fd, self.fd):
-            os.close(fd)
+        self._workers.close()
+        self._cpus.close()
+        os.close(self._proc_fd)
+        os.close(self.fd)
         return True
 
     def submit(self, warrant: Warrant, number: int = SIGKILL) -> int | None:
@@ -133,20 +130,52 @@ class ReaperPool:
         """
         if self._expediter is not None and number == SIGKILL:
             return self._expedite(warrant)
-        pidfd = os.dup(warrant.pidfd)
-        motion = Motion(warrant, pidfd, number, self._lift(warrant) if number == SIGKILL else None)
+        return self.fire(self.arm(warrant, lifts=number == SIGKILL), number)
+
+    def arm(self, warrant: Warrant, *, lifts: bool = True) -> Motion:
+        """Make ready all that can be made before anybody is signalled: for :meth:`fire`, or :meth:`disarm`. Raises
+        OSError (EMFILE).
+        """
+        motion = Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant, ahead=True) if lifts else None)
         motion.taken.acquire()
+        return motion
+
+    def come_near(self) -> None:
+        """Have the next worker wake up where the caller runs."""
+        if self.realtime:
+            self._workers.come_near()
+
+    def disarm(self, motion: Motion) -> None:
+        """Nobody is signalled."""
+        os.close(motion.pidfd)
+        if motion.lift is not None:
+            os.close(motion.lift.pidfd)
+
+    def fire(self, motion: Motion, number: int) -> int | None:
+        """:meth:`submit` of what was made ready."""
+        if self._expediter is not None and number == SIGKILL:
+            sent_us = self._expedite(motion.warrant)
+            self.disarm(motion)
+            return sent_us
+        spare = motion.lift if number != SIGKILL else None
+        if spare is not None:
+            motion.lift = None
+        elif motion.lift is not None and self._lifter is not None:
+            self._lifter.add(motion.lift)
+        motion.signal = number
         sys.setswitchinterval(UNDISTURBED_S)
-        self._work.put(motion)
+        self._workers.put(motion)
         if not motion.taken.acquire(timeout=HANDOFF_S):
             self._signal_from_here(motion)
         sys.setswitchinterval(self._switch_interval_s)
         self._wake_lifter()
+        if spare is not None:
+            os.close(spare.pidfd)
         return motion.sent[0] if motion.sent else None
 
     def reap_only(self, warrant: Warrant) -> None:
         """Reap a process that somebody else has killed; no signal is sent. Raises OSError (EMFILE)."""
-        self._work.put(Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant)))
+        self._workers.put(Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant)))
         self._wake_lifter()
 
     def kill_all(self, warrants: tuple[Warrant, ...], max_bytes: int = NO_LIMIT) -> int | None:
@@ -157,7 +186,7 @@ class ReaperPool:
         """
         sent_us = None
         signalled = []
-        unhindered = self._cpus_are_idle() and not any(warrant.hindrances for warrant in warrants)
+        unhindered = self._cpus.are_idle and not any(warrant.hindrances for warrant in warrants)
         for warrant in warrants:
             number = _send(warrant.pidfd, SIGKILL)
             now_us = time.monotonic_ns() // 1000
@@ -170,7 +199,7 @@ class ReaperPool:
             for warrant in signalled:
                 self._expedite(warrant)
         else:
-            self._reap_all(signalled, max_bytes, watch=unhindered and len(signalled) >= self._cpus)
+            self._reap_all(signalled, max_bytes, watch=unhindered and len(signalled) >= self._cpus.count)
         return sent_us
 
     def take_results(self) -> list[ReapResult]:
@@ -188,29 +217,23 @@ class ReaperPool:
         """What was lifted for a victim, in words; once."""
         return self._lifter.take(pid) if self._lifter is not None else ()
 
-    def _run(self) -> None:
+    def _begin(self) -> None:
         be_prompt(REAP_NICE)
         self._urgency.ask()
         self._ready.release()
-        while (job := self._work.get()) is not None:
-            if isinstance(job, Crowd):
-                self._reap_crowd(job)
-                continue
-            try:
-                result = self._move(job)
-            except OSError as error:  # no descriptor left, most likely: nothing may end a worker
-                now_us = time.monotonic_ns() // 1000
-                result = self._result(job.warrant, job.signal, 0, now_us, error.errno or errno.EIO)
-            finally:
-                os.close(job.pidfd)
-            self._tell(result)
 
-    def _cpus_are_idle(self) -> bool:
-        """At least half of them, but for ourselves."""
+    def _work(self, job: Motion | Crowd) -> None:
+        if isinstance(job, Crowd):
+            self._reap_crowd(job)
+            return
         try:
-            return (parse_runnable(os.pread(self._load_fd, 128, 0)) - 1) * 2 <= self._cpus
-        except (OSError, KernelFormatError):
-            return False
+            result = self._move(job)
+        except OSError as error:  # no descriptor left, most likely: nothing may end a worker
+            now_us = time.monotonic_ns() // 1000
+            result = self._result(job.warrant, job.signal, 0, now_us, error.errno or errno.EIO)
+        finally:
+            os.close(job.pidfd)
+        self._tell(result)
 
     def _reap_all(self, warrants: list[Warrant], max_bytes: int, *, watch: bool) -> None:
         victims = []
@@ -220,23 +243,22 @@ class ReaperPool:
             except OSError as error:  # no descriptor left: it ends by itself
                 self._tell(self._result(warrant, 0, 0, time.monotonic_ns() // 1000, error.errno or errno.EIO))
                 continue
-            if not watch:
-                # Help costs more than it gives where nothing hinders: who is there when all are reaped needs it.
-                _go(self._lift(warrant, patient=not warrant.hindrances))
+            if not watch:  # help costs more than it gives where nothing hinders: who is there at the end needs it
+                let_go(self._lift(warrant, patient=not warrant.hindrances))
         when_done = self._lifter.hurry if self._lifter is not None else lambda: None
         crowd = Crowd(victims, self._proc_fd, max_bytes, when_done, watch=watch)
         for _ in range(1 if watch else min(self._at_once, len(victims))):
-            self._work.put(crowd)
+            self._workers.put(crowd)
         self._wake_lifter()
 
     def _watch(self, crowd: Crowd) -> None:
         """Until they do not get on any more: who is still there is helped."""
         stuck = crowd.leave_alone()
         for warrant, pidfd in stuck:
-            _go(self._lift(warrant, pidfd))
+            let_go(self._lift(warrant, pidfd))
         self._wake_lifter()
         for _ in range(1, min(self._at_once, len(stuck))):
-            self._work.put(crowd)
+            self._workers.put(crowd)
 
     def _reap_crowd(self, crowd: Crowd) -> None:
         """Take the largest that nobody has taken, until none is left."""
@@ -262,8 +284,6 @@ class ReaperPool:
         """Signal and reap in one motion, with nothing between them."""
         with motion.sending:
             ours = motion.claim()
-        if motion.taken.locked():
-            motion.taken.release()
         pid = motion.warrant.id.pid
         surely = motion.signal in (SIGKILL, 0)
         demoted = motion.signal == SIGKILL and not self.realtime and self._demote(pid, motion.pidfd)
@@ -272,11 +292,12 @@ class ReaperPool:
             signal_errno, begin_us, reap_errno = self._strike(motion) if ours else self._reap_signalled(motion)
             # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
             if signal_errno:
-                _drop(motion.lift)
-            elif not surely and self._is_dying(pid, reap_errno):
-                _go(self._lift(motion.warrant, motion.pidfd))
+                drop(motion.lift)
+            elif not surely and is_dying(self._proc_fd, pid, reap_errno):
+                let_go(self._lift(motion.warrant, motion.pidfd))
                 self._wake_lifter()
         finally:
+            motion.let_go()
             self._urgency.leave(tid)
             if demoted and not is_readable(motion.pidfd):
                 set_policy(pid, os.SCHED_OTHER)  # what is left of it should end quickly
@@ -286,11 +307,11 @@ class ReaperPool:
     def _strike(self, motion: Motion) -> tuple[int, int, int]:
         """The signal's errno, when it was sent, the reap's errno."""
         if isinstance(self.reaper, MreleaseReaper) and motion.signal:
-            _go(motion.lift)  # a moment early, because between signal and reap there must be nothing
-            return self.reaper.strike(motion.pidfd, motion.signal, motion.sent)
+            let_go(motion.lift)  # a moment early, because between signal and reap there must be nothing
+            return self.reaper.strike(motion.pidfd, motion.signal, motion.note_sent)
         if motion.signal:
             motion.signal_errno = _send(motion.pidfd, motion.signal)
-        motion.sent.append(time.monotonic_ns() // 1000)
+        motion.note_sent(time.monotonic_ns() // 1000)
         return self._reap_signalled(motion)
 
     def _reap_signalled(self, motion: Motion) -> tuple[int, int, int]:
@@ -299,7 +320,7 @@ class ReaperPool:
         if motion.signal_errno:
             return motion.signal_errno, sent_us, errno.ESRCH
         if motion.signal in (SIGKILL, 0):
-            _go(motion.lift)
+            let_go(motion.lift)
         return 0, sent_us, self.reaper.reap(motion.pidfd)
 
     def _signal_from_here(self, motion: Motion) -> None:
@@ -310,28 +331,19 @@ class ReaperPool:
             motion.signal_errno = _send(motion.pidfd, motion.signal)
             motion.sent.append(time.monotonic_ns() // 1000)
         if motion.signal == SIGKILL:
-            (_drop if motion.signal_errno else _go)(motion.lift)
+            (drop if motion.signal_errno else let_go)(motion.lift)
 
     def _demote(self, pid: int, pidfd: int) -> bool:
         """Without a real-time class: the victim must not come between signal and reap."""
         return not is_readable(pidfd) and set_policy(pid, os.SCHED_IDLE)
 
-    def _is_dying(self, pid: int, reap_errno: int) -> bool:
-        """Whether SIGTERM was the end of it. A backend that cannot tell leaves it to the kernel's own mark: a fatal
-        signal becomes a pending SIGKILL of every thread.
-        """
-        if reap_errno != errno.ENOSYS:
-            return reap_errno in DYING
-        data = read_pid_file(self._proc_fd, pid, "status", denied=b"") or b""
-        masks = [line.split(b":")[1] for line in data.split(b"\n") if line.startswith((b"SigPnd:", b"ShdPnd:"))]
-        return any(int(mask, 16) >> (SIGKILL - 1) & 1 for mask in masks)
-
-    def _lift(self, warrant: Warrant, pidfd: int = -1, *, patient: bool = False) -> Lift | None:
-        """Ready to be lifted as soon as :func:`_go` is called."""
+    def _lift(self, warrant: Warrant, pidfd: int = -1, *, patient: bool = False, ahead: bool = False) -> Lift | None:
+        """Ready to be lifted as soon as :func:`let_go` is called (:meth:`oomd.reap.hindrance.Lifter.prepare`)."""
         if self._lifter is None:
             return None
+        fd = warrant.pidfd if pidfd < 0 else pidfd
         try:
-            return self._lifter.prepare(warrant.id.pid, warrant.pidfd if pidfd < 0 else pidfd, patient=patient)
+            return self._lifter.prepare(warrant.id.pid, fd, patient=patient, ahead=ahead)
         except OSError:
             return None  # no descriptor left: it must do without
 
@@ -350,7 +362,7 @@ class ReaperPool:
             number = _send(warrant.pidfd, SIGKILL) if error.errno == errno.EPERM else error.errno or errno.EIO
             self._tell(self._result(warrant, SIGKILL, number, sent_us, errno.EPERM))
             return None if number else sent_us
-        _go(self._lift(warrant))
+        let_go(self._lift(warrant))
         self._wake_lifter()
         return sent_us
 
@@ -378,16 +390,6 @@ class ReaperPool:
             reaped_bytes=reaped,
             realtime=self.realtime,
         )
-
-
-def _go(lift: Lift | None) -> None:
-    if lift is not None:
-        lift.state = GO
-
-
-def _drop(lift: Lift | None) -> None:
-    if lift is not None:
-        lift.state = DROPPED
 
 
 def _send(pidfd: int, number: int) -> int:

@@ -6,6 +6,7 @@ would run on that CPU for hundreds of milliseconds.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from _thread import allocate_lock, get_native_id
@@ -114,6 +115,8 @@ class Urgency:
                     self._lifter.call_later(due, lambda: self._end(tid, reap))
                 return
             del self._reaping[tid]  # so the pidfd is still open
+            with contextlib.suppress(OSError):  # it may have been called to the CPU of whoever asked
+                os.sched_setaffinity(tid, self._cpus)
             if reap.pid:
                 keep_apart(tid, self._proc_fd, reap.pid, reap.pidfd)
             set_policy(tid, os.SCHED_OTHER)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from oomd.config.loader import default_config
 from oomd.kernel.files import PAGE_BYTES, KernelFile
 from oomd.kernel.scope import ScopeGuard
+from oomd.kernel.vmstat import GROWTH_ENDS
 from oomd.kill.executor import Executor
 from oomd.kill.warrant import Gate
 from oomd.loop import Loop
@@ -42,12 +43,12 @@ PATIENCE_US = 5_000_000
 MARK = "/the/way/to/a/kill"
 
 
-def still(path: str, *, single_record: bool = False) -> KernelFile:
+def still(path: str, **options: Any) -> KernelFile:
     """A kernel file as it is now, for good."""
     with open(path, "rb") as file, tempfile.NamedTemporaryFile() as copy:
         copy.write(file.read())
         copy.flush()
-        return KernelFile(copy.name, single_record=single_record)
+        return KernelFile(copy.name, **options)
 
 
 def build(events: list[Any], loadavg: KernelFile | None = None) -> Loop:
@@ -57,7 +58,7 @@ def build(events: list[Any], loadavg: KernelFile | None = None) -> Loop:
     proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     guard = ScopeGuard(parse_scope(f"tree:{os.getpid()}"), proc_fd)
     own = own_and_ancestors(proc_fd)
-    vmstat, loadavg = still("/proc/vmstat"), loadavg or still("/proc/loadavg", single_record=True)
+    vmstat, loadavg = still("/proc/vmstat", enough=GROWTH_ENDS), loadavg or still("/proc/loadavg", single_record=True)
     bound = GrowthBound(vmstat, PAGE_BYTES)
     table = ProcessTable(proc_fd, guard, own, bound=bound, loadavg=loadavg, page_bytes=PAGE_BYTES)
     waiter, reaper = Waiter(), ReaperPool(MreleaseReaper())

@@ -60,6 +60,22 @@ def test_real_files_are_read_to_their_end(name: str, size: int) -> None:
     assert data.endswith(b"\n")
 
 
+def test_a_first_read_that_holds_what_is_wanted_is_enough(tmp_path: Path) -> None:
+    """All of the line; else the file is read to its end, and what is not there is not waited for."""
+    path = tmp_path / "file"
+    text = b"".join(b"name_%d %d\n" % (number, number) for number in range(40))
+    path.write_bytes(text)
+    wanted = b"\nname_5 "
+    end = text.index(b"\n", text.index(wanted) + 1) + 1
+    for size in range(8, len(text) + 8):
+        with KernelFile(str(path), size=size, enough=wanted) as file:
+            read = file.read()
+            assert read == (text[:size] if size >= end else text)
+            assert file.read() == read if size >= end else text.startswith(file.read())
+    with KernelFile(str(path), size=64, enough=b"\nnothing ") as file:
+        assert file.read() == text
+
+
 def test_path_relative_to_a_directory() -> None:
     """A path may be relative to a descriptor of /proc."""
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)

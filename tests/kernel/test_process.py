@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,14 +15,17 @@ from oomd.kernel.files import PAGE_BYTES, KernelFormatError
 from oomd.kernel.process import (
     Rollup,
     decode_name,
+    frame_of,
     parse_cgroup,
     parse_cgroup_v1_memory,
     parse_cgroup_v2,
+    parse_memory,
     parse_smaps_rollup,
     parse_stat,
     parse_statm,
     parse_status,
 )
+from tests.fakes.proc_tree import FakeProcess, _status
 from tests.kernel.arbitrary import captured, mangled, survives
 from tests.kernel.children import HOLD_32_MIB, WAIT, Child, child, go_on, said
 
@@ -334,3 +338,59 @@ def test_arbitrary_cgroup(data: bytes) -> None:
 def test_names_become_text(name: bytes) -> None:
     """Any name becomes text that can be printed as UTF-8."""
     assert decode_name(name).encode("utf-8") is not None
+
+
+# --- the frame of status
+
+FRAMED = st.builds(
+    FakeProcess,
+    pid=st.integers(1, 3),
+    comm=st.sampled_from(["a", "b (sd-pam)", "c\nVmPeak:\t9 kB", "\\"]),
+    ppid=st.integers(1, 2),
+    rss_anon=st.integers(0, 3).map(lambda pages: pages * PAGE_BYTES),
+    rss_file=st.integers(0, 1).map(lambda pages: pages * PAGE_BYTES),
+    rss_shmem=st.integers(0, 1).map(lambda pages: pages * PAGE_BYTES),
+    swap=st.integers(0, 1).map(lambda pages: pages * PAGE_BYTES),
+    uid=st.integers(0, 1),
+    state=st.sampled_from("SDRT"),
+    threads=st.integers(1, 2),
+    kill_pending=st.booleans(),
+)
+
+
+@given(before=FRAMED, after=FRAMED, alike=st.booleans())
+def test_what_the_frame_does_not_show_is_memory(before: FakeProcess, after: FakeProcess, alike: bool) -> None:
+    """Where the frame has stayed the same, only figures of memory can have changed, and these are told."""
+    if alike:
+        sizes = {name: getattr(after, name) for name in ("rss_anon", "rss_file", "rss_shmem", "swap")}
+        after = replace(before, **sizes)
+    texts = [_status(each, each.pid, with_memory=True) for each in (before, after)]
+    first, second = map(parse_status, texts)
+    told = parse_memory(texts[1])
+    memory = ("rss_anon_bytes", "rss_file_bytes", "rss_shmem_bytes", "swap_bytes", "page_tables_bytes")
+    assert told == tuple(getattr(second, name) for name in memory)
+    others = ("uid", "kill_pending", "num_threads", "tgid", "ppid", "state", "name")
+    same = all(getattr(first, name) == getattr(second, name) for name in others)
+    assert (frame_of(texts[0]) == frame_of(texts[1])) == same
+    assert same or not alike
+
+
+def test_frame_of_real_and_of_those_without_memory() -> None:
+    """Ours has one; kernel threads, zombies and broken texts have none, so they are parsed as a whole."""
+    data = Path("/proc/self/status").read_bytes()
+    status = parse_status(data)
+    frame = frame_of(data)
+    assert b"\nPPid:\t%d\n" % os.getppid() in frame
+    assert b"\nShdPnd:" in frame
+    assert b"VmRSS" not in frame
+    assert parse_memory(data)[0] == status.rss_anon_bytes > 0
+    assert frame_of(b"") == frame_of(b"\nThreads:\t1\nVmPeak:\t1 kB\n") == b""
+    assert frame_of(_status(FakeProcess(1), 1, with_memory=False)) == b""
+
+
+@given(st.binary(max_size=64), st.integers(0, 400))
+def test_broken_status_is_survived(data: bytes, at: int) -> None:
+    """Whatever stands there, there are five numbers or a clear error."""
+    text = captured("status")
+    assert survives(parse_memory, text[:at] + data + text[at:])
+    assert isinstance(frame_of(text[:at] + data + text[at:]), bytes)

@@ -42,7 +42,7 @@ class Machine(RuleBasedStateMachine):
         self.tree = ProcTree(Path(self.folder.name))
         self.allocated, self.faulted, self.huge = 1000, 1000, 0
         self.now_us = 0
-        self.scans = self.looks = 0
+        self.scans = self.looks = self.sought = 0
         self.last_pid = 10
         self.tree.add_process(1, rss_anon=MIB)
         for pid in range(11, 11 + MANY):
@@ -200,6 +200,45 @@ class Machine(RuleBasedStateMachine):
         truth = max(each.rss_anon + each.swap for pid, each in self.tree._processes.items() if pid != 1)
         assert truth == 0 or truth * NEAR <= self.table.leaders[0].size_bytes
 
+    @rule()
+    def decide_by_sizes(self) -> None:
+        """As a decision does where sizes count: whoever leapt past the rest is sought, the newest first, until nobody
+        else can be larger; a scan only where that is not to be had so.
+        """
+        self.count()
+        self.now_us += 100_000
+        self.table.look(self.status(), lambda: self.now_us, sizes_only=True)
+        self.now_us += 1
+        if not self.table.leaders or self.table.rest_bound_bytes() * NEAR > self.table.leaders[0].size_bytes:
+            self.sought += 1
+            self.table.seek(self.status(), lambda: self.now_us)
+        if not self.table.leaders or self.table.rest_bound_bytes() * NEAR > self.table.leaders[0].size_bytes:
+            self.scans += 1
+            self.table.scan(self.status(), lambda: self.now_us)
+        truth = max(each.rss_anon + each.swap for pid, each in self.tree._processes.items() if pid != 1)
+        assert truth == 0 or truth * NEAR <= self.table.leaders[0].size_bytes
+
+    @rule(data=st.data(), old=st.booleans())
+    def leap_and_decide(self, data: st.DataObject, old: bool) -> None:
+        """One of those whom nobody watches leaps right before: the oldest, whom it takes a whole scan to find, or
+        another.
+        """
+        tail = [pid for pid in self.pids() if pid not in self.table.rows] or self.pids()
+        largest = max(each.rss_anon + each.swap for each in self.tree._processes.values())
+        self.grow_one(tail[0] if old else data.draw(st.sampled_from(tail)), largest + MIB)
+        self.decide_by_sizes()
+
+    @rule()
+    def bound_holds(self) -> None:
+        """Whatever was found and explained: nobody who does not lead owns more than the bound says."""
+        self.count()
+        if self.table.find_newcomers() is None:
+            return
+        rest = self.table.rest_bound_bytes()
+        known = self.table.rows.keys() | {1}
+        others = [each for pid, each in self.tree._processes.items() if pid not in known]
+        assert max((each.rss_anon + each.swap for each in others), default=0) <= rest
+
     @rule(data=st.data(), mib=SIZES)
     def confirm(self, data: st.DataObject, mib: int) -> None:
         """As a reflex does: the first alone is read again; if the bound says that nobody overtook it, nobody has."""
@@ -214,6 +253,10 @@ class Machine(RuleBasedStateMachine):
         if self.table.find_newcomers() is None or not self.table.reread(first):
             return
         rest, since = self.table.rest_bound_bytes(), self.table.bound.since_look_bytes()
+        if data.draw(st.booleans()):  # much was allocated: the others' sizes are read as well
+            for row in [row for row in self.table.leaders if row is not first]:
+                self.table.reread(row, size_only=True)
+            rest, since = self.table.rest_bound_bytes(), 0
         others = [each for pid, each in self.tree._processes.items() if pid not in (1, first.pid)]
         if rest * NEAR <= first.size_bytes:
             watched = [row.size_bytes + since for row in self.table.leaders if row is not first]

@@ -229,7 +229,7 @@ def test_scans_are_rationed(tree: ProcTree, open_table: Any) -> None:
     pages = 60 * MIB // PAGE_BYTES
     tree.set_vmstat(pgalloc_normal=1000 + pages, pgfault=1000 + pages)
     assert table.wants_scan(1)
-    table._scan_cost_us = 10_000
+    table.ration.cost_us = 10_000
     assert not table.wants_scan(199_999)
     assert table.wants_scan(200_000)
 
@@ -386,3 +386,79 @@ def test_everybody_is_read_with_all_that_protects(tree: ProcTree, open_table: An
     everybody = table.snapshot(STATUS, 0, everybody=True).processes
     assert {each.oom_score_adj for each in everybody if each.id.pid >= 1000} == {-1000}
     assert {each.cgroup for each in everybody if each.id.pid >= 1000} == {"/a"}
+
+
+def looked_at(tree: ProcTree, open_table: Any, count: int) -> tuple[ProcessTable, Clock]:
+    """A table with so many small processes behind the leaders, scanned and looked at a moment ago."""
+    for pid in range(100, 100 + LEADERS):
+        tree.add_process(pid, rss_anon=(100 - (pid - 100)) * MIB)
+    for pid in range(1000, 1000 + count):
+        tree.add_process(pid, rss_anon=2 * MIB)
+    no_swap = status(swap_total_bytes=0, swap_free_bytes=0)
+    table, clock = open_table(), Clock()
+    table.scan(no_swap, clock)
+    clock.now_us = 10
+    table.look(no_swap, clock)
+    return table, clock
+
+
+def leap(tree: ProcTree, table: ProcessTable, clock: Clock, pid: int, mib: int) -> None:
+    """One takes so much, and the leaders are looked at."""
+    pages = mib * MIB // PAGE_BYTES
+    tree.change_process(pid, rss_anon=tree._processes[pid].rss_anon + mib * MIB)
+    tree.set_vmstat(pgalloc_normal=1000 + pages, pgfault=1000 + pages)
+    clock.now_us += 100
+    table.look(status(swap_total_bytes=0, swap_free_bytes=0), clock, sizes_only=True)
+
+
+@pytest.mark.parametrize(("pid", "most"), [(1039, 1), (1030, 10), (1000, 40)])
+def test_whoever_leapt_is_sought_from_the_newest_on(
+    tree: ProcTree, open_table: Any, monkeypatch: pytest.MonkeyPatch, pid: int, most: int
+) -> None:
+    """Once he is found nobody else can have grown, and nobody else is read; he leads, and has grown by what he took."""
+    table, clock = looked_at(tree, open_table, 40)
+    leap(tree, table, clock, pid, 300)
+    assert table.rest_bound_bytes() > table.leaders[0].size_bytes
+    read: list[str] = []
+    real = table._reader._read_size
+
+    def counted(name: str, *, swapped: bool) -> tuple[int, int] | None:
+        read.append(name)
+        return real(name, swapped=swapped)
+
+    monkeypatch.setattr(table._reader, "_read_size", counted)
+    clock.now_us = 3_000_000
+    table.seek(STATUS, clock)
+    assert len(read) == most
+    assert sizes(table)[:2] == [(pid, 302), (100, 100)]
+    assert table.rest_bound_bytes() == 2 * MIB
+    assert table.rows[pid].value(clock.now_us).grown[0] == 300 * MIB
+    leap(tree, table, clock, pid, 320)  # of which 20 are new
+    assert table.rest_bound_bytes() == 2 * MIB
+
+
+def test_where_nobody_leapt_seeking_is_a_scan(tree: ProcTree, open_table: Any) -> None:
+    """What was allocated and given back, or by one that has ended, is nobody's: everybody is read once, and the bound
+    begins anew where the look began.
+    """
+    table, clock = looked_at(tree, open_table, 10)
+    tree.set_vmstat(pgalloc_normal=500_000, pgfault=500_000)
+    clock.now_us = 100
+    table.look(STATUS, clock)
+    assert table.rest_bound_bytes() > table.leaders[0].size_bytes
+    clock.now_us = 200
+    table.seek(STATUS, clock)
+    assert table.rest_bound_bytes() == 2 * MIB
+    assert table.ration.scanned_us == 200
+    assert len(table.leaders) == LEADERS
+
+
+def test_only_sizes_are_read_of_the_small(tree: ProcTree, open_table: Any) -> None:
+    """With a limit those above it are read as a whole; of the others it is known that they were not."""
+    table, clock = looked_at(tree, open_table, 1)
+    for pid in (100, 131):
+        tree.change_process(pid, comm="other")
+    clock.now_us = 20
+    table.look(status(swap_total_bytes=0, swap_free_bytes=0), clock, sizes_only=True, but_from=90 * MIB)
+    assert [table.rows[pid].comm for pid in (100, 131)] == ["other", "process"]
+    assert {row.pid for row in table.sized} == set(range(111, 132))

@@ -83,6 +83,42 @@ def test_kill_and_reap(reaper: ReaperPool) -> None:
     assert result.signal_us > 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_made_ready_before(reaper: ReaperPool, number: int) -> None:
+    """What was made ready ahead ends in the same, by either signal, and leaves nothing open; the lifter's copy neither,
+    which SIGTERM does not need.
+    """
+    before = open_descriptors()
+    child = hold(16)
+    with warrants_of(child) as (warrant,):
+        motion = reaper.arm(warrant)
+        reaper.come_near()
+        sent_us = reaper.fire(motion, number)
+        result = result_of(reaper)
+        assert child.wait(20) == -number
+    assert (result.id, result.signal, result.signal_errno) == (warrant.id, number, 0)
+    assert sent_us in (None, result.signal_us)
+    if reaper._lifter is not None:
+        while reaper._lifter._work or reaper._lifter._doomed:
+            reaper._lifter._next_look = 0.0
+            reaper._lifter.wake()
+            os.sched_yield()
+    assert not opened_since(before)
+
+
+def test_made_ready_for_nothing(reaper: ReaperPool) -> None:
+    """It lives, nothing is told, and nothing stays open."""
+    child = hold(1)
+    before = open_descriptors()
+    with warrants_of(child) as (warrant,):
+        reaper.disarm(reaper.arm(warrant))
+    assert not opened_since(before)
+    assert reaper.take_results() == []
+    assert child.poll() is None
+    child.kill()
+    child.wait()
+
+
 def test_number_given_to_another_before_the_kill(reaper: ReaperPool) -> None:
     """The caller may close its pidfd at once, and the number may become another process's: that one lives."""
     child, bystander = hold(8), hold(8)
