@@ -39,8 +39,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 
 def open_standard_descriptors() -> None:
     """Where standard input, output or error is closed, /dev/null takes its place: else the next file opened would get
-    its
-    number, and reports would be written into it.
+    its number, and reports would be written into it.
     """
     for fd in (0, 1, 2):
         try:

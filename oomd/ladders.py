@@ -88,7 +88,8 @@ class Ladders:
         self._runs: dict[str, _Run] = {}
         """By ruleset: the step begun last."""
         self._ended: dict[str, _Ended] = {}
-        """By id: steps that are over, but for the piece in hand or the manager's answer; what they brought is told once that is known."""
+        """By id: steps that are over, but for the piece in hand or the manager's answer; what they brought is told once
+        that is known."""
         self._held: dict[str, Decision] = {}
         """By id: what is throttled or frozen, or about to be."""
         self._let: set[str] = set()

@@ -1,6 +1,5 @@
 """How much memory is free, every three milliseconds, seen by a process of its own: free pages of all zones, and those
-on
-per-CPU lists, where kernels since 6.7 leave what an exiting process frees and no counter of /proc/meminfo shows it.
+on per-CPU lists, where kernels since 6.7 leave what an exiting process frees and no counter of /proc/meminfo shows it.
 """
 
 from __future__ import annotations

@@ -151,8 +151,7 @@ def progressed(credits: tuple[Credit, ...], status: MemoryStatus) -> tuple[Credi
 
 def _put_off(credit: Credit, returned_bytes: int, now_us: int) -> tuple[int, int]:
     """The deadline, and what had come back when it was set: a killed victim whose memory keeps coming back is given
-    another
-    second. A machine may be a hundred times slower than those the deadline was measured on.
+    another second. A machine may be a hundred times slower than those the deadline was measured on.
     """
     expected = credit.expected_bytes + credit.expected_swap_bytes
     if credit.phase == KILL and returned_bytes - credit.progress_bytes > expected // PROGRESS_SHARE:

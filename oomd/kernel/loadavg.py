@@ -21,3 +21,11 @@ def parse_tasks(data: bytes) -> int:
     if len(fields) != 5:
         raise KernelFormatError("/proc/loadavg", "tasks")
     return parse_number(fields[3].partition(b"/")[2], "/proc/loadavg", "tasks")
+
+
+def parse_runnable(data: bytes) -> int:
+    """How many tasks run or could run just now, the reader included. Raises KernelFormatError."""
+    fields = data.split()
+    if len(fields) != 5:
+        raise KernelFormatError("/proc/loadavg", "runnable tasks")
+    return parse_number(fields[3].partition(b"/")[0], "/proc/loadavg", "runnable tasks")

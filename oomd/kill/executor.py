@@ -19,7 +19,7 @@ from oomd.kill.warrant import GONE, NOT_PERMITTED
 from oomd.model.decision import KILL, TERM, Decision, KillOutcome
 from oomd.model.snapshot import ProcessId
 from oomd.model.values import dataclass, replace
-from oomd.reap.pool import DYING
+from oomd.reap.dying import DYING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

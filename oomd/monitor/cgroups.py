@@ -133,14 +133,10 @@ class CgroupReader:
         if directory is None:
             return None
         values: dict[str, Any] = {}
-        for name, parse in FILES.items():
-            if name not in files:
-                continue
-            data = self._read_kept(directory, name) if keep else directory.read_once(name)
-            try:
-                values.update(parse(data) if data is not None else {})
-            except ValueError:
-                continue  # a form that this kernel alone has: as though it were not there
+        for name in FILES:
+            if name in files:
+                data = self._read_kept(directory, name) if keep else directory.read_once(name)
+                values.update(directory.parse(name, data) if data is not None else {})
         shown = decode_name(os.fsencode(path))
         marks = tuple(self._xattrs[shown].items()) if shown in self._xattrs else read_marks(directory.fd)
         owner = self._owners.get(shown, directory.owner_uid)
@@ -211,7 +207,7 @@ class CgroupReader:
 class _Directory:
     """One cgroup's directory, held open: what is read through it is this cgroup's, whatever its path becomes."""
 
-    __slots__ = ("fd", "files", "inode", "owner_uid")
+    __slots__ = ("fd", "files", "inode", "owner_uid", "parsed")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -219,6 +215,21 @@ class _Directory:
         self.inode = state.st_ino
         self.owner_uid = state.st_uid
         self.files: dict[str, KernelFile | None] = {}
+        self.parsed: dict[str, tuple[bytes, dict[str, Any]]] = {}
+        """By name, of the files that are kept: the text last read, and what it says."""
+
+    def parse(self, name: str, data: bytes) -> dict[str, Any]:
+        """The fields that this text of a file fills. Where nobody works most texts are the same at the next look."""
+        known = self.parsed.get(name)
+        if known is not None and known[0] == data:
+            return known[1]
+        try:
+            values = FILES[name](data)
+        except ValueError:
+            values = {}  # a form that this kernel alone has: as though it were not there
+        if name in self.files:
+            self.parsed[name] = data, values
+        return values
 
     def read_once(self, name: str) -> bytes | None:
         """The file's text; None where it is not there or cannot be read."""

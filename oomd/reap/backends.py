@@ -15,9 +15,8 @@ BACKENDS = ("auto", "mrelease", "expedite", "none")
 
 def choose_reaper(backend: str, *, kernel_has_mrelease: bool, beneath: bool = True) -> Reaper:
     """The backend of this name; ``auto`` takes the best that the kernel has (told by a probe with descriptor -1, never
-    by
-    its version): mrelease, else expedite, which lifts what hinders the victim. ``beneath``: whether expedite may call
-    process_mrelease. Raises ValueError for another name.
+    by its version): mrelease, else expedite, which lifts what hinders the victim. ``beneath``: whether expedite may
+    call process_mrelease. Raises ValueError for another name.
     """
     if backend not in BACKENDS:
         raise ValueError(f"{backend!r} is no reaper backend")

@@ -1,6 +1,5 @@
 """try_reap_dying_process(), as Daniel Colascione proposed it in the debate of 2019: the caller reaps, in its own time
-and
-priority, and learns how much came back.
+and priority, and learns how much came back.
 """
 
 from __future__ import annotations
@@ -19,6 +18,19 @@ if TYPE_CHECKING:
     from oomd.kernel.process import Status
 
 NO_LIMIT = (1 << 63) - 1
+DYING = (0, errno.ESRCH, errno.EAGAIN)
+"""What a reap after SIGTERM answers when that was the end of the process."""
+
+
+def is_doomed(proc_fd: int, pid: int, reap_errno: int) -> bool:
+    """Whether SIGTERM was the end of it. A backend that cannot tell (ENOSYS) leaves it to the kernel's own mark: a
+    fatal signal becomes a pending SIGKILL of every thread.
+    """
+    if reap_errno != errno.ENOSYS:
+        return reap_errno in DYING
+    data = read_pid_file(proc_fd, pid, "status", denied=b"") or b""
+    masks = [line.split(b":")[1] for line in data.split(b"\n") if line.startswith((b"SigPnd:", b"ShdPnd:"))]
+    return any(int(mask, 16) >> 8 & 1 for mask in masks)
 
 
 def try_reap_dying_process(
@@ -32,9 +44,8 @@ def try_reap_dying_process(
 
     Raises OSError: EINVAL for flags (there are none), a negative ``max_bytes``, a descriptor that is no pidfd, and a
     process whose memory is shared with one that is not dying; EPERM when no SIGKILL is pending for it; EBUSY when a
-    part
-    is held; ESRCH when it has left its memory already; ENOSYS without process_mrelease. Of several processes only the
-    first error is raised, after all were tried, and only if nothing came back.
+    part is held; ESRCH when it has left its memory already; ENOSYS without process_mrelease. Of several processes only
+    the first error is raised, after all were tried, and only if nothing came back.
     """
     if flags or max_bytes < 0:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))

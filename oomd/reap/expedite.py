@@ -7,8 +7,7 @@ since 6.9, so it is never passed on.
 
 Where the kernel's own reaper thread stripped the victim, here process_mrelease does, if the kernel has it and
 ``beneath`` is on. Beyond that the victim is enabled to finish by itself: lifting its hindrances is what the reserves
-and
-the thaw that the kernel's mark_oom_victim() gives were for.
+and the thaw that the kernel's mark_oom_victim() gives were for.
 """
 
 from __future__ import annotations
@@ -48,8 +47,7 @@ class ExpediteReaper:
         self._pause_s = pause_s
 
     def reap(self, pidfd: int) -> int:
-        """0: stripped. ENOSYS: only its hindrances are lifted. Else why it was given up: ESRCH (it has left its
-        memory),
+        """0: stripped. ENOSYS: only its hindrances are lifted. Else why it was given up: ESRCH (it left its memory),
         EINVAL (not dying, a sharer lives, or it dumps core), EAGAIN.
         """
         if not self.beneath:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 
+from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.model.values import dataclass, field
 
 TYPE_CHECKING = False
@@ -48,3 +50,12 @@ class Motion:
         """Whether the caller, who holds :attr:`sending`, is the one who sends the signal: the first is."""
         ours, self._unsent = self._unsent, False
         return ours
+
+
+def send(pidfd: int, number: int) -> int:
+    """The errno of the signal."""
+    try:
+        pidfd_send_signal(pidfd, number)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0

@@ -18,19 +18,19 @@ import threading
 import time
 from collections import deque
 
+from oomd.kernel.files import KernelFormatError
+from oomd.kernel.loadavg import parse_runnable
 from oomd.kernel.pidfd import is_readable
-from oomd.kernel.process import read_pid_file
 from oomd.kernel.sched import be_prompt, be_realtime
-from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.model.decision import ReapResult, Warrant
 from oomd.model.values import dataclass
 from oomd.reap.crowd import Crowd
-from oomd.reap.dying import NO_LIMIT
+from oomd.reap.dying import NO_LIMIT, is_doomed
 from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper
 from oomd.reap.hindrance import Lifter, drop, let_go
-from oomd.reap.motion import Motion
+from oomd.reap.motion import Motion, send
 from oomd.reap.mrelease import MreleaseReaper
-from oomd.reap.urgency import PRIORITY, Urgency, set_policy
+from oomd.reap.urgency import PRIORITY, Urgency, demote, set_policy
 from oomd.reap.workers import Workers
 
 TYPE_CHECKING = False
@@ -51,8 +51,6 @@ UNDISTURBED_S = 0.0004
 """The interpreter's switch interval from the moment of asking until the reap has begun. A thread that has waited for a
 switch interval asks for the lock, and then whoever gives it up for a system call waits until the other has taken it: a
 wait of a wake-up between signal and reap, in which 5 to 15 % of small victims were gone."""
-DYING = (0, errno.ESRCH, errno.EAGAIN)
-"""What a reap after SIGTERM answers when that was the end of the process."""
 _PROC = "/proc"
 
 
@@ -79,7 +77,9 @@ class ReaperPool:
         self._lifter = Lifter(self._proc_fd, alone=alone) if reaper.lifts else None
         self._expediter = Expediter(reaper, self._note_expedited) if isinstance(reaper, ExpediteReaper) else None
         self._urgency = Urgency(self._lifter, self._proc_fd)
-        self._at_once = min(workers, len(os.sched_getaffinity(0)))
+        self._load_fd = os.open(f"{_PROC}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        self._cpus = len(os.sched_getaffinity(0))
+        self._at_once = min(workers, self._cpus)
         """Workers that share a crowd: more than there are CPUs gain nothing."""
 
     @property
@@ -120,8 +120,8 @@ class ReaperPool:
             if thread.is_alive():
                 return False
         self._workers.close()
-        os.close(self._proc_fd)
-        os.close(self.fd)
+        for fd in (self._load_fd, self._proc_fd, self.fd):
+            os.close(fd)
         return True
 
     def submit(self, warrant: Warrant, number: int = SIGKILL) -> int | None:
@@ -187,8 +187,9 @@ class ReaperPool:
         """
         sent_us = None
         signalled = []
+        unhindered = self._cpus_are_idle() and not any(warrant.hindrances for warrant in warrants)
         for warrant in warrants:
-            number = _send(warrant.pidfd, SIGKILL)
+            number = send(warrant.pidfd, SIGKILL)
             now_us = time.monotonic_ns() // 1000
             if number:
                 self._tell(self._result(warrant, SIGKILL, number, now_us, errno.ESRCH))
@@ -199,7 +200,7 @@ class ReaperPool:
             for warrant in signalled:
                 self._expedite(warrant)
         else:
-            self._reap_all(signalled, max_bytes)
+            self._reap_all(signalled, max_bytes, watch=unhindered and len(signalled) >= self._cpus)
         return sent_us
 
     def take_results(self) -> list[ReapResult]:
@@ -235,7 +236,14 @@ class ReaperPool:
             os.close(job.pidfd)
         self._tell(result)
 
-    def _reap_all(self, warrants: list[Warrant], max_bytes: int) -> None:
+    def _cpus_are_idle(self) -> bool:
+        """At least half of them, but for ourselves."""
+        try:
+            return (parse_runnable(os.pread(self._load_fd, 128, 0)) - 1) * 2 <= self._cpus
+        except (OSError, KernelFormatError):
+            return False
+
+    def _reap_all(self, warrants: list[Warrant], max_bytes: int, *, watch: bool) -> None:
         victims = []
         for warrant in warrants:
             try:
@@ -243,16 +251,29 @@ class ReaperPool:
             except OSError as error:  # no descriptor left: it ends by itself
                 self._tell(self._result(warrant, 0, 0, time.monotonic_ns() // 1000, error.errno or errno.EIO))
                 continue
-            # Being helped costs more than it gives where nothing hinders: who is there when all are reaped needs it.
-            let_go(self._lift(warrant, patient=not warrant.hindrances))
+            if not watch:
+                # Help costs more than it gives where nothing hinders: who is there when all are reaped needs it.
+                let_go(self._lift(warrant, patient=not warrant.hindrances))
         when_done = self._lifter.hurry if self._lifter is not None else lambda: None
-        crowd = Crowd(victims, self._proc_fd, max_bytes, when_done)
-        for _ in range(min(self._at_once, len(victims))):
+        crowd = Crowd(victims, self._proc_fd, max_bytes, when_done, watch=watch)
+        for _ in range(1 if watch else min(self._at_once, len(victims))):
             self._workers.put(crowd)
         self._wake_lifter()
 
+    def _watch(self, crowd: Crowd) -> None:
+        """Until they do not get on any more: who is still there is helped."""
+        stuck = crowd.leave_alone()
+        for warrant, pidfd in stuck:
+            let_go(self._lift(warrant, pidfd))
+        self._wake_lifter()
+        for _ in range(1, min(self._at_once, len(stuck))):
+            self._workers.put(crowd)
+
     def _reap_crowd(self, crowd: Crowd) -> None:
         """Take the largest that nobody has taken, until none is left."""
+        if crowd.watch:
+            crowd.watch = False
+            self._watch(crowd)
         tid = threading.get_native_id()
         try:
             while (taken := crowd.take()) is not None:
@@ -274,14 +295,14 @@ class ReaperPool:
             ours = motion.claim()
         pid = motion.warrant.id.pid
         surely = motion.signal in (SIGKILL, 0)
-        demoted = motion.signal == SIGKILL and not self.realtime and self._demote(pid, motion.pidfd)
+        demoted = motion.signal == SIGKILL and not self.realtime and demote(pid, motion.pidfd)
         tid = self._urgency.enter(pid if surely else 0, motion.pidfd)
         try:
             signal_errno, begin_us, reap_errno = self._strike(motion) if ours else self._reap_signalled(motion)
             # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
             if signal_errno:
                 drop(motion.lift)
-            elif not surely and self._is_dying(pid, reap_errno):
+            elif not surely and is_doomed(self._proc_fd, pid, reap_errno):
                 let_go(self._lift(motion.warrant, motion.pidfd))
                 self._wake_lifter()
         finally:
@@ -298,7 +319,7 @@ class ReaperPool:
             let_go(motion.lift)  # a moment early, because between signal and reap there must be nothing
             return self.reaper.strike(motion.pidfd, motion.signal, motion.note_sent)
         if motion.signal:
-            motion.signal_errno = _send(motion.pidfd, motion.signal)
+            motion.signal_errno = send(motion.pidfd, motion.signal)
         motion.note_sent(time.monotonic_ns() // 1000)
         return self._reap_signalled(motion)
 
@@ -316,24 +337,10 @@ class ReaperPool:
         with motion.sending:
             if not motion.claim():
                 return
-            motion.signal_errno = _send(motion.pidfd, motion.signal)
+            motion.signal_errno = send(motion.pidfd, motion.signal)
             motion.sent.append(time.monotonic_ns() // 1000)
         if motion.signal == SIGKILL:
             (drop if motion.signal_errno else let_go)(motion.lift)
-
-    def _demote(self, pid: int, pidfd: int) -> bool:
-        """Without a real-time class: the victim must not come between signal and reap."""
-        return not is_readable(pidfd) and set_policy(pid, os.SCHED_IDLE)
-
-    def _is_dying(self, pid: int, reap_errno: int) -> bool:
-        """Whether SIGTERM was the end of it. A backend that cannot tell leaves it to the kernel's own mark: a fatal
-        signal becomes a pending SIGKILL of every thread.
-        """
-        if reap_errno != errno.ENOSYS:
-            return reap_errno in DYING
-        data = read_pid_file(self._proc_fd, pid, "status", denied=b"") or b""
-        masks = [line.split(b":")[1] for line in data.split(b"\n") if line.startswith((b"SigPnd:", b"ShdPnd:"))]
-        return any(int(mask, 16) >> (SIGKILL - 1) & 1 for mask in masks)
 
     def _lift(self, warrant: Warrant, pidfd: int = -1, *, patient: bool = False, ahead: bool = False) -> Lift | None:
         """Ready to be lifted as soon as :func:`let_go` is called (:meth:`oomd.reap.hindrance.Lifter.prepare`)."""
@@ -357,7 +364,7 @@ class ReaperPool:
             self._expediter.pidfd_send_signal(warrant.pidfd, SIGKILL, SS_EXPEDITE, tag=_Sent(warrant, sent_us))
         except OSError as error:
             # Not privileged: a plain SIGKILL is what is left, and says so.
-            number = _send(warrant.pidfd, SIGKILL) if error.errno == errno.EPERM else error.errno or errno.EIO
+            number = send(warrant.pidfd, SIGKILL) if error.errno == errno.EPERM else error.errno or errno.EIO
             self._tell(self._result(warrant, SIGKILL, number, sent_us, errno.EPERM))
             return None if number else sent_us
         let_go(self._lift(warrant))
@@ -388,11 +395,3 @@ class ReaperPool:
             reaped_bytes=reaped,
             realtime=self.realtime,
         )
-
-
-def _send(pidfd: int, number: int) -> int:
-    try:
-        pidfd_send_signal(pidfd, number)
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 
+from oomd.kernel.pidfd import is_readable
 from oomd.kernel.sched import be_realtime, run_on
 from oomd.model.values import dataclass
 from oomd.reap.hindrance import keep_apart
@@ -129,3 +130,8 @@ def set_policy(tid: int, policy: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def demote(pid: int, pidfd: int) -> bool:
+    """For a reaper without a real-time class: the victim must not come between signal and reap. Whether that is so."""
+    return not is_readable(pidfd) and set_policy(pid, os.SCHED_IDLE)

@@ -15,7 +15,7 @@ from oomd.kill.warrant import NOT_PERMITTED
 from oomd.model.decision import KILL, NO_ACTION, NOTIFY, TERM, Decision
 from oomd.model.snapshot import Snapshot
 from oomd.model.values import dataclass, replace
-from oomd.reap.pool import DYING
+from oomd.reap.dying import DYING
 from oomd.replay.incident import Answer, nearest_snapshots
 from oomd.replay.player import Player, escalation
 

@@ -1,7 +1,6 @@
 """``python kill_latency.py KILLS MIB``: kill so many children of our own, one after the other, while another Python
 thread is busy; print when each signal was sent after it was asked for, in microseconds by oomd's own clock, and what
-the reaps
-answered, as one JSON object.
+the reaps answered, as one JSON object.
 """
 
 from __future__ import annotations

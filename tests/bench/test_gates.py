@@ -29,6 +29,8 @@ GATES = [
     ("frozen", "mrelease", 0.65, 0.9),
 ]
 """Victim, backend, the median of 95 % back as a share of the reference, and the most that any run may take."""
+RACES = 300
+"""Of 100 six may be late by chance where three in a hundred are."""
 VICTIMS = ("running", "busy", "stopped", "starved", "frozen", "throttled")
 
 
@@ -111,13 +113,13 @@ def latency(kills: int, mib: int) -> dict[str, Any]:
 
 def test_small_victims_do_not_win_the_race() -> None:
     """As root at most 5 % of the reaps of 32 MiB victims come too late (ESRCH)."""
-    told = latency(100, 32)
+    told = latency(RACES, 32)
     if not told["realtime"]:
         pytest.skip("not permitted to be real-time: the race is lost more often")
     late = told["errnos"].count(errno.ESRCH)
-    print(f"ESRCH {late} of 100")
+    print(f"ESRCH {late} of {RACES}")
     assert set(told["errnos"]) <= {0, errno.ESRCH}
-    assert late <= 5, late
+    assert late <= RACES * 0.05, late
 
 
 def test_from_decision_to_signal() -> None:

@@ -1,6 +1,5 @@
 """``python forbid.py CALL ERRNO PROGRAM…``: become the program, in which this system call fails with that errno, as on
-a
-kernel that does not have it.
+a kernel that does not have it.
 """
 
 from __future__ import annotations

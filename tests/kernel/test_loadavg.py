@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from oomd.kernel.files import KernelFormatError
-from oomd.kernel.loadavg import parse_last_pid, parse_tasks
+from oomd.kernel.loadavg import parse_last_pid, parse_runnable, parse_tasks
 from tests.kernel.arbitrary import captured, mangled, survives
 from tests.kernel.children import WAIT, child, said
 
@@ -39,6 +39,7 @@ def test_arbitrary_bytes(data: bytes) -> None:
     """F19: anything gives a value or KernelFormatError."""
     assert survives(parse_last_pid, data)
     assert survives(parse_tasks, data)
+    assert survives(parse_runnable, data)
 
 
 def test_tasks() -> None:
@@ -47,3 +48,11 @@ def test_tasks() -> None:
     assert parse_tasks(Path("/proc/loadavg").read_bytes()) >= 1
     with pytest.raises(KernelFormatError, match="/proc/loadavg: tasks"):
         parse_tasks(b"0.00 0.00 0.00 3 4711\n")
+
+
+def test_runnable() -> None:
+    """The first half of it; whoever reads it runs."""
+    assert parse_runnable(b"0.00 0.00 0.00 3/83 4711\n") == 3
+    assert parse_runnable(Path("/proc/loadavg").read_bytes()) >= 1
+    with pytest.raises(KernelFormatError, match="/proc/loadavg: runnable tasks"):
+        parse_runnable(b"0.00 0.00 0.00 /83 4711\n")

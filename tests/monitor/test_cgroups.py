@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oomd.kernel.cgroup_files import NO_LIMIT
+from oomd.kernel.cgroup_files import NO_LIMIT, parse_memory_stat
 from oomd.model.snapshot import Cgroup, DeviceIo
+from oomd.monitor import cgroups
 from oomd.monitor.cgroups import EVERYTHING, CgroupReader
 from tests.fakes.cgroup_tree import CgroupTree
 
@@ -145,3 +146,21 @@ def test_names_that_are_no_text(tree: CgroupTree, reader: CgroupReader) -> None:
     os.mkdir(os.fsencode(tree.root) + b"/user.slice/\xff")
     (found,) = reader.read(("/user.slice/?xff", "/user.slice/*f"), 1)
     assert found.path == "/user.slice/\\xff"
+
+
+def test_a_text_is_parsed_once(tree: CgroupTree, reader: CgroupReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked at again and again and has not changed costs its read alone; one that nobody understands too."""
+    path, parsed = "/system.slice/web.service", list[bytes]()
+
+    def parse(data: bytes) -> dict[str, int]:
+        parsed.append(data)
+        return parse_memory_stat(data)
+
+    monkeypatch.setitem(cgroups.FILES, "memory.stat", parse)
+    assert {one(reader, path, keep=True).anon_bytes for _ in range(3)} == {300}
+    assert len(parsed) == 1
+    (tree.root / "system.slice/web.service/memory.stat").write_text("anon many\n")
+    assert {one(reader, path, keep=True).anon_bytes for _ in range(3)} == {None}
+    assert len(parsed) == 2
+    tree.change_group(path, anon=1000)
+    assert one(reader, path, keep=True).anon_bytes == 1000

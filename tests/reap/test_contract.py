@@ -1,6 +1,5 @@
 """What the two system calls answer in every situation: the same cases against the kernel and against the fake that
-other
-tests use. After mm/mrelease_test.c and pidfd_test.c of the kernel's selftests, and the cases of LTP.
+other tests use. After mm/mrelease_test.c and pidfd_test.c of the kernel's selftests, and the cases of LTP.
 """
 
 from __future__ import annotations
@@ -200,8 +199,7 @@ class TestContract:
 
 def test_killed_then_released_succeeds_in_the_end() -> None:
     """As the kernel's selftest has it: kill, then release; ESRCH means that the victim was quicker, and a victim of
-    twice
-    the size is tried.
+    twice the size is tried.
     """
     mib = 1
     while True:

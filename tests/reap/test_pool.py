@@ -7,7 +7,6 @@ import errno
 import os
 import select
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oomd.model.decision import ReapResult, Warrant
+from oomd.model.decision import ReapResult
 from oomd.model.snapshot import ProcessId
 from oomd.reap.backends import choose_reaper
 from oomd.reap.expedite import ExpediteReaper
@@ -26,7 +25,7 @@ from oomd.reap.pool import ReaperPool
 from tests.descriptors import open_descriptors, opened_since
 from tests.kill.parked import parked
 from tests.reap.levers import control_group, find_mount
-from tests.reap.victims import hold
+from tests.reap.victims import hold, warrant_of, warrants_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,20 +47,6 @@ def pool_of(backend: Reaper, workers: int = 4) -> Iterator[ReaperPool]:
     pool.start()
     yield pool
     assert pool.close(20)
-
-
-def warrant_of(pid: int) -> Warrant:
-    """A warrant for a child of ours."""
-    return Warrant(ProcessId(pid, 0), os.pidfd_open(pid), "victim", "test")
-
-
-@contextlib.contextmanager
-def warrants_of(*children: subprocess.Popen[bytes]) -> Iterator[tuple[Warrant, ...]]:
-    """One for each; their pidfds are closed afterwards."""
-    warrants = tuple(warrant_of(child.pid) for child in children)
-    yield warrants
-    for warrant in warrants:
-        os.close(warrant.pidfd)
 
 
 def results_of(pool: ReaperPool, count: int) -> list[ReapResult]:
