@@ -96,13 +96,12 @@ rulesets:
 """The default rules, but by size: so the victim is the one that is held back, whoever grew last."""
 
 
-def with_reap(killer: Killer, reap: str) -> Killer:
-    """Ours with this backend, choosing by size. ``expedite-alone``: a filter answers ENOSYS to process_mrelease alone,
-    as a kernel
-    before 5.15 does, and the backend is left to be found out (auto).
+def with_reap(killer: Killer, reap: str, *, by_size: bool) -> Killer:
+    """Ours with this backend, and choosing by size if that is right. ``expedite-alone``: a filter answers ENOSYS to
+    process_mrelease alone, as a kernel before 5.15 does, and the backend is left to be found out (auto).
     """
     files = dict(killer.files)
-    files[f"{_CONFIG}/oomd.yaml"] += _BY_SIZE
+    files[f"{_CONFIG}/oomd.yaml"] += _BY_SIZE if by_size else ""
     if reap == "expedite-alone":
         no_mrelease = "[Service]\nSystemCallFilter=\nSystemCallFilter=~process_mrelease\nSystemCallErrorNumber=ENOSYS\n"
         files[f"{_UNITS}/oomd.service.d/old-kernel.conf"] = no_mrelease

@@ -57,7 +57,7 @@ def run_scenario(
     disk: dict[str, bytes | Path] = {}
     if killer != "none":
         chosen = killers.BY_NAME[killer]
-        chosen = killers.with_reap(chosen, reap) if reap else chosen
+        chosen = killers.with_reap(chosen, reap, by_size=scenario.largest) if reap else chosen
         if killer == "oomd" and scenario.rulesets:
             chosen = killers.with_rulesets(chosen, scenario.rulesets)
         job["killer"] = chosen.plan()

@@ -38,6 +38,8 @@ class Scenario:
     prepare: tuple[tuple[str, ...], ...] = field(default=())
     rulesets: str = ""
     """Rulesets that ours has beside the two of its shipped configuration; nobody else has the like of them."""
+    largest: bool = True
+    """Whether the right one is the largest at any time: then ours chooses by size where its backends are compared."""
 
 
 def _actor(options: Actor, *, slice_: str = SESSION, unit: str = "", **more: Any) -> Actor:
@@ -184,6 +186,7 @@ ALL = (
         _siblings,
         frozenset({"sibling", "spawner"}),
         max_s=45,
+        largest=False,  # those that still grow are not, once the grown ones are dead
     ),
     Scenario(
         "swapstorm",
