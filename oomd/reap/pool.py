@@ -28,7 +28,7 @@ from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper
 from oomd.reap.hindrance import Lifter, drop, let_go
 from oomd.reap.motion import Motion
 from oomd.reap.mrelease import MreleaseReaper
-from oomd.reap.urgency import PRIORITY, Urgency, set_policy
+from oomd.reap.urgency import PRIORITY, Urgency, demote, set_policy
 from oomd.reap.workers import Workers
 
 TYPE_CHECKING = False
@@ -286,7 +286,7 @@ class ReaperPool:
             ours = motion.claim()
         pid = motion.warrant.id.pid
         surely = motion.signal in (SIGKILL, 0)
-        demoted = motion.signal == SIGKILL and not self.realtime and self._demote(pid, motion.pidfd)
+        demoted = motion.signal == SIGKILL and not self.realtime and demote(pid, motion.pidfd)
         tid = self._urgency.enter(pid if surely else 0, motion.pidfd)
         try:
             signal_errno, begin_us, reap_errno = self._strike(motion) if ours else self._reap_signalled(motion)
@@ -332,10 +332,6 @@ class ReaperPool:
             motion.sent.append(time.monotonic_ns() // 1000)
         if motion.signal == SIGKILL:
             (drop if motion.signal_errno else let_go)(motion.lift)
-
-    def _demote(self, pid: int, pidfd: int) -> bool:
-        """Without a real-time class: the victim must not come between signal and reap."""
-        return not is_readable(pidfd) and set_policy(pid, os.SCHED_IDLE)
 
     def _lift(self, warrant: Warrant, pidfd: int = -1, *, patient: bool = False, ahead: bool = False) -> Lift | None:
         """Ready to be lifted as soon as :func:`let_go` is called (:meth:`oomd.reap.hindrance.Lifter.prepare`)."""

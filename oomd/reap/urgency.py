@@ -6,11 +6,11 @@ would run on that CPU for hundreds of milliseconds.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from _thread import allocate_lock, get_native_id
 
+from oomd.kernel.pidfd import is_readable
 from oomd.kernel.sched import be_realtime, run_on
 from oomd.model.values import dataclass
 from oomd.reap.hindrance import keep_apart
@@ -115,8 +115,10 @@ class Urgency:
                     self._lifter.call_later(due, lambda: self._end(tid, reap))
                 return
             del self._reaping[tid]  # so the pidfd is still open
-            with contextlib.suppress(OSError):  # it may have been called to the CPU of whoever asked
-                os.sched_setaffinity(tid, self._cpus)
+            try:
+                os.sched_setaffinity(tid, self._cpus)  # it may have been called to the CPU of whoever asked
+            except OSError:
+                pass  # it stays there
             if reap.pid:
                 keep_apart(tid, self._proc_fd, reap.pid, reap.pidfd)
             set_policy(tid, os.SCHED_OTHER)
@@ -129,3 +131,8 @@ def set_policy(tid: int, policy: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def demote(pid: int, pidfd: int) -> bool:
+    """For a reaper without a real-time class: the victim must not come between signal and reap. Whether that is so."""
+    return not is_readable(pidfd) and set_policy(pid, os.SCHED_IDLE)

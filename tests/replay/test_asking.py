@@ -200,6 +200,7 @@ class Machine:
         self.submitted: list[tuple[Warrant, int]] = []
         self.rows: dict[int, Any] = {}
         self.leaders: list[Any] = []
+        self.sized: list[Any] = []
         self.last_pids: frozenset[int] = frozenset()
         self.looked_us = 0
         self.events: list[dict[str, Any]] = []
@@ -276,7 +277,9 @@ class Machine:
     def wants_scan(self, now_us: int) -> bool:
         return False
 
-    def look(self, status: Any, clock: Any, *, sizes_only: bool = False) -> None: ...
+    def look(self, status: Any, clock: Any, *, sizes_only: bool = False, but_from: int = 0) -> None: ...
+
+    def seek(self, status: Any, clock: Any) -> None: ...
 
     def scan(self, status: Any, clock: Any) -> None: ...
 
@@ -325,6 +328,8 @@ class Machine:
         return Warrant(chosen.id, os.open("/dev/null", os.O_RDONLY), chosen.comm, "test")
 
     # The reaper
+    def come_near(self) -> None: ...
+
     def submit(self, warrant: Warrant, number: int) -> None:
         self.submitted.append((warrant, number))
 
