@@ -123,7 +123,7 @@ class Rig:
         """End it."""
         self.android.close()
         self.loop.parts.executor.close()
-        self.reaper.stop()
+        assert self.reaper.close(20)
         self.waiter.close()
 
     def _on_event(self, key: Any, lost: bool) -> None:

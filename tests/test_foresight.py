@@ -72,6 +72,8 @@ class Rig:
         self.pages = 1_000_000
         self.grown(0)
         made.parts.table.bound = GrowthBound(KernelFile(f"{folder}/vmstat"), PAGE_BYTES)
+        assert made.parts.executor._reaper is not None
+        self.reaper = made.parts.executor._reaper
         parts = replace(made.parts, sampler=Sampler(str(folder), PAGE_BYTES))
         if dry_run:
             parts = replace(parts, executor=Executor(None, None, parts.waiter))
@@ -115,6 +117,7 @@ class Rig:
     def close(self) -> None:
         self.loop._foresight.drop()
         self.stack.close()
+        assert self.reaper.close(20)
 
 
 @pytest.fixture

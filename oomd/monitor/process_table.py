@@ -86,15 +86,14 @@ class ProcessTable:
         self._condemned: dict[int, int] = {}
         """Killed and not known to be dead: nobody reads them any more. What they last used, by pid."""
         self._rest_bytes = self._unexamined_bytes = 0
-        self._swapped = False
         self.ration = Ration()
         """When everybody was read, and what that took."""
         self.looked_us = self._read_us = 0
         """When the leaders' sizes were last read, and all of them."""
         self.sized: list[Row] = []
         """Of whom the last look has read the size only."""
-        self._everybody = False
-        """Whether rows of everybody are there although only the leaders' are kept."""
+        self._swapped = self._everybody = False
+        """Whether anything lies in swap; whether rows of everybody are there although only the leaders' are kept."""
 
     @property
     def leaders(self) -> list[Row]:

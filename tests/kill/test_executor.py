@@ -79,7 +79,7 @@ class Stage:
     def close(self) -> None:
         """Leave nothing behind."""
         self.executor.close()
-        self.reaper.stop()
+        assert self.reaper.close(20)
         self.waiter.close()
         os.close(self.proc_fd)
         for child in self.children:
