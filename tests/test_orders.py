@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import select
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from oomd.monitor.waiter import Waiter
 from oomd.orders import MOST_WAITING, Orders
 from oomd.parts import Parts
 from tests.fakes.proc_tree import ProcTree
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +87,7 @@ class Site:
     def heard(self) -> list[Any]:
         """All that was told since."""
         events = []
-        while select.select([self.outside], [], [], 0)[0]:
+        while is_ready(self.outside, 0):
             events.append(self.hear())
         return events
 

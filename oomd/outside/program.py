@@ -104,7 +104,7 @@ class Program:
     def step(self) -> None:
         """Something became ready."""
         self._drain()
-        if self.result is None and select.select([self._pidfd], [], [], 0)[0]:
+        if self.result is None and self._has_ended():
             self._end(FAILED)
 
     def give_up(self) -> None:
@@ -112,8 +112,13 @@ class Program:
         if self.result is None and self._process is not None:
             with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            select.select([self._pidfd], [], [], DYING_S)
+            self._has_ended(DYING_S)
             self._end(LATE)
+
+    def _has_ended(self, patience_s: float = 0.0) -> bool:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(patience_s * 1000))
 
     def _end(self, status: str) -> None:
         """It ended, or should have."""

@@ -38,7 +38,9 @@ class Stream:
                 written = os.write(self._fd, data)
             except BlockingIOError:
                 # Whoever shares the terminal or pipe with us made it non-blocking.
-                select.select((), (self._fd,), ())
+                poll = select.poll()
+                poll.register(self._fd, select.POLLOUT)
+                poll.poll()
                 continue
             data = data[written:]
             self._torn = bool(data)

@@ -26,6 +26,7 @@ from oomd.kernel.features import probe_features
 from oomd.kill.warrant import Refused
 from oomd.model.units import MIB
 from tests.descriptors import open_descriptors
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,7 +213,7 @@ def test_nothing_outlives_a_killed_bench() -> None:
         process.kill()
         process.wait()
     for pidfd in pidfds:
-        assert select.select([pidfd], [], [], 20)[0]
+        assert is_ready(pidfd, 20)
         os.close(pidfd)
     while left_over(process.pid):
         assert time.monotonic() < end, left_over(process.pid)
@@ -243,7 +244,7 @@ def test_guardian_ends_what_it_was_told_of_last() -> None:
             abandoned.stdin.write(b"g")
             abandoned.stdin.close()
             assert abandoned.wait(20) == -signal.SIGKILL
-            ended = select.select([pidfd], [], [], 20)[0]
+            ended = is_ready(pidfd, 20)
             if not ended:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.close(pidfd)
@@ -275,7 +276,7 @@ def test_victim_ends_with_its_bench(kind: str, when: str) -> None:
         parent.stdin.write("g")
         parent.stdin.close()
         parent.wait(20)
-        ended = select.select([pidfd], [], [], 20)[0]
+        ended = is_ready(pidfd, 20)
         if not ended:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)
@@ -357,7 +358,7 @@ def test_guardian_takes_nobody_but_children() -> None:
                 guardian.guard_process(pid)  # ours by blood, not by parenthood
         finally:
             guardian.close()
-            lives = not select.select([pidfd], [], [], 0)[0]
+            lives = not is_ready(pidfd, 0)
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.close(pidfd)
     assert lives
@@ -392,7 +393,7 @@ def test_late_answer_is_not_taken_for_the_next() -> None:
     with contextlib.closing(Killers(("mrelease",))) as killers, sleepers(2) as (first, second):
         assert killers.kill("mrelease", [first.pid], -2.0).reap_errno is None
         pool = killers._pools["mrelease"]
-        assert select.select([pool.fd], [], [], 20)[0]
+        assert is_ready(pool.fd, 20)
         killed = killers.kill("mrelease", [second.pid], 20.0)
         assert killed.dead_ns is not None
         assert killed.reap_errno in (0, errno.ESRCH, errno.ENOSYS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import psutil
 import pytest
 
 from tests.integration.harness import ACTORS, PATIENCE_S, Guarded
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def hear(root: subprocess.Popen[bytes], start: str) -> str:
     """The actors' next line that begins so."""
     assert root.stdout is not None
     heard = []
-    while select.select([root.stdout], [], [], PATIENCE_S)[0]:
+    while is_ready(root.stdout, PATIENCE_S):
         line = root.stdout.readline().decode("utf-8", "replace")
         if line.startswith(start) or not line:
             return line.strip()

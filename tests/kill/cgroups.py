@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from oomd.kill.warrant import Gate
 from oomd.kill.worker import Results
 from oomd.model.scope import parse_scope
 from tests.fakes.cgroup_tree import CgroupTree
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,7 @@ class Site:
         """So many results, as soon as they are there."""
         found: list[StepResult] = []
         while len(found) < count:
-            assert select.select([self.results.fd], [], [], PATIENCE_S)[0], found
+            assert is_ready(self.results.fd, PATIENCE_S), found
             found += self.results.take()
         return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from tests.fakes.builders import alarm
 from tests.integration.way_to_a_kill import build
 from tests.kill.test_executor import FRESH, LOW, Stage
 from tests.reap.sharers import sharers
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,5 +165,5 @@ def test_sharers_of_one_memory_map_go_together(tmp_path: Path) -> None:
         assert loop.act.attempt(chosen)
         assert sorted(events[-1]["decision"]["pids"]) == sorted((parent.pid, child))
         assert parent.wait(20) == -signal.SIGKILL
-        assert select.select([pidfd], [], [], 20)[0]
+        assert is_ready(pidfd, 20)
         os.close(pidfd)

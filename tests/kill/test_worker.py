@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import queue
-import select
 import time
 from typing import TYPE_CHECKING
 
 from oomd.kill.worker import Results, Worker
 from oomd.model.decision import StepResult
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,10 +82,10 @@ def test_results_wake_whoever_waits() -> None:
     """Nothing is there until somebody has something to say; then all of it, once."""
     results = Results()
     assert results.take() == []
-    assert not select.select([results.fd], [], [], 0)[0]
+    assert not is_ready(results.fd, 0)
     first, second = StepResult("1", "done"), StepResult("2", "impossible")
     results.add(first)
     results.add(second)
-    assert select.select([results.fd], [], [], 0)[0]
+    assert is_ready(results.fd, 0)
     assert results.take() == [first, second]
     assert results.take() == []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
 import sys
+
+from tests.waiting import is_ready
 
 PATIENCE_S = 45.0
 
@@ -34,7 +35,7 @@ class Client:
 
     def receive(self, patience_s: float = PATIENCE_S) -> bytes:
         """The next datagram; empty at the end of the connection."""
-        ready, _, _ = select.select([self.socket], [], [], patience_s)
+        ready = is_ready(self.socket, patience_s)
         assert ready, f"nothing came in {patience_s} s"
         return self.socket.recv(4096)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from oomd.lmkd.wire import LEVELS
 from oomd.model.scope import parse_scope
 from oomd.monitor.waiter import Waiter
 from tests.lmkd.client import PATIENCE_S, Client
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -149,7 +149,7 @@ class Stranger:
         while not heard.endswith(b"\n"):
             assert time.monotonic() < end, f"only {heard!r} in {PATIENCE_S} s"
             self._served.pump()
-            if select.select([self.process.stdout], [], [], 0.001)[0]:
+            if is_ready(self.process.stdout, 0.001):
                 heard += os.read(self.process.stdout.fileno(), 256)
 
     def end(self) -> None:

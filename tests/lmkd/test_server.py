@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
 import subprocess
@@ -18,6 +17,7 @@ from oomd.lmkd.wire import LEVELS, encode_notice
 from tests.descriptors import open_descriptors, opened_since
 from tests.lmkd.client import Client, words_of
 from tests.lmkd.served import ROOT, Served, Stranger, read_adj, sleepers
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,7 +205,7 @@ def test_properties_are_answered_in_their_turn(served: Served) -> None:
         other.send(4, 1, 0)
         served.pump()
         assert words_of(other.receive()) == (4, 0)
-        assert select.select([client.socket], [], [], 0)[0] == []
+        assert not is_ready(client.socket, 0)
         served.good_properties = False
         served.properties_asked.pop()(False)
         served.pump()
@@ -221,7 +221,7 @@ def test_client_that_does_not_wait_for_its_properties(served: Served) -> None:
     with served.connect() as another:
         served.properties_asked.pop()(True)
         served.pump()
-        assert select.select([another.socket], [], [], 0)[0] == []
+        assert not is_ready(another.socket, 0)
         another.send(4, 1, 0)
         served.pump()
         assert words_of(another.receive()) == (4, 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import threading
@@ -19,6 +18,7 @@ from oomd.outside.control import MOST_CLIENTS, MOST_OF_ONE, RESERVED, Control
 from oomd.outside.doorway import Doorway, address_of
 from oomd.outside.lines import MOST_REQUEST_BYTES
 from oomd.outside.peers import Peer, Rights
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -418,7 +418,7 @@ def test_a_thread_of_its_own(tmp_path: Path) -> None:
     control.start(Desk())  # type: ignore[arg-type] # plays one
     reading, writing = os.pipe()
     control.call_soon(lambda: os.write(writing, b"!"))
-    assert select.select([reading], [], [], PATIENCE_S)[0]
+    assert is_ready(reading, PATIENCE_S)
     control.stop()
     assert os.listdir(tmp_path) == []
     os.close(reading)

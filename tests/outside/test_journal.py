@@ -16,6 +16,7 @@ import pytest
 from oomd.outside.journal import SOCKET, JournalMissing, fields_of, message_of, open_journal, wait_for_room
 from oomd.outside.sinks import Stream, choose_sink
 from tests.outside.events import DECISION, OUTCOME, STEP
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +122,7 @@ def test_hung_journald_is_waited_for_without_the_interpreter(tmp_path: Path) -> 
         journald.bind(path)
         assert wait_for_room(path)
         sender.connect(path)
-        while select.select([], [sender], [], 0)[1]:
+        while is_ready(sender, 0, select.POLLOUT):
             sender.send(b"x")
         assert not wait_for_room(path, 0)
         journald.recv(1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from oomd.companion import LATE, NOBODY, Answer, Companion
 from oomd.outside.killer import HANDLERS, MOST_WAITING, Killer
 from oomd.outside.spawn import SEND_BUFFER_BYTES
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ def both_ends() -> Iterator[tuple[Companion, Killer]]:
 
 def hear(companion: Companion) -> Plain:
     """The next message from outside."""
-    assert select.select([companion._link], [], [], PATIENCE_S)[0]
+    assert is_ready(companion._link, PATIENCE_S)
     heard: list[Plain] = []
     companion.hear(lambda: 0, Watches(), heard.append)
     (message,) = heard
@@ -125,7 +126,7 @@ def test_requests_are_bounded() -> None:
         for number in range(HANDLERS + MOST_WAITING + 20):  # more than the outside takes; more than may be open here
             data = {"event": "request", "request": "hang", "number": number, "patience_us": LONG_US}
             while not companion.send(data):
-                select.select([], [companion._link], [], PATIENCE_S)
+                is_ready(companion._link, PATIENCE_S, select.POLLOUT)
         refused = hear(companion)
         assert (refused["ok"], refused["text"]) == (False, "too many requests")
         goes_on.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ import pytest
 from oomd.outside.low_memory import NAME, LowMemory
 from oomd.outside.reporter import note
 from tests.outside.bus import OwnBus, running_bus
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +104,7 @@ def until_heard(process: subprocess.Popen[str], monitor: LowMemory) -> None:
     """GLib asks the bus for more before it listens: say the lowest level until it was heard."""
     end = time.monotonic() + PATIENCE_S
     assert process.stdout is not None
-    while not select.select([process.stdout], [], [], 0.05)[0]:
+    while not is_ready(process.stdout, 0.05):
         assert time.monotonic() < end
         tell(monitor, 50)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import sys
 import time
@@ -16,6 +15,7 @@ from oomd.outside.link import Link
 from oomd.outside.reporter import MOST_QUEUED
 from oomd.outside.spawn import Outside, spawn_outside
 from tests.fakes.cgroup_tree import CgroupTree
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,7 @@ def outside(stdout: int, *, stderr: int = 2, **options: Any) -> Iterator[tuple[L
 def ask_for_configuration(link: Link) -> dict[str, Any]:
     """What it answers when asked to read its file anew."""
     assert link.send({"event": "request", "request": "reload", "number": 1, "patience_us": 20_000_000, "time": 0.0})
-    assert select.select([link], [], [], PATIENCE_S)[0]
+    assert is_ready(link, PATIENCE_S)
     answer = link.receive()
     assert answer is not None
     assert (answer["command"], answer["number"]) == ("answer", 1)
@@ -83,7 +83,7 @@ def read_until(fd: int, word: str) -> list[dict[str, Any]]:
     """All events read from ``fd``, up to the first whose text holds the word."""
     data = b""
     while word.encode() not in data or not data.endswith(b"\n"):
-        assert select.select([fd], [], [], PATIENCE_S)[0], f"no {word!r} in {data[-200:]!r}"
+        assert is_ready(fd, PATIENCE_S), f"no {word!r} in {data[-200:]!r}"
         data += os.read(fd, 1 << 16)
     return [json.loads(line) for line in data.decode("utf-8").splitlines()]
 
@@ -189,7 +189,7 @@ def test_its_death_costs_reports_only() -> None:
     assert [link.send(NOTE), link.send(NOTE)] == [False, False]
     assert link.dropped == 2
     while link.receive() is not None or not link.closed:
-        assert select.select([link], [], [], PATIENCE_S)[0]
+        assert is_ready(link, PATIENCE_S)
     link.close()
     os.close(reading)
     os.close(writing)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import select
 import termios
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pytest
 from oomd.outside.notices import Notice
 from oomd.outside.wall import Wall, message_of, terminals_of, write_to
 from tests.outside.events import DECISION
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def terminal(mode: int = 0o620) -> Iterator[tuple[int, str]]:
 
 def read(fd: int) -> bytes:
     """What was written to a terminal."""
-    return os.read(fd, 4096) if select.select([fd], [], [], 0)[0] else b""
+    return os.read(fd, 4096) if is_ready(fd, 0) else b""
 
 
 def decision(uid: int) -> dict[str, object]:

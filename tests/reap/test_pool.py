@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import signal
 import sys
 import threading
@@ -26,6 +25,7 @@ from tests.descriptors import open_descriptors, opened_since
 from tests.kill.parked import parked
 from tests.reap.levers import control_group, find_mount
 from tests.reap.victims import hold, warrant_of, warrants_of
+from tests.waiting import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ def results_of(pool: ReaperPool, count: int) -> list[ReapResult]:
     """So many."""
     done: list[ReapResult] = []
     while len(done) < count:
-        assert select.select([pool.fd], [], [], 20)[0]
+        assert is_ready(pool.fd, 20)
         done += pool.take_results()
     assert len(done) == count
     return done
@@ -61,7 +61,7 @@ def results_of(pool: ReaperPool, count: int) -> list[ReapResult]:
 
 def result_of(reaper: ReaperPool) -> ReapResult:
     """The next result, told by the eventfd."""
-    assert select.select([reaper.fd], [], [], 20)[0]
+    assert is_ready(reaper.fd, 20)
     results = reaper.take_results()
     assert len(results) == 1
     assert reaper.take_results() == []
