@@ -125,6 +125,7 @@ class Act:
             ruleset = next(each for each in self.rules.rulesets if each.name == decision.ruleset)
             identity = self._next_id()
             self.state = begun(self.state, self.rules, decision, identity)
+            self.times = replace(self.times, decided_us=clock_us())
             self._tell_decision(identity, decision, None)
             memory = self.state.rulesets[self.rules.rulesets.index(ruleset)]
             self.ladders.begin(identity, decision, ruleset, memory.ladder)

@@ -82,6 +82,11 @@ class Companion:
         """Nothing is heard before; None: it is listened to."""
 
     @property
+    def is_gone(self) -> bool:
+        """Whether it has ended, and is to be started again."""
+        return self._gone_us is not None
+
+    @property
     def dropped(self) -> int:
         """Reports that did not fit."""
         return self._link.dropped

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 
 from oomd.climbing import Climbing
 from oomd.companion import KEY as LINK
@@ -12,14 +11,13 @@ from oomd.companion import Companion
 from oomd.config.compiled import from_plain
 from oomd.engine.preferences import wanted_of
 from oomd.hastening import Hastening, build_hastener
-from oomd.kernel.cgroup import find_cgroup2_mount, open_cgroup_memory
+from oomd.kernel.cgroup import cgroup2_root, open_cgroup_memory
 from oomd.kernel.cgroup_namespace import enter_namespace
 from oomd.kernel.features import probe_features
 from oomd.kernel.files import PAGE_BYTES, open_optional
 from oomd.kernel.scope import ScopeGuard
 from oomd.kernel.vmstat import GROWTH_ENDS, read_fault_pages
 from oomd.kill.executor import Executor
-from oomd.kill.exits import NEWS, PIPE
 from oomd.kill.forgetting import Forgetting, why_not_everybody
 from oomd.kill.tally import LEADING, Tally
 from oomd.kill.warrant import Gate
@@ -40,7 +38,6 @@ from oomd.monitor.selfcheck import (
     start_report,
 )
 from oomd.monitor.sharing import SharingMeter
-from oomd.monitor.tape import Tape
 from oomd.monitor.waiter import SignalPipe, Waiter, watch_pressure
 from oomd.monitor.watch import CgroupWatch
 from oomd.options import Options
@@ -54,10 +51,13 @@ from oomd.ward import PASSED_ON, pass_on, wait_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Hashable
 
     from oomd.android import Android
     from oomd.model.config import Config
+else:
+    import _signal as signal  # the C module alone: `signal` brings enum
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -68,7 +68,7 @@ class Daemon:
     def __init__(self, options: Options) -> None:
         self.options = options
         enter_namespace(options.cgroup_namespace)
-        self.config: Config = from_plain(options.config)
+        self.config: Config = from_plain(options.config, options.modules)
         self.exit_status = 0
         self._scope = narrowed_by_environment(self.config.scope)
         self._outside = Companion(options.link_fd, options.outside_pid, options.outside_argv, options.link_token)
@@ -118,11 +118,11 @@ class Daemon:
             self._know_ours()
         self.loop.act.ladders.prepare(self.loop.rules)
         rehearse(self.loop)
+        self._notifier.send(f"READY=1\nSTATUS={self._status()}")
+        self._tell_start()
         gc.collect()
         gc.freeze()
         gc.disable()  # no cycles are made per tick; a collection would come at the worst moment
-        self._tell_start()
-        self._notifier.send(f"READY=1\nSTATUS={self._status()}")
         self._reap_children()  # the command may have ended before our handler stood
         self.loop.run()
         self._notifier.send("STOPPING=1")
@@ -145,7 +145,7 @@ class Daemon:
         return self.exit_status
 
     def _tell_start(self) -> None:
-        """What there is to know of us, before READY."""
+        """What there is to know of us."""
         others = other_killers(self._table.rows, self._own_pids)
         backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
         report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
@@ -186,13 +186,13 @@ class Daemon:
 
     def _build_tally(self) -> Tally | None:
         """Counts kills on units' cgroups, where there are units and kills."""
-        root = None if self._gate is None else _cgroup2_root()
+        root = None if self._gate is None else cgroup2_root()
         return None if root is None else Tally(root, self._guard, self._proc_fd)
 
     def _build_whole(self) -> WholeCgroups | None:
         """Kills cgroups as a whole."""
-        root = _cgroup2_root()
-        return None if self._gate is None or root is None else WholeCgroups(root, self._gate, self._proc_fd)
+        gate, root = self._gate, cgroup2_root()
+        return None if gate is None or root is None else WholeCgroups(root, gate, self._proc_fd)
 
     def _build_hastening(self) -> Hastening:
         hastener = None
@@ -228,16 +228,18 @@ class Daemon:
         return Android(self.config.lmkd, self.options.lmkd_fd, self.options.lmkd_path, site)
 
     def _build_loop(self) -> Loop:
-        sampler = Sampler(self.options.proc_dir, PAGE_BYTES)
-        usage = None
+        sampler, usage = Sampler(self.options.proc_dir, PAGE_BYTES), None
         if self.config.budget_bytes is not None and self.options.usage_cgroup:
             root = self.options.cgroup_root
             usage = open_cgroup_memory(self.options.usage_cgroup, root=root).read_usage_bytes
         executor = Executor(self._gate, self._reaper, self._waiter)
         executor.tally = self._tally
         executor.whole = self._build_whole()
-        tape = Tape() if self.options.record else None
-        if tape is not None:
+        tape = None
+        if self.options.record:
+            from oomd.monitor.tape import Tape
+
+            tape = Tape()
             executor.on_result = tape.note_reaped
         parts = Parts(
             waiter=self._waiter,
@@ -256,6 +258,9 @@ class Daemon:
             cgroups=CgroupWatch(self.options.cgroup_root),
             triggers=sampler.has_pressure and self._open_triggers(),
             longest_us=self._longest_us,
+            rhythm_us=self._notifier.feed_us or UNLIMITED_US,
+            on_glance=self._notifier.feed,
+            floor_bytes=self._floor_bytes,
             ladders=self._build_ladders(),
             touches_lost=why_not_everybody(self._capabilities, dry_run=self.config.dry_run),
             tape=tape,
@@ -271,16 +276,20 @@ class Daemon:
             self._scope,
             self._proc_fd,
             lambda: frozenset(self._own_pids),
-            _cgroup2_root(),
+            cgroup2_root(),
             self._outside,
             self._waiter,
         ).ladders()
 
     def _longest_us(self) -> int:
-        """How long the loop may wait from now on."""
-        due_us, now_us = self._outside.due_us(), clock_us()
-        wait_us = UNLIMITED_US if due_us is None else max(0, due_us - now_us)
-        return min(wait_us, self._orders.pausing.longest_us(now_us), self._notifier.feed_us or UNLIMITED_US)
+        """How long the next full look may be put off."""
+        now_us, due_us = clock_us(), self._outside.due_us() or UNLIMITED_US
+        return min(max(0, due_us - now_us), self._orders.pausing.longest_us(now_us))
+
+    def _floor_bytes(self) -> int | None:
+        """For :attr:`Parts.floor_bytes`."""
+        busy = self._android is not None or self._outside.is_gone or self._orders.is_waiting
+        return None if busy else self._trimming.floor_bytes(self.loop)
 
     def _open_triggers(self) -> bool:
         """Pressure triggers on the epoll; whether there are any."""
@@ -324,7 +333,7 @@ class Daemon:
             self.loop.stopping = not self.options.child_pid
         elif self._android is not None and isinstance(key, tuple) and key[0] == "lmkd":
             self._android.on_event((key[0], key[1]), lost=lost)
-        elif key in (PIPE, NEWS):
+        elif key in self._hastening.keys:
             self._hastening.on_event(key)
         elif isinstance(key, tuple) and key[0] == "pressure" and lost:
             self._waiter.unwatch(key[1])  # it would be ready for ever
@@ -389,12 +398,3 @@ class Daemon:
             self._gate.own_pids = frozenset(self._own_pids)
         self._hastening.spare(frozenset(self._own_pids))
         self.loop.act.ladders.spare(frozenset(self._own_pids))
-
-
-def _cgroup2_root() -> str | None:
-    """Where cgroups of version 2 are mounted."""
-    file = open_optional("/proc/self/mountinfo")
-    if file is None:
-        return None
-    with file:
-        return find_cgroup2_mount(file.read())

@@ -60,7 +60,8 @@ class Debts:
         """``token`` tells this oomd from one that is started later in the same folder. Raises OSError."""
         self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._token = token
-        self._debts: dict[tuple[str, str], Debt] = {}
+        # What one before us left that nobody could put back stays there, for the next try.
+        self._debts = {debt.key: debt for debt in read_debts(folder)[1]}
         self._lock = threading.Lock()
 
     def write_down(self, debt: Debt) -> None:
@@ -73,6 +74,13 @@ class Debts:
         """It is as it was before, or not ours any more."""
         with self._lock, contextlib.suppress(OSError):  # what stands there too long is looked at, and left alone
             self._write({key: each for key, each in self._debts.items() if key != debt.key})
+
+    def leave(self, debts: list[Debt]) -> None:
+        """Only these are still to be put back, by somebody else. Raises OSError."""
+        try:
+            self._write({debt.key: debt for debt in debts})
+        finally:
+            os.close(self._fd)
 
     def _write(self, debts: dict[tuple[str, str], Debt]) -> None:
         if not debts:
@@ -130,20 +138,23 @@ def put_back(debt: Debt) -> str:
 
 
 def put_all_back(folder: str, token: str | None = None) -> list[str]:
-    """All that an oomd that has died left changed; what was done, in words. ``token``: only where it is that one's."""
+    """All that an oomd that has died left changed; what was done, in words. ``token``: only where it is that one's.
+    What cannot be put back stays written down: whoever comes next may be able to.
+    """
     owner, debts = read_debts(folder)
     if token not in (None, owner):
         return []
-    told = []
+    told, left = [], []
     for debt in debts:
         try:
             words = put_back(debt)
         except OSError as error:
             words = f"{debt.directory}: {debt.file} cannot be put back: {error.strerror}"
+            left.append(debt)
         told += [words] if words else []
     if debts:
         with contextlib.suppress(OSError):
-            os.unlink(f"{folder}/{NAME}")
+            Debts(folder, owner).leave(left)
     return told
 
 

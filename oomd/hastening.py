@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from oomd.kernel.scope import ScopeGuard
-from oomd.kill.exits import NEWS, PIPE, ExitHastener
 from oomd.kill.warrant import Gate
 from oomd.model.report import plain_hastened
 from oomd.model.units import SECOND_US
@@ -14,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from oomd.kill.exits import Hastened, Watches
+    from oomd.kill.exits import ExitHastener, Hastened, Watches
     from oomd.loop import Loop
     from oomd.model.scope import Scope
     from oomd.reap.base import Reaper
@@ -27,6 +26,8 @@ def build_hastener(
     pipe_fd: int, mode: str, *, scope: Scope, proc_fd: int, own_pids: frozenset[int], reaper: Reaper, watches: Watches
 ) -> ExitHastener:
     """With one worker, a gate and a memory of the scope of its own. Raises GateError, ScopeError."""
+    from oomd.kill.exits import ExitHastener  # in nobody's memory who has no trace
+
     gate = Gate(ScopeGuard(scope, proc_fd), proc_fd, own_pids)
     return ExitHastener(pipe_fd, mode, gate, ReaperPool(reaper, workers=1), watches)
 
@@ -42,6 +43,11 @@ class Hastening:
         self._untold = 0
         self._second_ends_us = 0
 
+    @property
+    def keys(self) -> tuple[Hashable, ...]:
+        """The loop's keys of what it hears."""
+        return () if self._hastener is None else self._hastener.keys
+
     def start(self) -> None:
         """Begin to watch."""
         if self._hastener is not None:
@@ -56,13 +62,14 @@ class Hastening:
         """Something to read, or to take."""
         if self._hastener is None:
             return
-        if key == PIPE:
+        pipe, _ = self._hastener.keys
+        if key == pipe:
             # Of a kill by somebody else that is merely waited for there is a credit, too, without a ruleset.
             ours = frozenset(credit.process.id.pid for credit in self._loop.state.credits if credit.ruleset)
             wrong = self._hastener.read(ours)
             if wrong:
                 self._tell("degraded", text=f"SIGKILLs can no longer be traced ({wrong}): no exit is hastened")
-        elif key == NEWS:
+        else:
             for hastened in self._hastener.take(warm=self._loop.pace.warm):
                 executor = self._loop.parts.executor
                 self._loop.state = executor.note_hastened(hastened.result, self._loop.state)

@@ -126,6 +126,8 @@ class Ladders:
             return
         if step.name in (THROTTLE, FREEZE):
             self._held[identity] = decision
+        elif step.name == RESTART_UNIT:  # it must be able to run to its end
+            self._let_go_of_victims(decision, "its unit is restarted")
         self.steps.begin(identity, step, target, decision.status, _spared(decision))
 
     def note_results(self, now_us: int) -> list[tuple[str, int]]:
@@ -253,11 +255,11 @@ class Ladders:
         )
         self._tell("step", **plain)
 
-    def _let_go_of_victims(self, decision: Decision) -> None:
+    def _let_go_of_victims(self, decision: Decision, why: str = "a process in it is signalled") -> None:
         victims = () if decision.target is None else decision.target.processes
         cgroups = {process.cgroup for process in victims}
         touched = [identity for identity, held in self._held.items() if any(_holds(held, each) for each in cgroups)]
-        self._let_go(touched, "a process in it is signalled")
+        self._let_go(touched, why)
 
     def _let_go_of(self, ruleset: str, why: str) -> None:
         self._let_go([identity for identity, held in self._held.items() if held.ruleset == ruleset], why)

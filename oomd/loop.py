@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from oomd.act import Act
-from oomd.engine.detection import carried_state, observe, reloaded_state, wants_of
-from oomd.engine.pacing import STEADY, Pace, followed, pace
+from oomd.engine.calm import RENEW_US, Calm, calm, groups_of
+from oomd.engine.detection import carried_state, observe, passed, reloaded_state, wants_of
+from oomd.engine.pacing import OLDEST_US, STEADY, Pace, followed, pace
 from oomd.engine.preferences import prepare, wanted_of
 from oomd.engine.selection import looks_at_cgroups, may_choose
 from oomd.foresight import Foresight
@@ -21,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from oomd.engine.calm import Groups
     from oomd.model.decision import Decision, Detection
     from oomd.model.ruleset import EngineState, Rules
     from oomd.model.snapshot import MemoryStatus
@@ -41,12 +43,19 @@ class Loop:
         self.ticks = 0
         self.status: MemoryStatus | None = None
         """As of the last tick; None before the first."""
+        self.glanced: MemoryStatus | None = None
+        """What the last glance before that saw; None where the tick before was a full look too."""
         self.detections: tuple[Detection, ...] = ()
         self.acted = False
         """Whether the last tick did, or began, anything."""
         self.lags = Lags()
         self._effort = Effort()
         self._alerted_until_us = 0
+        self._groups: Groups | None = None
+        self._calm: Calm | None = None
+        """As long as everything stays within it, a glance suffices."""
+        self._calm_until_us = self._due_us = 0
+        """When the next look is to be a full one anyway; and by when there is to be one, whatever it is."""
         self.search = Search(parts.table, parts.sharing, parts.facts, parts.cgroups, clock_us)
         self.act = Act(parts, rules, self.search)
         self._foresight = Foresight(parts, self.search)
@@ -74,12 +83,16 @@ class Loop:
         self.act.state = state
 
     def tick(self) -> None:
-        """One round of the journey."""
-        woke_us, lag_us = self._wait()
+        """One round of the journey; its beginning only, where nothing has come closer."""
+        woke_us, lag_us, called = self._wait()
+        if not called and self._glance(woke_us):
+            return
+        self._calm = None
         levels = self.parts.sampler.read_levels(clock_us())
         read_us = clock_us()
         self.parts.executor.sent_us = None
         struck = self._foresight.strike(levels, self.state)
+        self._remember_glance()
         status = self._observe(levels)
         self.act.times = Times(woke_us, read_us if struck else clock_us(), 0, lag_us=lag_us)
         cgroups = () if self.parts.cgroups is None else self.parts.cgroups.look(clock_us)
@@ -99,6 +112,7 @@ class Loop:
             self.act.hand_out()
         if self.pace.warm:
             self._effort.note()
+        self._calm_down(status)
 
     def rehearse(self, status: MemoryStatus) -> None:
         """What is decided in advance, once before READY."""
@@ -119,9 +133,15 @@ class Loop:
         self.state = carried_state(self.state, before, rules) if carry else reloaded_state(self.state, rules)
         self._want()
 
+    def forget_calm(self) -> None:
+        """The next look is a full one."""
+        self._calm = None
+
     def _want(self) -> None:
         """Have read what the rules look at, and nothing more."""
         self.search.judge_by(self.rules)
+        self.forget_calm()
+        self._groups = groups_of(self.rules)
         wants = wants_of(self.rules)
         self.parts.sampler.want(wants.details)
         if self.search.want(touches=wants.touches) and self.parts.touches_lost:
@@ -129,18 +149,55 @@ class Loop:
         if self.parts.cgroups is not None:
             self.parts.cgroups.want(wants, choices=looks_at_cgroups(self.rules))
 
-    def _wait(self) -> tuple[int, int]:
-        """Until something happens or is due. When that was, and how much later than it was due."""
-        wait_us = min(self.pace.interval_us, self.parts.longest_us())
-        due_us = clock_us() + wait_us
+    def _wait(self) -> tuple[int, int, bool]:
+        """Until something happens or is due. When that was, how much later than it was due, and whether it happened."""
+        begin_us = clock_us()
+        longest_us = self.parts.longest_us() if self._calm is None else max(0, self._due_us - begin_us)
+        wait_us = min(self.pace.interval_us, self.parts.rhythm_us, longest_us)
         events = self.parts.waiter.wait_ready(wait_us)
         woke_us = clock_us()
-        self._take(events)
         if events:
-            return woke_us, 0
-        lag_us = max(0, woke_us - due_us)
+            self._take(events)
+            return woke_us, 0, True
+        lag_us = max(0, woke_us - begin_us - wait_us)
         self.lags.note(lag_us)
-        return woke_us, lag_us
+        return woke_us, lag_us, False
+
+    def _glance(self, now_us: int) -> bool:
+        """Whether nothing has come closer since the last full look, and nothing is due: then nothing is done."""
+        bounds = self._calm
+        if bounds is None or now_us >= min(self._calm_until_us, self._due_us):
+            return False
+        if not self.parts.sampler.glance(bounds, now_us) or (self.pace.warm and self.search.has_news(now_us)):
+            return False
+        self.ticks += 1
+        self._effort.skip()
+        self.parts.on_glance(now_us)
+        return True
+
+    def _calm_down(self, status: MemoryStatus) -> None:
+        """See whether glances will do until further notice."""
+        floor = self.parts.floor_bytes()
+        if self._groups is None or floor is None or self.acted or self.parts.tape is not None:
+            return
+        if status.mem_available_bytes < floor or not self.parts.sampler.can_glance or self.search.is_busy:
+            return
+        bounds = calm(self._groups, status, self.state, self.pace, self._trend)
+        if bounds is None:
+            return
+        self._calm = bounds.within(Calm(0, floor))
+        self.pace = replace(self.pace, interval_us=bounds.interval_us)
+        self._calm_until_us = (
+            self.parts.table.looked_us + self.pace.fresh_us if self.pace.warm else status.time_us + RENEW_US
+        )
+        self._due_us = clock_us() + self.parts.longest_us()
+
+    def _remember_glance(self) -> None:
+        """What was last seen before this look."""
+        self.glanced = self.parts.sampler.take_glanced()
+        if self.glanced is not None:
+            self.state = passed(self.rules, self.glanced, self.state)
+            self._trend = followed(self._trend, self.glanced)
 
     def _take(self, events: list[tuple[Hashable, bool]]) -> None:
         now = clock_us()
@@ -198,7 +255,7 @@ class Loop:
         # By the upper bound: what forked processes are taken to share may long have become their own.
         limit = self.parts.limit_bytes
         if self.pace.warm or (limit is not None and 2 * self.parts.table.most_bytes() > limit):
-            self.search.measure(self.rules, self.state, status)
+            self.search.measure(self.rules, self.state, status, calm=self.pace.fresh_us >= OLDEST_US)
         self.search.collect(status.time_us, ask=self.pace.warm)
         if self.pace.warm:
             self._foresight.prepare(self.rules, status, self.state)

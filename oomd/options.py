@@ -15,6 +15,8 @@ class Options:
     """What stage one hands over besides the configuration."""
 
     config: Plain
+    modules: list[str]
+    """Of detectors and policies, those that the configuration needs."""
     outside_argv: list[str]
     link_token: str
     outside_pid: int
@@ -47,5 +49,7 @@ class Options:
     """The text of lmkd's file of properties, as it was at the start."""
     cgroup_namespace: str = ""
     """Where our cgroup namespace stands in the machine's tree; empty for its top."""
+    locale: str | None = None
+    """LC_ALL as the outside process has it."""
     trace_lost: str = ""
     """Why it does not."""

@@ -8,9 +8,8 @@ process may know more than we do.
 from __future__ import annotations
 
 from oomd.config.compiled import to_plain
-from oomd.engine.managed import with_managed, words_of
 from oomd.model.config import changes_that_need_a_restart
-from oomd.model.managed import plain_managed, read_units
+from oomd.model.managed import OFF, plain_managed, read_units
 from oomd.model.values import replace
 from oomd.pausing import Pausing
 from oomd.reload import Reload
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from oomd.model.config import Config
     from oomd.model.managed import ManagedUnit
     from oomd.model.report import Plain
+    from oomd.model.ruleset import Rules
 
 MOST_WAITING = 16
 """Questions that wait for the next look at the machine; more are not answered."""
@@ -54,11 +54,13 @@ class Orders:
         """Whether a recording wants to know the rules."""
         self.pausing = Pausing(loop, outside.tell, changed)
         self.rounds = Rounds(loop, outside.tell)
-        self.reload = Reload(outside, notify, self._take_config)
+        self.reload = Reload(outside, notify, self._take_config, lambda: loop.pace.warm)
         self._loop = loop
         self._outside = outside
         self._units: tuple[ManagedUnit, ...] = ()
         """Those with settings of their own."""
+        if config.managed.systemd != OFF:
+            import oomd.engine.managed  # noqa: F401 - now, and not when a unit speaks up
         self._waiting: list[Plain] = []
         self._handlers: dict[str, Callable[[Plain], object]] = {
             "answer": outside.note_answer,
@@ -70,6 +72,11 @@ class Orders:
             "next": self.rounds.ask,
             "kill_now": self.rounds.ask,
         }
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something that was asked is to be answered at the next look."""
+        return bool(self._waiting) or self.rounds.is_waiting
 
     def take(self, message: Plain) -> None:
         """One message from the outside process."""
@@ -104,7 +111,7 @@ class Orders:
         problems = changes_that_need_a_restart(self.config, new)
         if not problems:
             self.config = new
-            self._loop.replace_rules(with_managed(new.rules, self._units, new.managed))
+            self._loop.replace_rules(self._rules())
             self.tell_rules()
             if self.android is not None:
                 self.android.update_properties(_nobody_waits)
@@ -114,9 +121,19 @@ class Orders:
         """Units' own settings, all of them: rules beside those of the configuration."""
         if units != self._units:
             self._units = units
-            self._loop.replace_rules(with_managed(self.config.rules, units, self.config.managed), carry=True)
+            from oomd.engine.managed import words_of
+
+            self._loop.replace_rules(self._rules(), carry=True)
             self.tell_rules()
             self._outside.tell("note", text=words_of(units, self.config.managed))
+
+    def _rules(self) -> Rules:
+        """Those of the configuration, and of the units."""
+        if self.config.managed.systemd == OFF:
+            return self.config.rules
+        from oomd.engine.managed import with_managed
+
+        return with_managed(self.config.rules, self._units, self.config.managed)
 
 
 def _number_of(message: Plain) -> int:

@@ -55,7 +55,13 @@ class Parts:
     cgroups: CgroupWatch | None = None
     """None where no rule may look at cgroups."""
     longest_us: Callable[[], int] = lambda: UNLIMITED_US
-    """The longest wait that is allowed now: the watchdog wants to be fed, requests to the outside have an end."""
+    """How long the next full look may be put off as of now: requests to the outside have an end."""
+    rhythm_us: int = UNLIMITED_US
+    """The longest wait ever: the watchdog wants to be fed."""
+    on_glance: Callable[[int], None] = lambda now_us: None  # noqa: ARG005
+    """Called in the place of ``on_tick`` after a glance, where nothing was to be done."""
+    floor_bytes: Callable[[], int | None] = lambda: None
+    """With how much available memory nobody but the rules wants more than a glance; None: somebody does at any rate."""
     facts: FactsReader | None = None
     """Reads what only preferences ask for; None where nobody needs it."""
     ask: Callable[..., object] | None = None

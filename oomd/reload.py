@@ -6,7 +6,7 @@ read. However it ends, the service manager is told that we are ready, and who as
 
 from __future__ import annotations
 
-from oomd.config.compiled import from_plain
+from oomd.config.compiled import are_loaded, from_plain
 from oomd.parts import clock_us
 
 TYPE_CHECKING = False
@@ -26,11 +26,16 @@ class Reload:
     """Has the file read and its content taken."""
 
     def __init__(
-        self, outside: Companion, notify: Callable[[str], object], take: Callable[[Config], list[str]]
+        self,
+        outside: Companion,
+        notify: Callable[[str], object],
+        take: Callable[[Config], list[str]],
+        is_short: Callable[[], bool],
     ) -> None:
         """``notify`` speaks to the service manager; ``take`` puts a configuration in force, or says what speaks against
-        that.
+        that; ``is_short``: whether memory is short, so that no code can be loaded.
         """
+        self._is_short = is_short
         self._outside = outside
         self._notify = notify
         self._take = take
@@ -58,7 +63,7 @@ class Reload:
         told = answer.content.get("problems")
         problems = [str(each) for each in told] if isinstance(told, (list, tuple)) else []
         if answer.ok:
-            problems += self._put_in_force(answer.content.get("plain"))
+            problems += self._put_in_force(answer.content.get("plain"), answer.content.get("modules"))
         elif not problems:
             problems = [answer.text or "the outside process does not say why"]
         ok = not problems
@@ -72,9 +77,12 @@ class Reload:
             self._again = False
             self.begin()
 
-    def _put_in_force(self, plain: object) -> list[str]:
+    def _put_in_force(self, plain: object, modules: object) -> list[str]:
+        names = [str(each) for each in modules] if isinstance(modules, (list, tuple)) else []
+        if not are_loaded(names) and self._is_short():
+            return ["it uses rules whose code is not loaded, and memory is short: reload again when it is not"]
         try:
-            config = from_plain(plain)
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            config = from_plain(plain, names)
+        except (ImportError, ValueError, TypeError, AttributeError, RecursionError) as error:
             return [f"not a configuration: {error}"]
         return self._take(config)

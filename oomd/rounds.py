@@ -50,6 +50,11 @@ class Rounds:
         """What the last look took."""
         self._rest_until_us = 0
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether somebody waits for a choice."""
+        return bool(self._asked)
+
     def ask(self, message: Plain) -> None:
         """``command``: ``next``; or ``kill_now`` with ``by`` and ``dry_run``."""
         if len(self._asked) < MOST_WAITING:

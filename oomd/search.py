@@ -78,16 +78,25 @@ class Search:
                 self._facts.ask(self._table.leaders[:LEADING])
                 self._facts.note_marks(self._table.leaders, now_us)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a background thread reads something for the first time."""
+        return self._sharing.is_busy or (self._facts is not None and self._facts.is_busy)
+
+    def has_news(self, now_us: int) -> bool:
+        """Whether somebody new is large, or a scan is wanted: then there is more to be done than a glance."""
+        return self._table.wants_scan(now_us) or self._table.find_newcomers() != []
+
     def want(self, *, touches: bool) -> bool:
         """Whether the touches of the foremost are watched from now on. True when they were not before."""
         begins = touches and not self._watching
         self._watching = touches
         return begins
 
-    def measure(self, rules: Rules, state: EngineState, status: MemoryStatus) -> None:
-        """Have the leaders measured, ahead of need."""
+    def measure(self, rules: Rules, state: EngineState, status: MemoryStatus, *, calm: bool) -> None:
+        """Have the leaders measured, ahead of need; ``calm``: memory does not fall."""
         watched = self._finalists(rules, state, status) if self._watching else frozenset()
-        self._sharing.ask(self._table.leaders, status.time_us, watched, self._table.rows.values())
+        self._sharing.ask(self._table.leaders, status.time_us, watched, self._table.rows.values(), calm=calm)
 
     def _finalists(self, rules: Rules, state: EngineState, status: MemoryStatus) -> frozenset[ProcessId]:
         """The largest leaders that may well be taken: whoever owns more can be the colder one."""

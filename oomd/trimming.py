@@ -4,7 +4,7 @@ memory is (``tell: {low_memory_monitor: …}``), which tells everybody who liste
 
 from __future__ import annotations
 
-from oomd.engine.shortage import Shortage, judged
+from oomd.engine.shortage import Shortage, is_over, judged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,18 @@ class Trimming:
 
     def on_tick(self, loop: Loop) -> None:
         """Another look at the machine."""
-        if self._options is None or loop.status is None:
-            return
-        self.shortage, told = judged(self._options, loop.status, loop.state.credits, self.shortage)
-        if told:
-            self._tell(EVENT, level=self.shortage.level, status={"available_bytes": loop.status.available_bytes})
+        for status in (loop.glanced, loop.status):
+            if self._options is None or status is None:
+                continue
+            self.shortage, told = judged(self._options, status, loop.state.credits, self.shortage)
+            if told:
+                self._tell(EVENT, level=self.shortage.level, status={"available_bytes": status.available_bytes})
+
+    def floor_bytes(self, loop: Loop) -> int | None:
+        """With how much available memory no program is asked for anything; None where one was, a moment ago."""
+        if self._options is None:
+            return 0
+        if loop.status is None or not is_over(self.shortage):
+            return None
+        limits = (self._options.low, self._options.medium, self._options.critical)
+        return max(limit.resolve_bytes(loop.status.mem_total_bytes) for limit in limits)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from oomd import detectors, policies
+from oomd.config.compiled import modules_of
+from oomd.config.loader import default_config
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "oomd").rglob("*.py"))
@@ -44,31 +46,22 @@ KILLER_MODULES = [
     "oomd.companion",
     "oomd.config",
     "oomd.config.compiled",
-    "oomd.config.packed",
     "oomd.daemon",
     "oomd.detectors",
-    "oomd.detectors.direct_reclaim",
-    "oomd.detectors.exists",
-    "oomd.detectors.memory_growth",
     "oomd.detectors.pressure",
-    "oomd.detectors.pressure_rising",
-    "oomd.detectors.reclaim",
     "oomd.detectors.subjects",
-    "oomd.detectors.thrashing",
     "oomd.detectors.thresholds",
-    "oomd.detectors.watermark",
-    "oomd.detectors.zram",
     "oomd.engine",
     "oomd.engine.aftermath",
     "oomd.engine.aims",
     "oomd.engine.blame",
+    "oomd.engine.calm",
     "oomd.engine.credit",
     "oomd.engine.detection",
     "oomd.engine.eligibility",
     "oomd.engine.holding",
     "oomd.engine.ladder",
     "oomd.engine.levels",
-    "oomd.engine.managed",
     "oomd.engine.marks",
     "oomd.engine.names",
     "oomd.engine.pacing",
@@ -102,16 +95,15 @@ KILLER_MODULES = [
     "oomd.kernel.scope",
     "oomd.kernel.swaps",
     "oomd.kernel.syscalls",
-    "oomd.kernel.trace_pipe",
+    "oomd.kernel.threads",
     "oomd.kernel.vmstat",
     "oomd.kernel.zoneinfo",
     "oomd.kernel.zram",
     "oomd.kill",
     "oomd.kill.cgroup_kill",
     "oomd.kill.executor",
-    "oomd.kill.exits",
-    "oomd.kill.members",
     "oomd.kill.forgetting",
+    "oomd.kill.members",
     "oomd.kill.tally",
     "oomd.kill.targets",
     "oomd.kill.warrant",
@@ -137,6 +129,7 @@ KILLER_MODULES = [
     "oomd.model.threshold",
     "oomd.model.units",
     "oomd.model.values",
+    "oomd.model.wildcards",
     "oomd.monitor",
     "oomd.monitor.bound",
     "oomd.monitor.census",
@@ -156,7 +149,6 @@ KILLER_MODULES = [
     "oomd.monitor.selfcheck",
     "oomd.monitor.sharers",
     "oomd.monitor.sharing",
-    "oomd.monitor.tape",
     "oomd.monitor.touches",
     "oomd.monitor.usage",
     "oomd.monitor.waiter",
@@ -170,13 +162,8 @@ KILLER_MODULES = [
     "oomd.parts",
     "oomd.pausing",
     "oomd.policies",
-    "oomd.policies.cold",
     "oomd.policies.culprit",
     "oomd.policies.freeable",
-    "oomd.policies.growth_or_size",
-    "oomd.policies.lmkd_order",
-    "oomd.policies.metrics",
-    "oomd.policies.protection",
     "oomd.policies.ranking",
     "oomd.proactive",
     "oomd.reap",
@@ -207,9 +194,16 @@ NEVER_IN_THE_KILLER = {
     "psutil",
     "prometheus_client",
     "systemd",
+    "array",
     "ast",
+    "collections",
+    "collections.abc",
+    "contextlib",
     "dataclasses",
     "dis",
+    "enum",
+    "fnmatch",
+    "functools",
     "inspect",
     "logging",
     "typing",
@@ -219,10 +213,15 @@ NEVER_IN_THE_KILLER = {
     "socket",
     "asyncio",
     "pickle",
+    "queue",
+    "re",
+    "signal",
     "tempfile",
+    "threading",
     "urllib",
     "http",
     "encodings.ascii",
+    "zlib",
 }
 
 
@@ -268,8 +267,14 @@ def test_every_rule_is_tested_shown_and_named_once(declared: type) -> None:
 
 
 def test_modules_of_the_killer() -> None:
-    """The killer's image holds these modules of ours, and none of the standard library that blocks or weighs much."""
-    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; import oomd.image; print(*sys.modules)"
+    """The killer's image, with the default configuration, holds these modules of ours, and none of the standard library
+    that blocks or weighs much.
+    """
+    rules = modules_of(default_config())
+    code = (
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}]; import oomd.image;"
+        f"from oomd.config.compiled import load; load({rules!r}); print(*sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
@@ -294,3 +299,23 @@ def test_modules_of_the_killer_as_lmkd() -> None:
     }
     assert "oomd.lmkd.listening" not in ours
     assert loaded & NEVER_IN_THE_KILLER == set()
+
+
+NEVER_BEFORE_THE_KILLER = {
+    *("ast", "dataclasses", "difflib", "inspect", "ipaddress", "shutil", "typing", "yaml"),
+    *("oomd.debts", "oomd.kernel.tracefs", "oomd.lmkd.listening", "oomd.outside.recording"),
+}
+"""What `oomd run` does not need unless something asks for it, and would be late by."""
+
+
+def test_modules_of_the_first_stage() -> None:
+    """Without a file of configuration neither YAML nor what is slow to load stands between exec and READY."""
+    code = (
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from oomd.__main__ import build_parser; import oomd.commands.run;"
+        "from oomd.config.loader import load_config; build_parser('run').parse_args(['run']);"
+        "load_config(None, overrides={'scope': 'machine', 'dry_run': 'true'}); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert set(done.stdout.split()) & NEVER_BEFORE_THE_KILLER == set()

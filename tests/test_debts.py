@@ -103,6 +103,31 @@ def test_what_is_not_ours_any_more(place: Place) -> None:
     assert put_back(debt) == ""
 
 
+def test_what_cannot_be_put_back_stays_written_down(place: Place) -> None:
+    """And only that: the next one tries again, and what he changes himself does not take its place."""
+    frozen = place.debt(file="cgroup.freeze", found="0", ours=("1",))
+    lever = place.group / "cgroup.freeze"
+    lever.unlink(missing_ok=True)
+    lever.mkdir()  # an error for root as well
+    place.debts.write_down(place.debt())
+    place.debts.write_down(frozen)
+    place.high("4096\n")
+    before = os.listdir("/proc/self/fd")
+    told = put_all_back(str(place.run))
+    assert told[0] == f"{place.group}: memory.high is max again"
+    assert told[1].startswith(f"{place.group}: cgroup.freeze cannot be put back: ")
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert read_debts(str(place.run)) == ("me", [frozen])
+    later, other = Debts(str(place.run), "later"), place.debt(directory="/b")
+    later.write_down(other)
+    later.strike_out(other)
+    assert read_debts(str(place.run)) == ("later", [frozen])
+    lever.rmdir()
+    lever.write_text("1\n", "ascii")
+    assert put_all_back(str(place.run), "later") == [f"{place.group}: cgroup.freeze is 0 again"]
+    assert read_debts(str(place.run)) == ("", [])
+
+
 def test_somebody_elses_word(place: Place) -> None:
     """The outside process of an oomd that has ended leaves alone what its successor has written down."""
     place.debts.write_down(place.debt())

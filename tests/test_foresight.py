@@ -67,7 +67,7 @@ class Rig:
         self.tree = ProcTree(folder)
         config = load_config("x", text=RULES.encode())
         assert isinstance(config, Config)
-        made = build(self.events, KernelFile("/proc/loadavg"))
+        made = build(self.events, KernelFile("/proc/loadavg", single_record=True))
         # What others on this machine allocate is no affair of a test.
         self.pages = 1_000_000
         self.grown(0)

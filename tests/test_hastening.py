@@ -28,6 +28,8 @@ NOW_US = 5_000_000
 class FakeHastener:
     """Gives what the test put in."""
 
+    keys = (PIPE, NEWS)
+
     def __init__(self) -> None:
         self.done: list[Hastened] = []
         self.wrong = ""

@@ -31,7 +31,12 @@ ON_THE_WAY = {
     "clock_nanosleep": 0,
 }
 """Dearer than all that is computed: each takes ten times as long after some milliseconds of sleep."""
-MOST_TICK_BYTES = 8 << 10
+KEPT = "tests.integration.kept_kernel_memory"
+MOST_KEPT = 3 * (32 + 16 + 4)
+"""stat, status and statm of each leader."""
+MOST_KERNEL_BYTES = 3 << 20
+MOST_LOOK_BYTES, MOST_GLANCE_BYTES = 6 << 10, 3 << 10
+"""Of a full look far from danger, and of a glance: the text of meminfo is half of that."""
 MOST_DESCRIPTORS = 64
 """Of the killer far from danger; the leaders' come later, two for each of 52."""
 
@@ -78,7 +83,7 @@ def test_way_to_a_kill_is_so_many_system_calls(tmp_path: Path) -> None:
 
 def test_quiet_ticks_leave_nothing_behind() -> None:
     """An hour's worth of them: no block more in memory, nothing opened, nothing for a garbage collection to find, and
-    what one takes meanwhile is what it took before.
+    what one takes meanwhile is what it took before. Eleven of twelve are glances.
     """
     done = subprocess.run(
         [sys.executable, "-m", QUIET_TICKS], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
@@ -90,7 +95,22 @@ def test_quiet_ticks_leave_nothing_behind() -> None:
     assert told["blocks"] <= 20
     assert told["garbage"] == 0
     assert told["descriptors"] == 0
-    assert told["peak_bytes"] <= MOST_TICK_BYTES
+    assert told["glances"] >= 11 * told["ticks"] // 12
+    assert told["glance_bytes"] <= MOST_GLANCE_BYTES
+    assert told["look_bytes"] <= MOST_LOOK_BYTES
+
+
+def test_kernel_keeps_little_for_the_kept_descriptors() -> None:
+    """Charged to a cgroup of its own: descriptors, inodes, names and a buffer for each file that was read."""
+    done = subprocess.run(
+        [sys.executable, "-m", KEPT], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if "why" in told:
+        pytest.skip(told["why"])
+    assert 64 <= told["descriptors"] <= MOST_KEPT
+    assert told["bytes"] <= MOST_KERNEL_BYTES
 
 
 def test_quiet_tick_is_three_system_calls(tmp_path: Path) -> None:

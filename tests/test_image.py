@@ -21,7 +21,7 @@ image.Daemon = Daemon
 reader, writer = os.pipe()
 os.set_inheritable(reader, True)
 fd = os.memfd_create("options")
-plain = dict(config={}, outside_argv=[], link_token="", outside_pid=0, link_fd=reader)
+plain = dict(config={}, outside_argv=[], link_token="", outside_pid=0, link_fd=reader, modules=[])
 os.write(fd, marshal.dumps(plain))
 os.lseek(fd, 0, 0)
 sys.argv[1:] = [str(fd)]

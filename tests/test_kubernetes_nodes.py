@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RULES = str(Path(__file__).parents[1] / "configs" / "kubernetes.yaml")
-DRIVERS = ("systemd", "cgroupfs")
+DRIVERS = ("systemd", "cgroupfs", "kind")
+"""kind's nodes have systemd's driver below a cgroup of their own (kubelet's --cgroup-root=/kubelet)."""
 CAPACITY = 32 * GIB
 LOW, CALM = 256 * MIB, 8 * GIB
 
@@ -64,8 +65,9 @@ class Container:
         level = "" if self.qos == "guaranteed" else self.qos
         if driver == "cgroupfs":
             return "/".join(part for part in ("/kubepods", level, f"pod{self.uid}") if part)
-        above = f"/kubepods.slice/kubepods-{level}.slice" if level else "/kubepods.slice"
-        return f"{above}/kubepods-{level + '-' if level else ''}pod{self.uid.replace('-', '_')}.slice"
+        own, top = ("/kubelet.slice", "kubelet-kubepods") if driver == "kind" else ("", "kubepods")
+        above = f"{own}/{top}.slice" + (f"/{top}-{level}.slice" if level else "")
+        return f"{above}/{top}-{level + '-' if level else ''}pod{self.uid.replace('-', '_')}.slice"
 
     def path(self, driver: str) -> str:
         """The container's cgroup."""

@@ -81,10 +81,19 @@ class Desk:
         self.state: EngineState = initial_state(self.rules)
         self.ladders.prepare(self.rules)
 
-    def begin(self, place: int, identity: str, *, target: bool = True, seconds: float = 1.0, **changes: Any) -> None:
+    def begin(
+        self,
+        place: int,
+        identity: str,
+        *,
+        target: bool = True,
+        seconds: float = 1.0,
+        name: str = WEB,
+        **changes: Any,
+    ) -> None:
         """This step of the ladder is due."""
-        member = process(7, 100, cgroup=WEB)
-        whom = Candidate(member, 1, "size", "normal", 1, kind="cgroup", name=WEB, members=(member,))
+        member = process(7, 100, cgroup=name)
+        whom = Candidate(member, 1, "size", "normal", 1, kind="cgroup", name=name, members=(member,))
         now = status(time_us=int(seconds * SECOND_US))
         decision = Decision(
             LADDER[place].name,
@@ -268,6 +277,16 @@ def test_a_unit_is_restarted_outside() -> None:
     desk.say(StepResult("2", "proved"))
     desk.restarts[-1][2](False, "no answer in time")
     assert desk.say() == [("level", NOW_US)]
+
+
+def test_what_is_restarted_is_let_go_of_first() -> None:
+    """A frozen service could not end: systemd would wait for it in vain. Others stay as they are."""
+    desk = Desk()
+    desk.begin(2, "1")
+    desk.begin(3, "2", seconds=11, name="/b")
+    desk.begin(4, "3", seconds=21)
+    assert desk.steps.let == [("1", "its unit is restarted")]
+    assert [name for _, name, _ in desk.steps.begun] == ["throttle", "freeze", "restart_unit"]
 
 
 def test_an_alarm_that_ends_before_the_manager_answers() -> None:

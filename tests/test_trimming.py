@@ -25,7 +25,7 @@ def told(config: Any, *available: int | None) -> list[dict[str, Any]]:
     state = initial_state(config.rules)
     for second, amount in enumerate(available, 1):
         seen = None if amount is None else status(time_us=second * 1_000_000, mem_available_bytes=amount)
-        trimming.on_tick(SimpleNamespace(status=seen, state=state))  # type: ignore[arg-type]
+        trimming.on_tick(SimpleNamespace(glanced=None, status=seen, state=state))  # type: ignore[arg-type]
     return events
 
 
@@ -50,3 +50,37 @@ def test_nobody_is_asked_for_what_is_not_the_machines_need(changes: dict[str, An
     assert event["event"] == "note"
     assert "no program is asked to trim" in event["text"]
     assert why in event["text"]
+
+
+def test_above_the_highest_level_nobody_needs_to_look() -> None:
+    """Where it is off nobody ever does; where a level was told everybody does, until its end was."""
+    state = initial_state(ON.rules)
+
+    def floor(config: Any, *available: int) -> int | None:
+        trimming = Trimming(config, lambda event, **content: None)
+        loop: Any = SimpleNamespace(glanced=None, status=None, state=state)
+        for number, amount in enumerate(available):
+            loop.status = status(
+                time_us=(1 + 20 * number) * 1_000_000, mem_available_bytes=amount, anon_bytes=8 * GIB - amount
+            )
+            trimming.on_tick(loop)
+        return trimming.floor_bytes(loop)
+
+    assert floor(replace(ON, tell=TellOptions()), 4 * GIB) == 0
+    assert floor(ON) is None
+    limit = LowMemoryOptions().low.resolve_bytes(8 * GIB)
+    assert floor(ON, 4 * GIB) == limit
+    assert floor(ON, 4 * GIB, limit - MIB) is None
+    assert floor(ON, 4 * GIB, limit - MIB, 4 * GIB) == limit
+
+
+def test_what_was_glanced_at_comes_first() -> None:
+    """Stall since the last glance is not stall since the last full look."""
+    events: list[Any] = []
+    trimming = Trimming(ON, lambda event, **content: events.append(content["level"]))
+    loop: Any = SimpleNamespace(glanced=None, state=initial_state(ON.rules), status=status(mem_available_bytes=4 * GIB))
+    trimming.on_tick(loop)
+    loop.glanced = status(time_us=60_000_000, mem_available_bytes=4 * GIB)
+    loop.status = status(time_us=63_000_000, mem_available_bytes=GIB, psi_full_us=1_000_000, anon_bytes=5 * GIB)
+    trimming.on_tick(loop)
+    assert events == [100]  # a third of three seconds; of sixty it would be nothing

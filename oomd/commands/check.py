@@ -23,9 +23,11 @@ from oomd.kernel.files import PAGE_BYTES
 from oomd.kernel.process import list_pids
 from oomd.kernel.tracefs import why_not_traced
 from oomd.model.config import Config
+from oomd.model.managed import OFF as NOT_MANAGED
+from oomd.model.managed import ManagedOptions
 from oomd.model.matching import USER
 from oomd.model.ruleset import ALWAYS, LAST_CGROUP_KILL, OFF
-from oomd.model.units import format_duration
+from oomd.model.units import format_duration, format_share
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.rows import read_row
 from oomd.outside.peers import group_id
@@ -64,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "patterns": hits,
                 "every_exit": traced,
                 "control": control_in_words(loaded),
+                "managed": managed_in_words(loaded),
                 "metrics": metrics_in_words(loaded),
                 "telling": telling_in_words(loaded),
             }
@@ -85,6 +88,7 @@ def describe(config: Config, path: str | None, hits: list[Plain], traced: Plain)
     lines = [f"# {describe_file(path)}, in full:", *to_yaml(config).splitlines(), "", "# In words:", *in_words(config)]
     lines += preferences_in_words(config.rules.preferences)
     lines += [
+        *managed_in_words(config),
         *_every_exit_words(traced),
         *control_in_words(config),
         *metrics_in_words(config),
@@ -135,6 +139,21 @@ def metrics_in_words(config: Config) -> list[str]:
     if config.metrics.textfile:
         lines.append(f"metrics are written to {config.metrics.textfile} every 15 s, and after each kill")
     return lines
+
+
+def managed_in_words(config: Config) -> list[str]:
+    """Whether units' own settings are honoured, how they are heard of, and what holds where they say nothing."""
+    managed = config.managed
+    limits = (
+        f"ManagedOOMSwap=kill above {format_share(managed.swap_limit)} of memory and of swap,"
+        f" ManagedOOMMemoryPressure=kill above {format_share(managed.pressure_limit)} for"
+        f" {format_duration(managed.pressure_duration_us)} unless a unit says otherwise"
+    )
+    if managed.systemd != NOT_MANAGED:
+        return [f"units' own settings ({managed.systemd}): {limits}"]
+    if managed == ManagedOptions():
+        return []
+    return [f"units' own settings: not honoured (managed.systemd is off; --managed turns them on): {limits}"]
 
 
 def telling_in_words(config: Config) -> list[str]:

@@ -14,6 +14,8 @@ from oomd.commands.options import (
     complain,
     load_or_complain,
     missing_cgroup,
+    missing_tree,
+    no_ruleset,
     overrides_of,
 )
 from oomd.engine.detection import as_though_fired, initial_state, longest_window_us, observe, wants_of
@@ -61,20 +63,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
-def _whose_rules(config: Config) -> str:
-    """Who says whom to kill where no ruleset does."""
-    if config.lmkd is not None:
-        return "who dies next depends on who is registered with lmkd"
-    return "who dies next depends on units' own settings (managed), which a running oomd is told"
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Look once, decide, print."""
     config = load_or_complain(arguments.config, overrides_of(arguments))
     if config is None:
         return 2
+    if missing_tree(arguments):
+        return complain(missing_tree(arguments))
     if not config.rules.rulesets:
-        return complain(f"no ruleset is in force by this configuration: {_whose_rules(config)}")
+        return complain(no_ruleset(config))
     try:
         decision = explain(config, arguments)
     except (ScopeError, CgroupError, KernelFormatError) as error:

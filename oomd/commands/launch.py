@@ -6,13 +6,13 @@ import contextlib
 import json
 import marshal
 import os
+import resource
 import sys
 import time
 
-from oomd.config.compiled import to_plain
+from oomd.config.compiled import modules_of, to_plain
 from oomd.kernel.cgroup_namespace import namespace_root
 from oomd.kernel.features import rss_slack_bytes
-from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
 from oomd.model.ruleset import OFF
 from oomd.model.steps import RestartStep
 from oomd.model.values import dataclass
@@ -39,6 +39,8 @@ class Trace:
     """Why there is none although it was asked for."""
 
 
+MOST_DESCRIPTORS = 65_536
+"""More than anything of ours ever needs."""
 LINK_TOKEN = "@LINK@"  # noqa: S105 - stands for a descriptor's number
 
 
@@ -77,6 +79,7 @@ def become_killer(
     started = spawn_outside(argv, LINK_TOKEN)
     everything = {
         "config": to_plain(config),
+        "modules": modules_of(config),
         **_companion_options(argv, started, trace),
         "record": bool(record),
         "runtime_dir": directory,
@@ -141,7 +144,8 @@ def _absolute(path: str) -> str:
 
 def _replace_image(everything: dict[str, object], fds: tuple[int, ...]) -> None:
     """Become the killer, with these descriptors (-1 for none)."""
-    memfd = _in_memory(marshal.dumps({**everything, "rss_slack_bytes": rss_slack_bytes()}))
+    everything |= {"rss_slack_bytes": rss_slack_bytes(), "locale": os.environ.get("LC_ALL")}
+    memfd = _in_memory(marshal.dumps(everything))
     for fd in (memfd, *fds):
         if fd >= 0:
             os.set_inheritable(fd, True)
@@ -149,7 +153,19 @@ def _replace_image(everything: dict[str, object], fds: tuple[int, ...]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     image = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "killer.py")
-    os.execv(sys.executable, [sys.executable, "-I", "-S", image, str(memfd)])
+    raise_descriptor_limit()
+    # It speaks to nobody in a language: without a locale's tables, which would be mapped and locked.
+    locale = {**os.environ, "LC_ALL": "C"}
+    os.execve(sys.executable, [sys.executable, "-I", "-S", "-X", "utf8=1", image, str(memfd)], locale)
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as may be had: kept leaders and the victims of one kill need some hundreds each, and a kill
+    that finds none left is a kill without a reap.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def trace_exits(config: Config) -> Trace:
@@ -158,6 +174,8 @@ def trace_exits(config: Config) -> Trace:
     """
     if config.reap.every_exit == OFF or config.dry_run:
         return Trace()
+    from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
+
     try:
         made = make_instance(os.getpid())
     except TracingMissing as error:

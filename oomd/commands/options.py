@@ -83,6 +83,20 @@ def complain(text: str) -> int:
     return MISTAKE
 
 
+def no_ruleset(config: Config) -> str:
+    """What is told of a configuration without rulesets: who says whom to kill then."""
+    whose = "units' own settings (managed), which a running oomd is told"
+    if config.lmkd is not None:
+        whose = "who is registered with lmkd"
+    return f"no ruleset is in force by this configuration: who dies next depends on {whose}"
+
+
+def missing_tree(arguments: argparse.Namespace) -> str:
+    """What is wrong with ``--cgroup``, empty for nothing: a tree that is not there looks like one without groups."""
+    path = arguments.cgroup
+    return f"--cgroup {path}: there is no such folder" if path is not None and not os.path.isdir(path) else ""
+
+
 def missing_cgroup(scope: Scope) -> str:
     """The first cgroup of the scope that does not exist; empty when all do."""
     with open("/proc/self/mountinfo", "rb") as file:

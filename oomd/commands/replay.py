@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from oomd.commands.options import add_config_options, complain, load_or_complain, overrides_of
+from oomd.commands.options import add_config_options, complain, load_or_complain, no_ruleset, overrides_of
 from oomd.config.problems import printable
 from oomd.model.decision import NO_ACTION
 from oomd.model.report import plain_decision
@@ -45,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     if not os.path.exists(arguments.path):
         return complain(f"{arguments.path}: there is no such file or folder")
+    if not config.rules.rulesets and (config.lmkd is None or not os.path.isdir(arguments.path)):
+        return complain(no_ruleset(config))
     try:
         if os.path.isdir(arguments.path):
             lines = replay_trace(arguments.path, config)

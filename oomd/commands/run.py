@@ -14,18 +14,16 @@ from oomd.commands.options import (
     complain,
     load_or_complain,
     missing_cgroup,
+    missing_tree,
     overrides_of,
 )
 from oomd.commands.passed import METRICS, metrics_fds, passed_fds
-from oomd.config.lmkd_properties import PropertiesError, read_properties
-from oomd.debts import put_all_back
 from oomd.kernel.cgroup import CGROUP_ROOT
 from oomd.kernel.features import probe_features
 from oomd.kernel.scope import ScopeGuard
 from oomd.model.managed import AUTO, SOURCES, TAKEOVER
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.monitor.selfcheck import narrowed_by_environment
-from oomd.outside.recording import KEY as RECORDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,11 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     lock_fd = _lock(runtime_dir)
     if isinstance(lock_fd, str):
         return complain(lock_fd)
-    paid = [] if config.dry_run else put_all_back(runtime_dir)
-    try:
-        properties = _properties(config)
-    except PropertiesError as error:
-        return complain(str(error))
+    paid = [] if config.dry_run else _put_back(runtime_dir)
+    properties, mistake = _properties(config)
+    if mistake:
+        return complain(mistake)
     listening = _listen(config)
     if isinstance(listening, str):
         return complain(listening)
@@ -108,6 +105,8 @@ def default_runtime_dir() -> str:
 def _mistake(arguments: argparse.Namespace, config: Config) -> str:
     if (arguments.proc or arguments.cgroup) and not config.dry_run:
         return "--proc and --cgroup need --dry-run: a kill is decided only by this machine's own /proc"
+    if missing_tree(arguments):
+        return missing_tree(arguments)
     if not probe_features().pidfd_open and not config.dry_run:
         return "this kernel has no pidfd_open: oomd needs Linux 5.3"
     mistake = _unwritable(arguments.record) if arguments.record is not None else ""
@@ -157,6 +156,8 @@ def _not_appendable(path: str) -> str:
 def _may_be_replaced(path: str) -> bool:
     """Whether nothing would be lost but a recording."""
     try:
+        from oomd.outside.recording import KEY as RECORDING
+
         with open(path, "rb") as file:
             begin = f'{{"{RECORDING}":'.encode()
             return file.read(len(begin)) in (begin, b"")
@@ -179,9 +180,16 @@ def _listen(config: Config) -> tuple[int, str] | str:
         return str(error)
 
 
-def _properties(config: Config) -> str:
-    """The text of lmkd's file of properties. Raises PropertiesError when it has gone since the loader looked at it."""
-    return read_properties(config.lmkd.properties) if config.lmkd is not None and config.lmkd.properties else ""
+def _properties(config: Config) -> tuple[str, str]:
+    """The text of lmkd's file of properties, and what is wrong when it has gone since the loader looked at it."""
+    if config.lmkd is None or not config.lmkd.properties:
+        return "", ""
+    from oomd.config.lmkd_properties import PropertiesError, read_properties
+
+    try:
+        return read_properties(config.lmkd.properties), ""
+    except PropertiesError as error:
+        return "", str(error)
 
 
 def _managed_fd(config: Config) -> int:
@@ -226,9 +234,18 @@ def _pay_debts(directory: str) -> None:
     """What an oomd that was killed left changed is put back even where nobody can be started now."""
     lock_fd = _lock(directory)
     if isinstance(lock_fd, int):
-        for text in put_all_back(directory):
+        for text in _put_back(directory):
             complain(text)
         os.close(lock_fd)
+
+
+def _put_back(directory: str) -> list[str]:
+    """What was put back, in words; mostly nobody owes anything."""
+    if not os.path.lexists(f"{directory}/debts"):
+        return []
+    from oomd.debts import put_all_back
+
+    return put_all_back(directory)
 
 
 def _holder(directory: str) -> str:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import yaml
-
 from oomd.config.preferences import plain_list
 from oomd.config.schema import LOW_MEMORY_KEYS, option_keys, option_text
 from oomd.model.config import Config, LmkdOptions
@@ -14,6 +10,10 @@ from oomd.model.ruleset import Ruleset
 from oomd.model.telling import TellOptions
 from oomd.model.units import format_exact_duration, format_exact_size, format_share
 from oomd.model.values import fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def effective(config: Config) -> dict[str, Any]:
@@ -53,6 +53,8 @@ def effective(config: Config) -> dict[str, Any]:
 def to_yaml(config: Config) -> str:
     """The same as YAML text."""
     content = effective(config)
+    import yaml
+
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None))
 
 

@@ -7,14 +7,16 @@ where root alone can write them.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from oomd.config.schema import HOOK_KEYS, HOOKS_KEYS, Key
 from oomd.config.trust import why_untrusted
 from oomd.model.hooks import Hook, Hooks
 from oomd.model.units import MILLISECOND_US, SECOND_US, format_exact_duration
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     import yaml
 
     from oomd.config.nodes import Walker

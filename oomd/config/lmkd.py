@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from oomd.config.lmkd_properties import problems_of_file
 from oomd.config.problems import did_you_mean
 from oomd.config.schema import LMKD_KEYS, Key
 from oomd.model.config import LmkdOptions
 from oomd.model.lmkd_properties import names_of_all, problem_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     import yaml
 
     from oomd.config.nodes import Walker

@@ -1,33 +1,34 @@
-"""Loads the configuration: YAML nodes to a Config, or every Problem at once."""
+"""Loads the configuration: YAML nodes to a Config, or every Problem at once.
+
+What builds a part is loaded where that part is there: `oomd run` must be ready soon.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from oomd.config.expand import Level, Stall, level_ruleset, stall_ruleset
-from oomd.config.hooks import build_hooks
-from oomd.config.lmkd import build_lmkd
-from oomd.config.nodes import Walker, is_off
+from oomd.config.nodes import Walker, is_mapping, is_off, is_sequence
 from oomd.config.preferences import build_preferences
-from oomd.config.proactive import build_proactive
 from oomd.config.problems import Problem
-from oomd.config.rulesets import build_rulesets
 from oomd.config.schema import KEYS, LEVEL_KEYS, STALL_KEYS
 from oomd.config.telling import build_tell
 from oomd.detectors.pressure import PressureShare
-from oomd.model.config import Config, ControlOptions, LogOptions, MetricsOptions
-from oomd.model.hooks import NO_HOOKS
+from oomd.model.config import Config, ControlOptions, LmkdOptions, LogOptions, MetricsOptions
+from oomd.model.hooks import NO_HOOKS, Hooks
 from oomd.model.managed import OFF as NOT_MANAGED
 from oomd.model.managed import ManagedOptions
+from oomd.model.proactive import Proactive
 from oomd.model.ruleset import OFF, ReapOptions, Rules, Ruleset
 from oomd.model.scope import Scope
 from oomd.model.units import SECOND_US
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+    import yaml
 
 MOST_BYTES = 1 << 20
 """A configuration larger than this is somebody else's file."""
@@ -38,7 +39,6 @@ MANAGED_RANGES = {
     "pressure_duration": (SECOND_US, 86400 * SECOND_US),
 }
 _MANAGED_FIELDS = {"pressure_duration": "pressure_duration_us"}
-ANY_BYTES = 1 << 40
 MOST_VALUES = 10_000
 """So many values, aliases followed, is a configuration that nobody wrote by hand."""
 _BY_NAME = {key.name: key for key in KEYS}
@@ -62,14 +62,15 @@ def load_config(
     _override(values, overrides or {}, problems)
     reap = ReapOptions(**values.get("reap", {}))
     if reap.backend == "none" and reap.every_exit != OFF:
-        walker.problem(nodes["reap"], "reap.every_exit", "has no effect with backend: none")
-    lmkd = build_lmkd(walker, nodes, values.get("lmkd"))
+        where = walker.value_of(nodes["reap"], "every_exit")
+        walker.problem(where, "reap.every_exit", "has no effect with backend: none")
+    lmkd = _lmkd(walker, nodes, values.get("lmkd"))
     managed = _managed(walker, nodes, values.get("managed", {}))
     tell = build_tell(walker, nodes.get("tell"))
-    hooks = build_hooks(walker, nodes["hooks"], "hooks") if "hooks" in nodes else NO_HOOKS
+    hooks = _hooks(walker, nodes["hooks"]) if "hooks" in nodes else NO_HOOKS
     rulesets = () if lmkd is not None and lmkd.only else _rulesets(walker, nodes, managed)
     preferences = build_preferences(walker, nodes, values.get("omit", "never"))
-    proactive = build_proactive(walker, nodes)
+    proactive = _proactive(walker, nodes) if "proactive" in nodes else None
     if problems:
         return sorted(set(problems))
     return Config(
@@ -102,13 +103,15 @@ def _read(path: str) -> bytes:
 
 def _compose(path: str, problems: list[Problem], text: bytes | None = None) -> yaml.Node | None:
     """The root node; None for an empty file, or after a problem."""
+    import yaml  # which nobody needs who has no file
+
     data = text or b""
     try:
         data = _read(path) if text is None else text
         if len(data) > MOST_BYTES:
             problems.append(Problem(path, 1, 1, "", "is larger than 1 MiB: not a configuration of oomd"))
             return None
-        root = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
+        root = _quickly(data.decode("utf-8"))
         if root is not None and _expanded(root, {}) > MOST_VALUES:
             problems.append(
                 Problem(path, 1, 1, "", f"has more than {MOST_VALUES} values once its aliases are followed")
@@ -138,6 +141,18 @@ def _compose(path: str, problems: list[Problem], text: bytes | None = None) -> y
     return None
 
 
+def _quickly(text: str) -> yaml.Node | None:
+    """By libyaml, which takes a tenth of the time, where it is there and has nothing to complain of: what is wrong is
+    said by PyYAML's own parser. Raises yaml.YAMLError, RecursionError, ValueError.
+    """
+    import yaml
+
+    try:
+        return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+
+
 def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
     """How many values the walk would meet: every alias is followed, so that a short file can be endless."""
     size = known.get(id(node))
@@ -145,9 +160,9 @@ def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
         return size
     known[id(node)] = MOST_VALUES + 1  # met again while its own values are counted: it holds itself
     size = 1
-    if isinstance(node, yaml.MappingNode):
+    if is_mapping(node):
         size += sum(_expanded(key, known) + _expanded(value, known) for key, value in node.value)
-    elif isinstance(node, yaml.SequenceNode):
+    elif is_sequence(node):
         size += sum(_expanded(each, known) for each in node.value)
     known[id(node)] = size
     return size
@@ -189,6 +204,8 @@ def _rulesets(walker: Walker, nodes: dict[str, yaml.Node], managed: ManagedOptio
         for name in ("level", "stall"):
             if name in nodes:
                 walker.problem(nodes[name], name, "has no effect beside rulesets, which replace it; remove one of them")
+        from oomd.config.rulesets import build_rulesets
+
         return build_rulesets(walker, nodes["rulesets"])
     rulesets = []
     if "level" not in nodes or not is_off(nodes["level"]):
@@ -198,6 +215,26 @@ def _rulesets(walker: Walker, nodes: dict[str, yaml.Node], managed: ManagedOptio
     if not rulesets and managed.systemd == NOT_MANAGED:
         walker.problem(nodes["stall"], "stall", "level and stall are both off: nothing would ever be done")
     return tuple(rulesets)
+
+
+def _hooks(walker: Walker, node: yaml.Node) -> Hooks:
+    from oomd.config.hooks import build_hooks
+
+    return build_hooks(walker, node, "hooks")
+
+
+def _proactive(walker: Walker, nodes: dict[str, yaml.Node]) -> Proactive | None:
+    from oomd.config.proactive import build_proactive
+
+    return build_proactive(walker, nodes)
+
+
+def _lmkd(walker: Walker, nodes: dict[str, yaml.Node], values: dict[str, Any] | None) -> LmkdOptions | None:
+    if values is None and "lmkd" not in nodes:
+        return None
+    from oomd.config.lmkd import build_lmkd
+
+    return build_lmkd(walker, nodes, values)
 
 
 def _managed(walker: Walker, nodes: dict[str, yaml.Node], values: dict[str, Any]) -> ManagedOptions:
@@ -211,10 +248,11 @@ def _level(walker: Walker, node: yaml.Node | None) -> Level:
         return Level()
     values = walker.options(node, "level", LEVEL_KEYS)
     level = Level(**{_LEVEL_FIELDS.get(name, name): value for name, value in values.items()})
-    if level.term.resolve_bytes(ANY_BYTES) == 0:
-        walker.problem(node, "level.term", "would never hold; level: off drops the ruleset")
+    if level.term.is_nothing:
+        walker.problem(walker.value_of(node, "term"), "level.term", "would never hold; level: off drops the ruleset")
     if level.kill is not None and level.kill.may_exceed(level.term):
-        walker.problem(node, "level.kill", "is above level.term: nobody would ever be asked to go")
+        where = walker.value_of(node, "kill")
+        walker.problem(where, "level.kill", "is above level.term: nobody would ever be asked to go")
     return level
 
 
@@ -224,7 +262,8 @@ def _stall(walker: Walker, node: yaml.Node | None) -> Stall:
     values = walker.options(node, "stall", STALL_KEYS)
     stall = Stall(**{_STALL_FIELDS.get(name, name): value for name, value in values.items()})
     if stall.kill < stall.term:
-        walker.problem(node, "stall.kill", "is below stall.term: nobody would ever be asked to go")
+        where = walker.value_of(node, "kill")
+        walker.problem(where, "stall.kill", "is below stall.term: nobody would ever be asked to go")
     walker.ranges(node, "stall", {"over": stall.over_us, "term": stall.term}, RANGES)
     return stall
 

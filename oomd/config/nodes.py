@@ -4,11 +4,6 @@ its place.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import yaml
-
-from oomd.config.addresses import parse_listen, parse_textfile
 from oomd.config.problems import Problem, did_you_mean
 from oomd.model.scope import ScopeError, parse_scope
 from oomd.model.units import (
@@ -30,8 +25,13 @@ from oomd.model.units import (
 )
 from oomd.model.values import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
+
+    import yaml
+    from typing_extensions import TypeIs
 
     from oomd.config.schema import Key
 
@@ -76,6 +76,20 @@ def parse_group(text: str) -> str:
     if not text.isprintable() or " " in text or ":" in text or len(text) > 256:
         raise UnitError("is no name of a group")
     return text
+
+
+def parse_listen(text: str) -> Any:
+    """See oomd.config.addresses, which nobody needs who does not listen."""
+    from oomd.config import addresses
+
+    return addresses.parse_listen(text)
+
+
+def parse_textfile(text: str) -> Any:
+    """Likewise."""
+    from oomd.config import addresses
+
+    return addresses.parse_textfile(text)
 
 
 MOST_WORKERS = 16
@@ -127,7 +141,7 @@ class Walker:
 
     def mapping(self, node: yaml.Node, path: str, known: Iterable[str]) -> dict[str, yaml.Node]:
         """The value nodes of a mapping by key; unknown and duplicate keys are problems."""
-        if not isinstance(node, yaml.MappingNode):
+        if not is_mapping(node):
             if not _is_nothing(node):
                 self.problem(node, path, f"should be a mapping (key: value), is {_kind_of(node)}")
             return {}
@@ -135,9 +149,9 @@ class Walker:
         seen: dict[str, yaml.Node] = {}
         values: dict[str, yaml.Node] = {}
         for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            name = key.value if is_scalar(key) else ""
             place = f"{path}.{name}" if path else name
-            if not isinstance(key, yaml.ScalarNode):
+            if not is_scalar(key):
                 self.problem(key, path, "a key must be a plain word")
             elif name in seen:
                 self.problem(key, place, f"is given twice, first in line {seen[name].start_mark.line + 1}")
@@ -152,7 +166,7 @@ class Walker:
 
     def sequence(self, node: yaml.Node, path: str) -> list[yaml.Node]:
         """The items of a list."""
-        if isinstance(node, yaml.SequenceNode):
+        if is_sequence(node):
             return list(node.value)
         if not _is_nothing(node):
             self.problem(node, path, f"should be a list, is {_kind_of(node)}")
@@ -160,17 +174,20 @@ class Walker:
 
     def keys_of(self, node: yaml.Node) -> set[str]:
         """The keys of a mapping, right or wrong."""
-        return (
-            {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)} if self.is_mapping(node) else set()
-        )
+        return {key.value for key, _ in node.value if is_scalar(key)} if self.is_mapping(node) else set()
+
+    def value_of(self, node: yaml.Node, name: str) -> yaml.Node:
+        """The value of this key of a mapping, for the place of a problem; the node itself where it has none."""
+        found = [value for key, value in node.value if key.value == name] if self.is_mapping(node) else []
+        return found[0] if found else node
 
     def is_mapping(self, node: yaml.Node) -> bool:
         """Whether it is a mapping, and no single value or list."""
-        return isinstance(node, yaml.MappingNode)
+        return is_mapping(node)
 
     def is_empty_mapping(self, node: yaml.Node) -> bool:
         """Whether it is ``{}``."""
-        return isinstance(node, yaml.MappingNode) and not node.value
+        return is_mapping(node) and not node.value
 
     def is_nothing(self, node: yaml.Node) -> bool:
         """Whether nothing stands there."""
@@ -178,7 +195,7 @@ class Walker:
 
     def scalar(self, node: yaml.Node, path: str, key: Key) -> Any:
         """The value of a scalar, or None after a problem."""
-        if not isinstance(node, yaml.ScalarNode):
+        if not is_scalar(node):
             self.problem(node, path, f"should be a single value, is {_kind_of(node)}")
             return None
         return self.convert(node.value, key, lambda message: self.problem(node, path, message))
@@ -217,24 +234,40 @@ class Walker:
                 form = (
                     format_share if isinstance(values[name], float) else lambda each: format_exact_duration(int(each))
                 )
-                self.problem(node, f"{path}.{name}", f"should be between {form(low)} and {form(high)}")
+                place = self.value_of(node, name)
+                self.problem(place, f"{path}.{name}", f"should be between {form(low)} and {form(high)}")
+
+
+def is_mapping(node: yaml.Node) -> TypeIs[yaml.MappingNode]:
+    """``key: value``; told by what the node says of itself, so that nobody needs YAML who has no file."""
+    return bool(node.id == "mapping")  # type: ignore[attr-defined] # every node that is made has one
+
+
+def is_sequence(node: yaml.Node) -> TypeIs[yaml.SequenceNode]:
+    """A list."""
+    return bool(node.id == "sequence")  # type: ignore[attr-defined]
+
+
+def is_scalar(node: yaml.Node) -> TypeIs[yaml.ScalarNode]:
+    """One text."""
+    return bool(node.id == "scalar")  # type: ignore[attr-defined]
 
 
 def is_off(node: yaml.Node) -> bool:
     """Whether the text is ``off``."""
-    return isinstance(node, yaml.ScalarNode) and node.value == "off"
+    return is_scalar(node) and node.value == "off"
 
 
 def switch_of(node: yaml.Node) -> bool | None:
     """The truth value that stands there; None where there is none."""
-    return _BOOLEANS.get(node.value.lower()) if isinstance(node, yaml.ScalarNode) else None
+    return _BOOLEANS.get(node.value.lower()) if is_scalar(node) else None
 
 
 def _is_nothing(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in ("", "~", "null")
+    return is_scalar(node) and not node.style and node.value in ("", "~", "null")
 
 
 def _kind_of(node: yaml.Node) -> str:
-    if isinstance(node, yaml.MappingNode):
+    if is_mapping(node):
         return "a mapping"
-    return "a list" if isinstance(node, yaml.SequenceNode) else f"{node.value!r}"
+    return "a list" if is_sequence(node) else f"{node.value!r}"

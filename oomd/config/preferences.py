@@ -12,17 +12,17 @@ from __future__ import annotations
 import pwd
 import re
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
-import yaml
-
-from oomd.config.regexes import why_not_safe
+from oomd.config.nodes import is_mapping, is_scalar, is_sequence
 from oomd.config.schema import DEFAULT_PROTECT, DEFAULT_WORD
 from oomd.model.matching import CGROUP, KEYS, NAME, USER, Match, Term
 from oomd.model.ruleset import Names, Preferences
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import yaml
 
     from oomd.config.nodes import Walker
 
@@ -64,9 +64,9 @@ def _plain_match(match: Match) -> dict[str, object]:
 
 def _written(node: yaml.Node | None) -> frozenset[str]:
     """The names that stand there themselves, and not through the word ``default``."""
-    if not isinstance(node, yaml.SequenceNode):
+    if node is None or not is_sequence(node):
         return frozenset()
-    return frozenset(item.value for item in node.value if isinstance(item, yaml.ScalarNode))
+    return frozenset(item.value for item in node.value if is_scalar(item))
 
 
 def _names(walker: Walker, node: yaml.Node, path: str) -> dict[str, yaml.Node]:
@@ -77,9 +77,9 @@ def _names(walker: Walker, node: yaml.Node, path: str) -> dict[str, yaml.Node]:
         walker.problem(node, path, "has no value; the empty list is []")
     for index, item in enumerate(walker.sequence(node, path)):
         place = f"{path}[{index}]"
-        if isinstance(item, yaml.MappingNode):
+        if is_mapping(item):
             continue
-        if not isinstance(item, yaml.ScalarNode):
+        if not is_scalar(item):
             walker.problem(item, place, "should be a name or a mapping of conditions, is a list")
         elif mistake := _name_mistake(item.value):
             walker.problem(item, place, mistake)
@@ -103,8 +103,8 @@ def _name_mistake(text: str) -> str:
 def _matches(walker: Walker, node: yaml.Node, path: str) -> dict[Match, yaml.Node]:
     """The entries that are mappings, with their nodes."""
     found: dict[Match, yaml.Node] = {}
-    for index, item in enumerate(node.value if isinstance(node, yaml.SequenceNode) else ()):
-        if not isinstance(item, yaml.MappingNode):
+    for index, item in enumerate(node.value if is_sequence(node) else ()):
+        if not is_mapping(item):
             continue
         place = f"{path}[{index}]"
         if not item.value:
@@ -119,7 +119,7 @@ def _matches(walker: Walker, node: yaml.Node, path: str) -> dict[Match, yaml.Nod
 
 
 def _term(walker: Walker, node: yaml.Node, key: str, path: str) -> Term | None:
-    regex = isinstance(node, yaml.MappingNode)
+    regex = is_mapping(node)
     if regex:
         inner = walker.mapping(node, path, (_REGEX,))
         if _REGEX not in inner:
@@ -127,7 +127,7 @@ def _term(walker: Walker, node: yaml.Node, key: str, path: str) -> Term | None:
                 walker.problem(node, path, "needs 'regex'")
             return None
         node, path = inner[_REGEX], f"{path}.{_REGEX}"
-    if not isinstance(node, yaml.ScalarNode):
+    if not is_scalar(node):
         walker.problem(node, path, "should be a single value")
         return None
     mistake = _pattern_mistake(node.value, key, regex=regex)
@@ -143,6 +143,8 @@ def _pattern_mistake(text: str, key: str, *, regex: bool) -> str:
     if len(text) > MOST_PATTERN:
         return f"is longer than {MOST_PATTERN} characters"
     if regex:
+        from oomd.config.regexes import why_not_safe
+
         return why_not_safe(text)
     if not text.isprintable():
         return "holds characters that cannot be printed; ? and * stand for any"

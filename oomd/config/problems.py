@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
@@ -33,5 +31,7 @@ def printable(text: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` or nothing."""
+    import difflib  # only a mistake needs it
+
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

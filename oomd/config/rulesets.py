@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from oomd import detectors, policies
 from oomd.config.hooks import build_hooks
 from oomd.config.ladders import build_ladder, check_ladder
@@ -12,7 +10,10 @@ from oomd.config.schema import CHOOSE_KEYS, RULESET_KEYS, Key, is_needed, option
 from oomd.model.ruleset import CGROUP, PROCESS_IN, Choice, Ruleset
 from oomd.model.values import fields
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     import yaml
 
     from oomd.config.nodes import Walker

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
 
 from oomd.config.nodes import switch_of
 from oomd.config.schema import LOW_MEMORY_KEYS, TELL_KEYS
 from oomd.model.telling import LowMemoryOptions, TellOptions
 from oomd.model.units import format_share, format_threshold
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     import yaml
 
     from oomd.config.nodes import Walker
@@ -48,7 +50,8 @@ def _low_memory(walker: Walker, node: yaml.Node) -> LowMemoryOptions | None:
     options = LowMemoryOptions(**values)
     for upper, lower in itertools.pairwise(ORDER):
         if getattr(options, lower).may_exceed(getattr(options, upper)):
-            walker.problem(node, f"{path}.{lower}", f"is above {path}.{upper}: that level would never be told")
+            where = walker.value_of(node, lower)
+            walker.problem(where, f"{path}.{lower}", f"is above {path}.{upper}: that level would never be told")
     return options
 
 

@@ -1,40 +1,17 @@
-"""Detectors: pure rules that say "now", with their evidence."""
+"""Detectors: pure rules that say "now", with their evidence.
 
-from oomd.detectors.direct_reclaim import DirectReclaim
-from oomd.detectors.exists import Exists
-from oomd.detectors.memory_growth import MemoryGrowth
-from oomd.detectors.pressure import PressureShare
-from oomd.detectors.pressure_rising import PressureRising
-from oomd.detectors.reclaim import Reclaim
-from oomd.detectors.thrashing import Thrashing
-from oomd.detectors.thresholds import (
-    Commit,
-    DyingDescendants,
-    MemoryAbove,
-    MemoryAvailable,
-    ProcessCount,
-    SwapFree,
-    SwapUtilisation,
-)
-from oomd.detectors.watermark import Watermark
-from oomd.detectors.zram import ZramUsed
+``ALL`` loads every one of them (oomd/detectors/all.py) when it is first asked for; the killer asks for those of its
+configuration alone.
+"""
 
-ALL = (
-    MemoryAvailable,
-    SwapFree,
-    PressureShare,
-    PressureRising,
-    MemoryAbove,
-    MemoryGrowth,
-    Reclaim,
-    Thrashing,
-    Watermark,
-    DirectReclaim,
-    Commit,
-    SwapUtilisation,
-    ZramUsed,
-    DyingDescendants,
-    Exists,
-    ProcessCount,
-)
-"""Every detector, by the key ``name`` in the configuration."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.detectors.all import ALL as ALL
+
+
+def __getattr__(name: str) -> object:
+    if name == "ALL":
+        from oomd.detectors.all import ALL
+
+        return ALL
+    raise AttributeError(name)

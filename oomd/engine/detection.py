@@ -108,6 +108,15 @@ def observe(
     )
 
 
+def passed(rules: Rules, status: MemoryStatus, state: EngineState) -> EngineState:
+    """The state that remembers a glance, at which no rule could hold (:mod:`oomd.engine.calm`)."""
+    return replace(
+        state,
+        history=_remembered(state.history, status, (), windows_us(rules)),
+        trail=followed(state.trail, status),
+    )
+
+
 def _observe_ruleset(
     ruleset: Ruleset, memory: RulesetState, asking: View, critical: View, *, steady: bool
 ) -> tuple[Detection, RulesetState]:

@@ -2,90 +2,83 @@
 
 from __future__ import annotations
 
-import re
+from oomd.model.values import dataclass
+from oomd.model.wildcards import fits, parts_of, pieces_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.model.ruleset import Names
+    from oomd.model.wildcards import Part
 
 COMM_BYTES = 15
 """The kernel cuts names to TASK_COMM_LEN - 1 bytes; a longer pattern is compared with what is left of it."""
 
 _MOST_LISTS = 64
-_compiled: dict[tuple[str, ...], re.Pattern[str]] = {}
+_compiled: dict[tuple[str, ...], _List] = {}
 
-_PIECE = re.compile(r"\*|\?|\[[!^]?+\]?+[^\]]*\]|\\x[0-9a-f]{2}|.", re.DOTALL)
-"""``*``, ``?``, ``[…]`` (a ``]`` that comes first in it stands for itself), a byte as names show it where it is no
-UTF-8, or a character that stands for itself.
-"""
-_IN_SET = re.compile(r"(.)-(.)|(.)", re.DOTALL)
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """Names as they are, beginnings of names, and all other patterns: nearly every list is of the first two kinds, and
+    those are compared at once.
+    """
+
+    exact: frozenset[str]
+    begins: tuple[str, ...]
+    others: tuple[tuple[Part, ...], ...]
+
+    def holds(self, comm: str) -> bool:
+        return comm in self.exact or comm.startswith(self.begins) or any(fits(parts, comm) for parts in self.others)
 
 
 def matches(names: Names, comm: str) -> bool:
     """Whether the name is on the list."""
-    return bool(names.patterns) and _compile(names.patterns).fullmatch(comm) is not None
+    return bool(names.patterns) and _compile(names.patterns).holds(comm)
 
 
 def matches_pattern(pattern: str, comm: str) -> bool:
     """Whether the name fits this one pattern: ``*``, ``?``, ``[abc]``, ``[!abc]``."""
-    return _compile((pattern,)).fullmatch(comm) is not None
+    return _compile((pattern,)).holds(comm)
 
 
-def _compile(patterns: tuple[str, ...]) -> re.Pattern[str]:
+def _compile(patterns: tuple[str, ...]) -> _List:
     compiled = _compiled.get(patterns)
     if compiled is None:
         if len(_compiled) >= _MOST_LISTS:
             _compiled.clear()
-        compiled = re.compile("|".join(_translate(pattern) for pattern in patterns), re.DOTALL)
-        _compiled[patterns] = compiled
+        compiled = _compiled[patterns] = _sorted([parts_of(_cut(pieces_of(pattern))) for pattern in patterns])
     return compiled
 
 
-def _translate(pattern: str) -> str:
-    """The pattern as a regular expression that every text has. What comes after 15 bytes stands for nothing, unless a
-    ``*`` before them leaves open where they end: ``containerd-shim-runc*`` is the name ``containerd-shim``.
+def _sorted(patterns: list[tuple[Part, ...]]) -> _List:
+    exact, begins, others = set(), [], []
+    for parts in patterns:
+        if len(parts) == 1 and isinstance(parts[0], str):
+            exact.add(parts[0])
+        elif len(parts) == 2 and isinstance(parts[0], str) and parts[1] == "":
+            begins.append(parts[0])
+        else:
+            others.append(parts)
+    return _List(frozenset(exact), tuple(begins), tuple(others))
+
+
+def _cut(pieces: list[str]) -> list[str]:
+    """What of them every name has. What comes after 15 bytes stands for nothing, unless a ``*`` before them leaves open
+    where they end: ``containerd-shim-runc*`` is the name ``containerd-shim``.
     """
-    pieces: list[str] = _PIECE.findall(pattern)
     room = COMM_BYTES
-    result = ""
-    for piece in pieces:
+    for place, piece in enumerate(pieces):
         if piece == "*":
-            return "".join(translate_piece(each) for each in pieces)
+            return pieces
         width = _width(piece)
         if width > room:
             # The kernel cuts in the middle of a character too; names show the bytes that are left of it.
             left = piece.encode("utf-8", "backslashreplace")[:room].decode("utf-8", "backslashreplace")
-            return result + re.escape(left)
-        result += translate_piece(piece)
+            return [*pieces[:place], *left]
         room -= width
-    return result
+    return pieces
 
 
 def _width(piece: str) -> int:
     """How many bytes of a name it stands for, at least."""
-    return len(piece.encode("utf-8", "backslashreplace")) if len(piece) == 1 and piece != "?" else 1
-
-
-def translate_piece(piece: str) -> str:
-    """One piece of a pattern as a regular expression."""
-    if piece == "*":
-        return ".*"
-    if piece == "?":
-        return "."
-    if len(piece) > 2 and piece[0] == "[":
-        return _translate_set(piece[1:-1])
-    return re.escape(piece)
-
-
-def _translate_set(inside: str) -> str:
-    """``[a-c_]``, ``[!a-c_]``. Nothing in it has a meaning of its own but ``-``; a backward range is empty."""
-    negated = inside[0] in "!^" and len(inside) > 1
-    pieces = []
-    for first, last, single in _IN_SET.findall(inside[1:] if negated else inside):
-        if single:
-            pieces.append(re.escape(single))
-        elif first <= last:
-            pieces.append(f"{re.escape(first)}-{re.escape(last)}")
-    if not pieces:
-        return "." if negated else "(?!)"
-    return f"[{'^' if negated else ''}{''.join(pieces)}]"
+    return 1 if piece == "?" or len(piece) > 1 else len(piece.encode("utf-8", "backslashreplace"))

@@ -320,8 +320,11 @@ def _evidence(alarm: Detection) -> str:
 
 
 def _ruleset_of(rules: Rules, alarm: Detection | None) -> Ruleset:
-    """The ruleset of the alarm; the first one's policy ranks where nothing fired, for ``explain``."""
-    return next((ruleset for ruleset in rules.rulesets if alarm and ruleset.name == alarm.ruleset), rules.rulesets[0])
+    """The ruleset of the alarm; the first one's policy ranks where nothing fired, for ``explain``. Where there is none
+    (units' own settings are all, and nobody has told any yet) nothing fires.
+    """
+    named = (ruleset for ruleset in rules.rulesets if alarm and ruleset.name == alarm.ruleset)
+    return next(named, next(iter(rules.rulesets), Ruleset("", ())))
 
 
 def _dying_already(rejected: tuple[Rejection, ...], state: EngineState) -> Candidate | None:

@@ -65,6 +65,11 @@ def judged(
     return now, is_news
 
 
+def is_over(shortage: Shortage) -> bool:
+    """Whether nothing was told, or its end was: until memory is short again there is nothing to tell."""
+    return shortage.level == shortage.told == OKAY
+
+
 def _limit(options: LowMemoryOptions, status: MemoryStatus, place: int, level: int) -> float:
     """Below this much available memory the level at this place holds."""
     threshold = (options.low, options.medium, options.critical)[place - 1]

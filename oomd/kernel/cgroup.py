@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from oomd.kernel.cgroup_namespace import absolute_path
-from oomd.kernel.files import KernelFile, find_number, parse_number, unescape_octal
+from oomd.kernel.files import KernelFile, find_number, open_optional, parse_number, unescape_octal
 from oomd.model.values import dataclass
 
 CGROUP_ROOT = "/sys/fs/cgroup"
@@ -52,6 +52,15 @@ def find_cgroup2_mount(mountinfo: bytes) -> str | None:
     proc_pid_mountinfo(5).
     """
     return next((mount.point for mount in _parse_mounts(mountinfo) if mount.version == 2), None)
+
+
+def cgroup2_root() -> str | None:
+    """Where cgroup2 is mounted for us; None where it is not."""
+    file = open_optional("/proc/self/mountinfo")
+    if file is None:
+        return None
+    with file:
+        return find_cgroup2_mount(file.read())
 
 
 def find_v1_memory_mount(mountinfo: bytes) -> str | None:

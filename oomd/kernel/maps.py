@@ -5,16 +5,12 @@ that it goes with the last who maps it. proc_pid_maps(5).
 from __future__ import annotations
 
 import os
-import re
 
 MOST_BYTES = 1 << 20
 """Some ten thousand mappings; what comes after them is not looked at."""
 
-_UNNAMED = re.compile(
-    rb"^([0-9a-f]+)-([0-9a-f]+) ...s ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) ([0-9]+) +"
-    rb"(?:/memfd:|/dev/zero \(deleted\)$|/drm mm object \(deleted\)$|/dev/shm/.* \(deleted\)$)",
-    re.MULTILINE,
-)
+_NAMELESS = (b"/dev/zero (deleted)", b"/drm mm object (deleted)")
+_MEMFD, _SHM, _DELETED = b"/memfd:", b"/dev/shm/", b" (deleted)"
 """memfd_create(2), MAP_SHARED | MAP_ANONYMOUS, graphics memory, and what shm_unlink(3) has taken the name of. Not
 /SYSV…: the memory of shmget(2) outlives everybody.
 """
@@ -42,12 +38,23 @@ def parse_unnamed_shmem(data: bytes) -> dict[Place, int]:
     once. Lines of any other form say nothing.
     """
     extents: dict[Place, tuple[int, int]] = {}
-    for match in _UNNAMED.finditer(data):
-        begin, end, offset = (int(number, 16) for number in match.group(1, 2, 3))
-        place = match[4], match[5]
+    for line in data.split(b"\n"):
+        fields = line.split(None, 5)
+        if len(fields) < 6 or fields[1][3:] != b"s" or not _is_nameless(fields[5]):
+            continue
+        try:
+            begin, end = (int(number, 16) for number in fields[0].split(b"-"))
+            offset = int(fields[2], 16)
+        except ValueError:
+            continue
+        place = fields[3], fields[4]
         first, last = extents.get(place, (offset, offset))
         extents[place] = (min(first, offset), max(last, offset + max(0, end - begin)))
     return {place: last - first for place, (first, last) in extents.items()}
+
+
+def _is_nameless(path: bytes) -> bool:
+    return path in _NAMELESS or path.startswith(_MEMFD) or (path.startswith(_SHM) and path.endswith(_DELETED))
 
 
 def parse_anonymous(data: bytes) -> list[tuple[int, int]]:

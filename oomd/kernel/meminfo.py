@@ -5,7 +5,7 @@ from __future__ import annotations
 from oomd.kernel.files import KernelFormatError, find_kib
 from oomd.model.values import dataclass
 
-__all__ = ["KernelFormatError", "Meminfo", "parse_meminfo"]
+__all__ = ["KernelFormatError", "Meminfo", "parse_available", "parse_meminfo", "parse_swap_free"]
 
 _FILE = "/proc/meminfo"
 
@@ -65,3 +65,13 @@ def parse_meminfo(data: bytes) -> Meminfo:
         find_kib(data, b"\nCommitLimit:", _FILE, default=0),
         find_kib(data, b"\nCommitted_AS:", _FILE, default=0),
     )
+
+
+def parse_available(data: bytes) -> int:
+    """MemAvailable alone, in bytes, of the text of /proc/meminfo. Raises :class:`KernelFormatError` without it."""
+    return find_kib(data, b"\nMemAvailable:", _FILE)
+
+
+def parse_swap_free(data: bytes) -> int:
+    """SwapFree alone, in bytes; 0 where there is none."""
+    return find_kib(data, b"\nSwapFree:", _FILE, default=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 NICEST = -20
@@ -22,11 +21,15 @@ def be_prompt(nice: int = NICEST) -> None:
     (SCHED_RESET_ON_FORK); one that holds the interpreter's lock and gets no CPU beside busy processes holds up
     everybody else, whatever their class.
     """
-    with contextlib.suppress(OSError):
+    try:
         os.setpriority(os.PRIO_PROCESS, 0, nice)
+    except OSError:
+        pass
 
 
 def run_on(cpus: set[int]) -> None:
     """The CPUs of the calling thread; where a cpuset has taken all of them meanwhile, it stays where it is."""
-    with contextlib.suppress(OSError):
+    try:
         os.sched_setaffinity(0, cpus)
+    except OSError:
+        pass

@@ -93,6 +93,9 @@ MADV_PAGEOUT = 21
 MOST_RANGES = 1024
 """In one call; IOV_MAX."""
 
+_M_ARENA_MAX = -8
+"""malloc.h of glibc."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -320,6 +323,19 @@ def mlockall(flags: int) -> None:
     """
     if _mlockall(flags) < 0:
         raise _error()
+
+
+def share_heap() -> None:
+    """Has all threads of this process take memory from one heap, in the place of one each with pages of its own; before
+    the first of them starts. mallopt(3) with M_ARENA_MAX; other libcs than glibc have no such call, or take no notice.
+    """
+    try:
+        mallopt = _dropping["mallopt"]
+    except AttributeError:
+        return
+    mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
+    mallopt.restype = ctypes.c_int
+    mallopt(_M_ARENA_MAX, 1)
 
 
 def mount_detached(kind: str) -> int:

@@ -6,7 +6,6 @@ pidfds, and the reaper's results.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
@@ -271,9 +270,11 @@ class Executor:
             self.sent_us = self.sent_us or sent_us
             self._reaping.add(warrant.id)
         except OSError:  # no descriptor left for the reaper's copy: a kill without a reap is better than none
-            with contextlib.suppress(OSError):
+            try:
                 pidfd_send_signal(warrant.pidfd, number)
                 self.sent_us = self.sent_us or time.monotonic_ns() // 1000
+            except OSError:
+                pass
 
     def _status_of(self, credit: Credit) -> str:
         if self.dry_run:
@@ -291,6 +292,8 @@ class Executor:
         signalled = credit.kill_us if credit.kill_us is not None else credit.signal_us
         if result is not None and result.signal and result.signal_us:
             signalled = result.signal_us
+        if self.dry_run:  # what became free meanwhile is not what a kill brought
+            credit = replace(credit, returned_bytes=0, returned_swap_bytes=0, memory_us=None)
         return KillOutcome(
             decision_id=credit.decision_id,
             process=credit.process,

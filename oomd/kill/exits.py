@@ -15,13 +15,13 @@ of oomd's own never waits for somebody else's.
 from __future__ import annotations
 
 import os
-import threading
 import time
-from queue import SimpleQueue
+from _queue import SimpleQueue
 
 from oomd.kernel.files import KernelFormatError
 from oomd.kernel.process import parse_stat, parse_status, process_of, read_pid_file, read_thread_status
 from oomd.kernel.sched import be_prompt
+from oomd.kernel.threads import Semaphore, Thread
 from oomd.kernel.trace_pipe import TRACE_SIGNAL_IGNORED, parse_trace_pipe
 from oomd.kill.warrant import GONE, Refused
 from oomd.model.ruleset import ALWAYS
@@ -81,6 +81,9 @@ class ExitHastener:
     thread with a gate of its own, because the loop's remembers what it saw while it is being asked.
     """
 
+    keys = (PIPE, NEWS)
+    """The loop's, of what it hears."""
+
     def __init__(self, pipe_fd: int, mode: str, gate: Gate, pool: ReaperPool, watches: Watches) -> None:
         """``mode``: ``pressure`` (only in need) or ``always``."""
         self.mode = mode
@@ -101,9 +104,9 @@ class ExitHastener:
         self._news_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._batches: SimpleQueue[tuple[int, ...] | None] = SimpleQueue()
-        self._slots = threading.Semaphore(MOST_AT_ONCE)
+        self._slots = Semaphore(MOST_AT_ONCE)
         self._reaping: dict[ProcessId, tuple[Warrant, Process]] = {}
-        self._thread = threading.Thread(target=self._run, name="exits", daemon=True)
+        self._thread = Thread(self._run, name="exits")
 
     def start(self) -> None:
         """Start the threads, and watch."""

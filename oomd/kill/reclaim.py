@@ -68,6 +68,8 @@ class Reclaimer(Worker):
         self._proc_fd = proc_fd
         self._results = results
         self._dropped: set[str] = set()
+        self._taken = 0
+        """Bytes, of the request in hand: what is taken is told also where it ends in a refusal."""
 
     def take(self, take: Take) -> None:
         """As soon as the thread comes to it."""
@@ -84,23 +86,24 @@ class Reclaimer(Worker):
 
     def _take(self, take: Take) -> None:
         begin = time.monotonic()
-        taken, why, status = 0, "", DONE
+        self._taken, status = 0, DONE
         try:
-            taken, why = self._from_cgroup(take) if take.directory else self._from_processes(take)
+            why = self._from_cgroup(take) if take.directory else self._from_processes(take)
         except Refused as verdict:
             status, why = IMPOSSIBLE, str(verdict)
         except (OSError, ValueError) as error:
             status, why = IMPOSSIBLE, error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         took_us = int((time.monotonic() - begin) * 1e6)
-        self._results.add(StepResult(take.decision_id, status, why, taken, took_us))
+        status = DONE if self._taken else status
+        self._results.add(StepResult(take.decision_id, status, why, self._taken, took_us))
 
     def _why_end(self, take: Take) -> str:
         if {take.decision_id, ""} & self._dropped:
             return "it is wanted no longer"
         return "its time is over" if time.monotonic() >= take.until_s else ""
 
-    def _from_cgroup(self, take: Take) -> tuple[int, str]:
-        """Bytes taken, and why no more. Raises Refused, OSError."""
+    def _from_cgroup(self, take: Take) -> str:
+        """Why no more is taken; empty where all is. Raises Refused, OSError."""
         with CgroupDirectory(take.directory, take.inode) as cgroup:
             if not cgroup.has("memory.reclaim"):
                 raise Refused("has no memory.reclaim (Linux 5.19, with the memory controller)")
@@ -110,38 +113,37 @@ class Reclaimer(Worker):
             finally:
                 members.close()
 
-    def _pieces(self, take: Take, cgroup: CgroupDirectory, members: Members) -> tuple[int, str]:
-        taken = in_vain = 0
+    def _pieces(self, take: Take, cgroup: CgroupDirectory, members: Members) -> str:
+        in_vain = 0
         stalled_us = read_stall_us(cgroup) if take.stall_us else 0
-        while taken < take.amount_bytes:
+        while self._taken < take.amount_bytes:
             why = self._why_end(take)
             if take.stall_us and read_stall_us(cgroup) - stalled_us > take.stall_us:
                 why = "somebody there stalls for it"
             if why:
-                return taken, why
+                return why
             members.prove()
-            piece = min(PROBE_BYTES if take.stall_us else CHUNK_BYTES, take.amount_bytes - taken)
+            piece = min(PROBE_BYTES if take.stall_us else CHUNK_BYTES, take.amount_bytes - self._taken)
             got = reclaim_piece(cgroup, piece)
-            taken += got
+            self._taken += got
             in_vain = in_vain + 1 if got < piece // 2 else 0
             if in_vain >= MOST_IN_VAIN:
-                return taken, "there is nothing cold left"
-        return taken, ""
+                return "there is nothing cold left"
+        return ""
 
-    def _from_processes(self, take: Take) -> tuple[int, str]:
+    def _from_processes(self, take: Take) -> str:
         """The same by process_madvise; what came of it is what swap holds more of them."""
-        taken = 0
         for process in take.processes:
             warrant = self.gate.grant(process)
+            before = self._swapped(process.id.pid)
             try:
-                before = self._swapped(process.id.pid)
-                why = self._page_out(take, warrant, take.amount_bytes - taken)
-                taken += max(0, self._swapped(process.id.pid) - before)
+                why = self._page_out(take, warrant, take.amount_bytes - self._taken)
             finally:
+                self._taken += max(0, self._swapped(process.id.pid) - before)
                 os.close(warrant.pidfd)
-            if why or taken >= take.amount_bytes:
-                return taken, why
-        return taken, "there is nothing left that can be swapped out"
+            if why or self._taken >= take.amount_bytes:
+                return why
+        return "there is nothing left that can be swapped out"
 
     def _page_out(self, take: Take, warrant: Warrant, amount_bytes: int) -> str:
         pid = warrant.id.pid

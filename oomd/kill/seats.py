@@ -11,7 +11,6 @@ Read by the thread that freezes, just before it does.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from oomd.kernel.process import decode_name, list_pids, parse_status, read_pid_file
@@ -82,10 +81,12 @@ class Onlooker:
 
     def _uid(self, pid: int) -> int:
         """The effective user; -1 where it is gone."""
-        with contextlib.suppress(OSError, ValueError):
+        try:
             data = read_pid_file(self._proc_fd, pid, "status", denied=b"")
             if data:
                 return parse_status(data).uid
+        except (OSError, ValueError):
+            pass
         return -1
 
 

@@ -9,7 +9,6 @@ them at the next clean stop, and call that one out of memory.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from oomd.kernel.cgroup_levers import read_members
@@ -170,10 +169,14 @@ def count_up(directory: int, name: str, by: int) -> None:
     not ours to mark (a user's, without CAP_DAC_OVERRIDE), nothing happens.
     """
     before = 0
-    with contextlib.suppress(OSError, ValueError):
+    try:
         before = int(os.getxattr(directory, name))
-    with contextlib.suppress(OSError):
+    except (OSError, ValueError):
+        pass
+    try:
         os.setxattr(directory, name, str(max(0, before) + by).encode())
+    except OSError:
+        pass
 
 
 def _first_pids(directory: int) -> set[int]:

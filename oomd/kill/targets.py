@@ -7,7 +7,6 @@ in order of size, and whoever was forked meanwhile follows.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from oomd.engine.aftermath import with_credit
@@ -79,8 +78,10 @@ def begin_all(
         executor.kill_whole(decision, [warrant for _, warrant in granted])
         executor.kill_all([warrant for _, warrant in granted])
     for part, warrant in granted:
-        with contextlib.suppress(Refused):  # gone between warrant and signal: nothing is expected of it
+        try:
             state = executor.start(decision_id, replace(decision, target=part), warrant, state, signalled=killed)
+        except Refused:  # gone between warrant and signal: nothing is expected of it
+            pass
     executor.count_kills(counted)
     return state
 

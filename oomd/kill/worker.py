@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import deque
-from queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue
 
 from oomd.kernel.sched import be_prompt
+from oomd.kernel.threads import Thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
 
     from oomd.model.decision import StepResult
+else:
+    from _collections import deque  # the C module alone
 
 
 class Results:
@@ -46,7 +48,7 @@ class Worker:
     def __init__(self, name: str) -> None:
         self.name = name
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = Thread(self._run, name=name)
 
     def start(self) -> None:
         """Start the thread."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError
 from oomd.lmkd.decision import CRITICAL, MEDIUM, State, after_success, decide
 from oomd.lmkd.facts import FactsFiles
@@ -100,8 +98,10 @@ class Mind:
         pid, rss_kb, swap_kb = chosen.id.pid, seen.rss_bytes // 1024, seen.status.swap_bytes // 1024
         kill = kill_line(seen.cmdline, pid, chosen.uid, chosen.adj, rss_kb, swap_kb, wish.text)
         facts = self._facts
-        with contextlib.suppress(OSError, KernelFormatError):
+        try:
             facts = self._files.read(self._woken_us, count_lists=False, all_pressure=True)
+        except (OSError, KernelFormatError):
+            pass
         if facts is None:
             return (("lowmemorykiller", kill),)
         since_event = (self._woken_us - self._event_us) // MILLISECOND_US

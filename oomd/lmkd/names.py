@@ -6,10 +6,10 @@ the way to a kill nor for a line of the log. Who hangs there leaves names unknow
 
 from __future__ import annotations
 
-import threading
-from queue import SimpleQueue
+from _queue import SimpleQueue
 
 from oomd.kernel.sched import be_prompt
+from oomd.kernel.threads import Thread
 from oomd.lmkd.processes import read_cmdline, read_identity
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ class Names:
         self._known: dict[int, tuple[int, str]] = {}
         """Start time and name. Written by the thread, one item at a time."""
         self._asked_us: dict[int, int] = {}
-        self._thread = threading.Thread(target=self._run, name="names", daemon=True)
+        self._thread = Thread(self._run, name="names")
 
     def start(self) -> None:
         """Start the thread."""

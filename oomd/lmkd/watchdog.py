@@ -9,9 +9,7 @@ and hears of it.
 from __future__ import annotations
 
 import _socket
-import contextlib
 import os
-import signal
 import struct
 import time
 
@@ -23,9 +21,12 @@ from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Iterable
 
     from oomd.lmkd.registry import Record
+else:
+    import _signal as signal  # the C module alone: `signal` brings enum
 
 HANG_US = 2_000_000
 """So long the killer may be silent."""
@@ -169,8 +170,10 @@ class Watchdog:
                 continue
             finally:
                 os.close(known.pidfd)
-            with contextlib.suppress(OSError):
+            try:
                 self._socket.send(_KILLED.pack(pid, known.adj), _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT)
+            except OSError:
+                pass
             return True
         return False
 
@@ -197,8 +200,10 @@ def main(fd: int, proc_dir: str = "/proc") -> None:
     prctl_set_name(b"oomd-watchdog")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the killer ends, and we with it
     watchdog = Watchdog(fd, proc_dir)
-    with contextlib.suppress(OSError):
+    try:
         mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)
+    except OSError:
+        pass  # without the right to it
     be_realtime(PRIORITY)
     watchdog.run()
 

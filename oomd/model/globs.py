@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
+from oomd.model import wildcards
 
 MACHINE = "machine"
 """In the place of a pattern: not a cgroup, the whole machine."""
 DEEP = "**"
-_MOST = 256
-_compiled: dict[str, re.Pattern[str]] = {}
-_PIECE = re.compile(r"\*\*|\*|\?|\[[!^]?\]?[^\]/]*\]|.", re.DOTALL)
 
 
 def matches(pattern: str, path: str) -> bool:
     """Whether the path of a cgroup fits the pattern as a whole."""
-    return _compile(pattern).fullmatch(path) is not None
+    names = [] if path in ("", "/") else path.split("/")[1:]
+    parts = [part for part in pattern.split("/") if part]
+    return "" not in names and (not path or path[0] == "/") and _fit(parts, names)
 
 
 def matches_any(patterns: tuple[str, ...], path: str) -> bool:
@@ -36,35 +35,20 @@ def split_patterns(text: str) -> tuple[str, ...]:
     return () if text in ("", MACHINE) else tuple(text.split(","))
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
-    compiled = _compiled.get(pattern)
-    if compiled is None:
-        if len(_compiled) >= _MOST:
-            _compiled.clear()
-        parts = [part for part in pattern.split("/") if part]
-        text = "".join("(?:/[^/]+)*" if part == DEEP else "/(?=[^/])" + _translate(part) for part in parts)
-        # The root's path is "/", which stands for no level at all.
-        text = f"{text}|/" if all(part == DEEP for part in parts) else text
-        try:
-            compiled = re.compile(text, re.DOTALL)
-        except re.error:  # a backward range such as [z-a] holds nothing
-            compiled = re.compile("(?!)")
-        _compiled[pattern] = compiled
-    return compiled
-
-
-def _translate(part: str) -> str:
-    return "".join(_translate_piece(piece) for piece in _PIECE.findall(part))
-
-
-def _translate_piece(piece: str) -> str:
-    if piece in ("*", DEEP):
-        return "[^/]*"
-    if piece == "?":
-        return "[^/]"
-    if len(piece) > 2 and piece[0] == "[":
-        inside = piece[1:-1]
-        negated = inside[0] in "!^" and len(inside) > 1
-        body = "".join("-" if sign == "-" else re.escape(sign) for sign in inside[negated:])
-        return f"(?!/)[{'^' if negated else ''}{body}]"
-    return re.escape(piece)
+def _fit(parts: list[str], names: list[str]) -> bool:
+    """Whether the names fit the parts, with any number of names for each ``**``: as soon as one after it fits, what
+    stands between it and the next is found, and never tried twice.
+    """
+    at = again = part = 0
+    deep = -1
+    while at < len(names):
+        if part < len(parts) and parts[part] == DEEP:
+            deep, again, part = part, at, part + 1
+        elif part < len(parts) and wildcards.matches(parts[part], names[at]):
+            part, at = part + 1, at + 1
+        elif deep >= 0:
+            again += 1
+            part, at = deep + 1, again
+        else:
+            return False
+    return all(each == DEEP for each in parts[part:])

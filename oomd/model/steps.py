@@ -130,7 +130,7 @@ class RestartStep:
     @property
     def unit_name(self) -> str:
         """With its kind; empty for the one that is chosen."""
-        return self.unit if not self.unit or "." in self.unit else f"{self.unit}.service"
+        return self.unit if not self.unit or self.unit.endswith(".service") else f"{self.unit}.service"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,11 @@ class Threshold:
             amounts.append(self.size_bytes)
         return max(amounts) if self.combine == "max" else min(amounts)
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it is zero on every machine."""
+        return self.resolve_bytes(1 << 46) == 0
+
     def halved(self) -> Threshold:
         """The limit at half the way to zero."""
         return Threshold(

@@ -2,7 +2,7 @@
 
 A type checker sees the real ones. The real ones import ``inspect``, ``ast`` and ``dis`` and compile six functions for
 each class: of the killer's image that was a third of the memory and two thirds of the time to start. Here one function
-is compiled for each class; the rest is shared. Frozen values are frozen, and made twice as fast.
+is compiled for all classes with as many fields; the rest is shared. Frozen values are frozen, and made twice as fast.
 
 What is not needed here is not there: inheritance between dataclasses, InitVar, ``__post_init__``, keyword-only fields.
 The standard library's own functions take these classes for dataclasses where somebody has it loaded.
@@ -11,6 +11,8 @@ The standard library's own functions take these classes for dataclasses where so
 from __future__ import annotations
 
 from _operator import attrgetter
+from sys import modules
+from types import CellType, CodeType, FunctionType
 
 __all__ = ["MISSING", "dataclass", "field", "fields", "is_dataclass", "replace"]
 
@@ -23,6 +25,7 @@ else:
         """No default."""
 
     MISSING = _Missing()
+    _SHAPES = {}
 
     class Field:
         """One field of a dataclass, under the standard library's attribute names."""
@@ -45,49 +48,41 @@ else:
 
     def fields(value):
         """The fields of a dataclass or a value of one, in order."""
-        return value.__fields__
+        cls = value if isinstance(value, type) else value.__class__
+        return tuple(_declared(name, kind, cls.__defaults__) for name, kind in cls.__annotations__.items())
 
     def is_dataclass(value):
         """Whether it is a dataclass, or a value of one."""
-        return hasattr(value, "__fields__")
+        return hasattr(value, "__parts__")
 
     def replace(value, /, **changes):
         """The same value, but for these fields."""
         cls = value.__class__
         parts = list(cls.__parts__(value))
+        place = cls.__match_args__.index
         for name, part in changes.items():
-            parts[cls.__places__[name]] = part
+            parts[place(name)] = part
         return cls(*parts)
 
     def _build(cls, *, frozen, order):
         content = dict(cls.__dict__)
-        found = tuple(_declared(name, kind, content) for name, kind in content.get("__annotations__", {}).items())
-        names = tuple(each.name for each in found)
+        names = tuple(content.get("__annotations__", ()))
+        defaults = {name: content.pop(name) for name in names if name in content}
         for name in ("__dict__", "__weakref__"):
             content.pop(name, None)
         content |= {
             "__slots__": names,
             "__match_args__": names,
-            "__fields__": found,
-            "__places__": {name: place for place, name in enumerate(names)},
+            "__defaults__": defaults,
             "__parts__": staticmethod(_parts_of(names)),
-            "__dataclass_fields__": _STANDARD,
-            "__repr__": _represent,
-            "__eq__": _equals,
-            "__hash__": _hash if frozen else None,
-            "__reduce__": _reduce,
         }
-        if frozen:
-            content |= {"__setattr__": _refuse, "__delattr__": _refuse}
-        if order:
-            content |= {"__lt__": _is_less, "__gt__": _is_more, "__le__": _is_at_most, "__ge__": _is_at_least}
-        made = type(cls)(cls.__name__, cls.__bases__, content)
-        made.__init__ = _initializer(made, found)
+        base = _Ordered if order else _Frozen if frozen else _Open
+        made = type(cls)(cls.__name__, (*(each for each in cls.__bases__ if each is not object), base), content)
+        made.__init__ = _initializer(made, names, defaults)
         return made
 
-    def _declared(name, kind, content):
-        """The field, whose default no longer stands in the way of its slot."""
-        default = content.pop(name, MISSING)
+    def _declared(name, kind, defaults):
+        default = defaults.get(name, MISSING)
         declared = default if isinstance(default, Field) else Field(default)
         declared.name, declared.type = name, kind
         return declared
@@ -98,31 +93,47 @@ else:
             return attrgetter(*names)
         return (lambda value: (getattr(value, names[0]),)) if names else (lambda value: ())
 
-    def _initializer(cls, found):
-        """``__init__``, the only function that is compiled for a class: it writes through the slots themselves, which
-        no ``__setattr__`` can refuse.
+    def _initializer(cls, names, defaults):
+        """``__init__``: it writes through the slots themselves, which no ``__setattr__`` can refuse.
+
+        Compiled once for all classes of the same shape; what is left for each class are its names, its defaults and
+        its slots, as the cells of a closure.
         """
-        scope = {"MISSING": MISSING}
-        parameters, body = ["self"], []
-        for each in found:
-            name = each.name
-            scope[f"set_{name}"] = getattr(cls, name).__set__
-            value = name
-            if each.default_factory is not MISSING:
-                scope[f"make_{name}"] = each.default_factory
-                parameters.append(f"{name}=MISSING")
-                value = f"make_{name}() if {name} is MISSING else {name}"
-            elif each.default is not MISSING:
-                scope[f"default_{name}"] = each.default
-                parameters.append(f"{name}=default_{name}")
-            else:
-                parameters.append(name)
-            body.append(f"    set_{name}(self, {value})\n")
-        exec(f"def __init__({', '.join(parameters)}):\n{''.join(body) or '    pass'}", scope)  # noqa: S102
-        made = scope["__init__"]
-        made.__qualname__ = f"{cls.__qualname__}.__init__"
-        made.__module__ = cls.__module__
-        return made
+        made = {name: default for name, default in defaults.items() if isinstance(default, Field)}
+        shape = tuple(name in made for name in names)
+        code = _SHAPES.get(shape)
+        if code is None:
+            code = _SHAPES[shape] = _compile_shape(shape)
+        cells = {"MISSING": MISSING}
+        for place, name in enumerate(names):
+            cells[f"set{place}"] = getattr(cls, name).__set__
+            if name in made:
+                cells[f"make{place}"] = made[name].default_factory
+        optional = names[len(names) - len(defaults) :]
+        if not defaults.keys() >= {*optional}:
+            raise TypeError(f"{cls.__qualname__}: one of {', '.join(optional)} has no default and follows one that has")
+        code = code.replace(co_varnames=("self", *names), co_qualname=f"{cls.__qualname__}.__init__")
+        return FunctionType(
+            code,
+            modules[cls.__module__].__dict__,
+            "__init__",
+            tuple(MISSING if name in made else defaults[name] for name in optional),
+            tuple(CellType(cells[name]) for name in code.co_freevars),
+        )
+
+    def _compile_shape(shape):
+        """For so many fields; True for those whose defaults are made anew."""
+        names, body = [], []
+        for place, is_made in enumerate(shape):
+            part = f"part{place}"
+            names += [f"set{place}", f"make{place}"] if is_made else [f"set{place}"]
+            value = f"make{place}() if {part} is MISSING else {part}" if is_made else part
+            body.append(f"  set{place}(self, {value})\n")
+        outer = ", ".join(["MISSING", *names])
+        parts = ", ".join(["self", *(f"part{place}" for place in range(len(shape)))])
+        scope = {}
+        exec(f"def shape({outer}):\n def __init__({parts}):\n{''.join(body) or '  pass'}\n return __init__", scope)  # noqa: S102
+        return next(each for each in scope["shape"].__code__.co_consts if isinstance(each, CodeType))
 
     class _Standard:
         """``__dataclass_fields__``, made when the standard library asks for it."""
@@ -130,7 +141,7 @@ else:
         def __get__(self, value, cls):
             import dataclasses
 
-            return {each.name: _standard_field(dataclasses, each) for each in cls.__fields__}
+            return {each.name: _standard_field(dataclasses, each) for each in fields(cls)}
 
     def _standard_field(dataclasses, each):
         options = {}
@@ -142,34 +153,47 @@ else:
         made.name, made.type, made._field_type = each.name, each.type, dataclasses._FIELD
         return made
 
-    _STANDARD = _Standard()
+    class _Open:
+        """What all of them can do; each has its own ``__parts__``."""
 
-    def _represent(self):
-        parts = zip(self.__match_args__, self.__parts__(self), strict=True)
-        return f"{self.__class__.__qualname__}({', '.join(f'{name}={part!r}' for name, part in parts)})"
+        __slots__ = ()
+        __dataclass_fields__ = _Standard()
+        __hash__ = None
 
-    def _equals(self, other):
-        if other.__class__ is not self.__class__:
-            return NotImplemented
-        return self.__parts__(self) == self.__parts__(other)
+        def __repr__(self):
+            parts = zip(self.__match_args__, self.__parts__(self), strict=True)
+            return f"{self.__class__.__qualname__}({', '.join(f'{name}={part!r}' for name, part in parts)})"
 
-    def _hash(self):
-        return hash(self.__parts__(self))
+        def __eq__(self, other):
+            if other.__class__ is not self.__class__:
+                return NotImplemented
+            return self.__parts__(self) == self.__parts__(other)
 
-    def _reduce(self):
-        return self.__class__, self.__parts__(self)
+        def __reduce__(self):
+            return self.__class__, self.__parts__(self)
 
-    def _refuse(self, name, *_):
-        raise AttributeError(f"{self.__class__.__name__}.{name} cannot be changed: it is part of a value")
+    class _Frozen(_Open):
+        __slots__ = ()
 
-    def _is_less(self, other):
-        return self.__parts__(self) < self.__parts__(other)
+        def __hash__(self):
+            return hash(self.__parts__(self))
 
-    def _is_more(self, other):
-        return self.__parts__(self) > self.__parts__(other)
+        def __setattr__(self, name, *_):
+            raise AttributeError(f"{self.__class__.__name__}.{name} cannot be changed: it is part of a value")
 
-    def _is_at_most(self, other):
-        return self.__parts__(self) <= self.__parts__(other)
+        __delattr__ = __setattr__
 
-    def _is_at_least(self, other):
-        return self.__parts__(self) >= self.__parts__(other)
+    class _Ordered(_Frozen):
+        __slots__ = ()
+
+        def __lt__(self, other):
+            return self.__parts__(self) < self.__parts__(other)
+
+        def __gt__(self, other):
+            return self.__parts__(self) > self.__parts__(other)
+
+        def __le__(self, other):
+            return self.__parts__(self) <= self.__parts__(other)
+
+        def __ge__(self, other):
+            return self.__parts__(self) >= self.__parts__(other)

@@ -1,13 +1,14 @@
 """Everybody at once: sizes alone where only the largest matter, whole rows where everybody counts.
 
 A size is two numbers in one (pages and pid), so that ten thousand processes take 80 KiB and are sorted by size as they
-are. One file is read of each: statm, and status only while the machine swaps, which statm does not show.
+are; not in an ``array``, which brings collections and functools. One file is read of each: statm, and status only while
+the machine swaps, which statm does not show.
 """
 
 from __future__ import annotations
 
 import os
-from array import array
+from sys import byteorder
 
 from oomd.kernel.files import KernelFormatError
 from oomd.kernel.process import list_pids, parse_owned_bytes, parse_statm
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PID_BITS = 22
 """PID_MAX_LIMIT is 2^22; include/linux/threads.h."""
 _PID_MASK = (1 << PID_BITS) - 1
+_WIDTH = 8
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
 _STATM_BYTES = 128
 _STATUS_BYTES = 4096
@@ -34,34 +36,39 @@ class Sizes:
 
     def __init__(self, page_bytes: int) -> None:
         self._page_bytes = page_bytes
-        self._packed = array("q")
+        self._packed = bytearray()
+        """Eight bytes each: pid - (pages << PID_BITS), so that the largest comes first, of equal ones the lower pid."""
         self.complete = True
         """Whether everybody was read."""
         self.sharers: list[tuple[int, int]] = []
         """Pids that map much that is not anonymous, and how much; it may be shared memory of their own."""
 
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self._packed) // _WIDTH
 
     def add(self, pid: int, size_bytes: int, shared_bytes: int = 0) -> None:
         """One more, if it owns anything; ``shared_bytes`` is what it maps besides."""
         if size_bytes:
-            self._packed.append(size_bytes // self._page_bytes << PID_BITS | pid)
+            number = pid - (size_bytes // self._page_bytes << PID_BITS)
+            self._packed += number.to_bytes(_WIDTH, byteorder, signed=True)
         if shared_bytes >= SHMEM_BYTES:
             self.sharers.append((shared_bytes, pid))
 
     def largest_first(self) -> Iterator[tuple[int, int]]:
         """Pid and size of each, largest first; of equal ones the lower pid."""
-        for packed in sorted(self._packed, key=_largest_first):
-            yield packed & _PID_MASK, (packed >> PID_BITS) * self._page_bytes
+        for packed in sorted(self._numbers()):
+            yield packed & _PID_MASK, -(packed >> PID_BITS) * self._page_bytes
 
     def of(self, pids: Container[int]) -> dict[int, int]:
         """The sizes of these; who is not among them was not there, or owned nothing."""
         return {
-            packed & _PID_MASK: (packed >> PID_BITS) * self._page_bytes
-            for packed in self._packed
+            packed & _PID_MASK: -(packed >> PID_BITS) * self._page_bytes
+            for packed in self._numbers()
             if packed & _PID_MASK in pids
         }
+
+    def _numbers(self) -> memoryview[int]:
+        return memoryview(self._packed).cast("q")
 
 
 class SizeReader:
@@ -182,7 +189,3 @@ def find_moved(proc_fd: int, rows: Iterable[Row]) -> list[Row]:
         if row.cgroup != before:
             moved.append(row)
     return moved
-
-
-def _largest_first(packed: int) -> tuple[int, int]:
-    return -(packed >> PID_BITS), packed & _PID_MASK

@@ -7,7 +7,6 @@ look; what is read once, for a decision, is opened beneath its directory and clo
 from __future__ import annotations
 
 import os
-from fnmatch import fnmatchcase
 
 from oomd.kernel.cgroup_files import (
     parse_amount,
@@ -22,6 +21,7 @@ from oomd.kernel.cgroup_files import (
 from oomd.kernel.files import KernelFile, parse_number
 from oomd.kernel.process import decode_name
 from oomd.kernel.psi import parse_pressure
+from oomd.model import wildcards
 from oomd.model.snapshot import Cgroup
 
 TYPE_CHECKING = False
@@ -190,7 +190,7 @@ class CgroupReader:
             self._find(_join(path, part), rest, found)
         else:
             for name in self._children(path):
-                if fnmatchcase(decode_name(os.fsencode(name)), part):
+                if wildcards.matches(part, decode_name(os.fsencode(name))):
                     self._find(_join(path, name), rest, found)
 
     def _children(self, path: str) -> list[str]:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+else:
+    from _collections import deque  # the C module alone
 
 REMEMBERED = 8
 
@@ -26,3 +31,7 @@ class Effort:
             self._costs.append(spent_us - self._spent_us)
             self.least_us = min(self._costs)
         self._spent_us = spent_us
+
+    def skip(self) -> None:
+        """What follows is no look, or the first one after that: it does not count."""
+        self._spent_us = 0

@@ -8,12 +8,12 @@ two calls that touch no memory of anybody; they are read by the loop itself.
 from __future__ import annotations
 
 import os
-import threading
-from queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue
 
 from oomd.kernel.cgroup_files import read_marks
 from oomd.kernel.process import decode_name
 from oomd.kernel.sched import be_prompt
+from oomd.kernel.threads import Thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,16 +139,35 @@ class FactsReader:
         """``wanted``: ``cmdline``, ``exe``, both or nothing (oomd.engine.preferences.wanted_of)."""
         self._proc_fd = proc_fd
         self._marks = marks
-        self.wanted = wanted
+        self._wanted = wanted
+        self._is_started = False
         self._asked: SimpleQueue[ProcessId | None] = SimpleQueue()
         self._answers: SimpleQueue[tuple[ProcessId, str, str]] = SimpleQueue()
         self._pending: set[ProcessId] = set()
         self._condemned: dict[ProcessId, None] = {}
-        self._thread = threading.Thread(target=self._run, name="facts", daemon=True)
+        self._thread = Thread(self._run, name="facts")
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """What is read of a process."""
+        return self._wanted
+
+    @wanted.setter
+    def wanted(self, wanted: frozenset[str]) -> None:
+        self._wanted = wanted
+        if self._is_started:
+            self.start()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody was asked for and is not told yet."""
+        return bool(self._pending)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread, now or when something is wanted."""
+        self._is_started = True
+        if self._wanted and not self._thread.is_alive():
+            self._thread.start()
 
     def stop(self) -> None:
         """End the thread after the reading in hand."""

@@ -82,8 +82,7 @@ class ProcessTable:
         """Whether a row of everybody is kept."""
         self._rows: dict[int, Row] = {}
         self._leaders: list[Row] = []
-        self._reader = SizeReader(proc_fd, page_bytes)
-        self._sizes = Sizes(page_bytes)
+        self._reader, self._sizes = SizeReader(proc_fd, page_bytes), Sizes(page_bytes)
         self._condemned: dict[int, int] = {}
         """Killed and not known to be dead: nobody reads them any more. What they last used, by pid."""
         self._rest_bytes = self._unexamined_bytes = 0

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from oomd.kernel.arc import parse_arcstats
-from oomd.kernel.files import KernelFile
-from oomd.kernel.meminfo import parse_meminfo
+from oomd.kernel.files import KernelFile, open_optional
+from oomd.kernel.meminfo import parse_available, parse_meminfo, parse_swap_free
 from oomd.kernel.psi import parse_totals
 from oomd.kernel.zoneinfo import parse_pcp_pages
 from oomd.model.snapshot import NO_DETAILS, MemoryStatus
 from oomd.model.values import replace
 from oomd.monitor.details import DetailReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.engine.calm import Calm
 
 
 class Sampler:
@@ -22,10 +26,14 @@ class Sampler:
         self._proc_dir = proc_dir
         self._details: DetailReader | None = None
         self._meminfo = KernelFile(f"{proc_dir}/meminfo", single_record=True)
-        self._pressure = _optional(f"{proc_dir}/pressure/memory", single_record=True)
-        self._zoneinfo = _optional(f"{proc_dir}/zoneinfo")
-        self._arcstats = _optional(f"{proc_dir}/spl/kstat/zfs/arcstats")
+        self._pressure = open_optional(f"{proc_dir}/pressure/memory", single_record=True)
+        self._zoneinfo = open_optional(f"{proc_dir}/zoneinfo")
+        self._arcstats = open_optional(f"{proc_dir}/spl/kstat/zfs/arcstats")
         self._page_bytes = page_bytes
+        self._text = b""
+        """meminfo, where it was read at this look already."""
+        self._glanced: tuple[int, bytes, bytes] | None = None
+        """The last glance: its time, meminfo, pressure."""
         self.want(details)
 
     def want(self, details: frozenset[str]) -> None:
@@ -39,10 +47,44 @@ class Sampler:
         """Whether memory pressure can be read."""
         return self._pressure is not None
 
+    @property
+    def can_glance(self) -> bool:
+        """Whether meminfo and pressure say everything: no rule wants details, and no file system hides free memory."""
+        return self._details is None and self._arcstats is None
+
+    def glance(self, bounds: Calm, now_us: int) -> bool:
+        """Whether everything is within bounds: two files and up to four numbers. If not, the next look goes on with
+        what was read.
+        """
+        text = self._meminfo.read()
+        if parse_available(text) >= bounds.least_bytes:
+            pressure = self._read_pressure()
+            if bounds.is_of_memory or self._is_within(bounds, text, pressure):
+                self._glanced = (now_us, text, pressure)
+                return True
+        self._text = text
+        return False
+
+    def _is_within(self, bounds: Calm, text: bytes, pressure: bytes) -> bool:
+        some, full = parse_totals(pressure) if pressure else (0, 0)
+        return bounds.holds(parse_swap_free(text), some, full)
+
+    def take_glanced(self) -> MemoryStatus | None:
+        """What the last glance saw; once, and None where there was none since."""
+        if self._glanced is None:
+            return None
+        (time_us, text, pressure), self._glanced = self._glanced, None
+        some, full = parse_totals(pressure) if pressure else (None, None)
+        return replace(self._levels(text, 0, time_us), psi_some_us=some, psi_full_us=full)
+
     def read_levels(self, now_us: int) -> MemoryStatus:
         """Where memory stands now, without pressure, per-CPU lists and details: one file."""
-        meminfo = parse_meminfo(self._meminfo.read())
+        text, self._text = self._text or self._meminfo.read(), b""
         arc = 0 if self._arcstats is None else parse_arcstats(self._arcstats.read())
+        return self._levels(text, arc, now_us)
+
+    def _levels(self, text: bytes, arc: int, now_us: int) -> MemoryStatus:
+        meminfo = parse_meminfo(text)
         return MemoryStatus(
             time_us=now_us,
             mem_total_bytes=meminfo.mem_total_bytes,
@@ -63,12 +105,8 @@ class Sampler:
         """The same with all that a rule may look at. ``per_cpu_lists`` also counts pages on per-CPU lists: wanted while
         a kill is under way.
         """
-        some = full = None
-        if self._pressure is not None:
-            try:
-                some, full = parse_totals(self._pressure.read())
-            except OSError:  # PSI compiled in, but switched off (psi=0): EOPNOTSUPP at read
-                self._pressure = None
+        pressure = self._read_pressure()
+        some, full = parse_totals(pressure) if pressure else (None, None)
         pcp = 0
         if per_cpu_lists and self._zoneinfo is not None:
             pcp = parse_pcp_pages(self._zoneinfo.read()) * self._page_bytes
@@ -79,15 +117,18 @@ class Sampler:
         """The machine now."""
         return self.read_rest(self.read_levels(now_us), per_cpu_lists=per_cpu_lists)
 
+    def _read_pressure(self) -> bytes:
+        """Empty where there is none."""
+        if self._pressure is None:
+            return b""
+        try:
+            return self._pressure.read()
+        except OSError:  # PSI compiled in, but switched off (psi=0): EOPNOTSUPP at read
+            self._pressure = None
+            return b""
+
     def close(self) -> None:
         """Close its files."""
         for file in (self._meminfo, self._pressure, self._zoneinfo, self._arcstats):
             if file is not None:
                 file.close()
-
-
-def _optional(path: str, *, single_record: bool = False) -> KernelFile | None:
-    try:
-        return KernelFile(path, single_record=single_record)
-    except OSError:
-        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 
 from oomd.kernel.cgroup_namespace import is_beyond
 from oomd.kernel.features import Features, probe_features, read_capabilities
@@ -35,10 +34,6 @@ OTHER_KILLERS = frozenset(
 """Names (15 bytes) of daemons that kill or freeze for memory too; two of them may each kill for the same shortage."""
 
 LOOP_PRIORITY = 10
-
-
-MOST_DESCRIPTORS = 65_536
-"""More than anything of ours ever needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +94,6 @@ def own_and_ancestors(proc_fd: int) -> frozenset[int]:
         data = read_pid_file(proc_fd, pid, "stat", denied=b"")
         pid = parse_stat(data).ppid if data else 0
     return frozenset(pids)
-
-
-def raise_descriptor_limit() -> None:
-    """As many descriptors as may be had: kept leaders and the victims of one kill need some hundreds each, and a kill
-    that finds none left is a kill without a reap.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def narrowed_by_environment(scope: Scope) -> Scope:

@@ -9,11 +9,11 @@ for a condemned process: its memory would stay as long as somebody reads.
 from __future__ import annotations
 
 import errno
-import threading
 import time
-from queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue
 
 from oomd.kernel.sched import be_prompt
+from oomd.kernel.threads import Thread
 from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
 from oomd.monitor.own_shmem import kin_of, read_own_shmem
 from oomd.monitor.rows import Row, read_rollup
@@ -56,6 +56,11 @@ MOST_REMEMBERED = 1024
 FRESH_US = 2_000_000
 """A measurement younger than this is not repeated."""
 
+LASTING_US = 20_000_000
+"""While memory does not fall: of one that owns as much as it did then, younger than this."""
+CHANGED_SHARE = 32
+"""More or less by one part in so many is not as much."""
+
 OVERHEAD = 20
 """Measuring takes at most one part in so many of the time."""
 
@@ -75,9 +80,18 @@ class SharingMeter:
         self._asked: SimpleQueue[Question | None] = SimpleQueue()
         self._answers: SimpleQueue[Measured] = SimpleQueue()
         self._pending: set[ProcessId] = set()
+        self._first: set[ProcessId] = set()
+        """Those of them that were never measured before."""
+        self._left_over = False
+        """Whether there are more of those than were asked for."""
         self._condemned: dict[ProcessId, None] = {}
         self._rest_until_us = 0
-        self._thread = threading.Thread(target=self._run, name="sharing", daemon=True)
+        self._thread = Thread(self._run, name="sharing")
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody is measured for the first time, or is still to be."""
+        return self._left_over or bool(self._first)
 
     def start(self) -> None:
         """Start the thread."""
@@ -93,18 +107,25 @@ class SharingMeter:
         now_us: int,
         watched: frozenset[ProcessId] = frozenset(),
         rows: Iterable[Row] = (),
+        *,
+        calm: bool = False,
     ) -> None:
         """Have the foremost leaders measured that were not of late; never more often than the overhead allows, but a
         first time at once. Of those that are to be ``watched`` the kernel forgets now and then what they touched.
-        ``rows``: everybody, relatives among them.
+        ``rows``: everybody, relatives among them. ``calm``: memory does not fall, so those that have not changed can
+        wait.
         """
+        self._left_over = False
         for row in sorted(leaders, key=_longest_unmeasured):
             process_id = row.id
-            if len(self._pending) >= MOST:
-                return
             if not _is_worth_it(row) or process_id in self._pending or process_id in self._condemned:
                 continue
-            if row.measured_us is not None and (now_us - row.measured_us < FRESH_US or now_us < self._rest_until_us):
+            if len(self._pending) >= MOST:
+                self._left_over = row.measured_us is None
+                return
+            if row.measured_us is None:
+                self._first.add(process_id)
+            elif now_us < self._rest_until_us or _is_fresh(row, now_us, calm=calm and process_id not in watched):
                 continue
             self._pending.add(process_id)
             forgot_us = row.touches.forgot_us
@@ -121,6 +142,7 @@ class SharingMeter:
             except Empty:
                 return
             self._pending.discard(process_id)
+            self._first.discard(process_id)
             self._rest_until_us = max(self._rest_until_us, end_us + OVERHEAD * (end_us - begin_us))
             row = rows.get(process_id.pid)
             if rollup is None:
@@ -164,6 +186,14 @@ class SharingMeter:
 
 def _longest_unmeasured(row: Row) -> tuple[int, int]:
     return (-1 if row.measured_us is None else row.measured_us, -row.size_bytes - row.shmem_bytes)
+
+
+def _is_fresh(row: Row, now_us: int, *, calm: bool) -> bool:
+    age_us = now_us - (row.measured_us or 0)
+    changed_bytes = abs(row.anon_bytes + row.swap_bytes - row.measured_size_bytes)
+    return age_us < FRESH_US or (
+        calm and age_us < LASTING_US and changed_bytes * CHANGED_SHARE <= row.measured_size_bytes
+    )
 
 
 def _is_worth_it(row: Row) -> bool:

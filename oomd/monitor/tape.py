@@ -7,7 +7,6 @@ process does.
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import pairwise
 
 from oomd.config.compiled import to_plain
@@ -17,10 +16,14 @@ from oomd.model.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
+
     from oomd.model.decision import Credit, Decision, ReapResult
     from oomd.model.report import Plain
     from oomd.model.ruleset import EngineState, Pause
     from oomd.model.snapshot import Cgroup, MemoryStatus, Process, ProcessId, Snapshot
+else:
+    from _collections import deque  # the C module alone
 
 MOST_TICKS = 512
 """Half a minute of danger (100 ms a tick and less), or half an hour of quiet."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 
 from oomd.kernel.psi import open_trigger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Hashable, Iterable
+else:
+    import _signal as signal  # the C module alone: `signal` brings enum
 
 LOST = select.EPOLLERR | select.EPOLLHUP
 READABLE = select.EPOLLIN
@@ -37,6 +39,8 @@ class Waiter:
     def wait_ready(self, timeout_us: int) -> list[tuple[Hashable, bool]]:
         """What became ready within ``timeout_us``, as (key, lost); lost says that the other end is gone."""
         events = self._epoll.poll(timeout_us / 1_000_000, 64)
+        if not events:
+            return []
         return [(self._keys[fd], bool(mask & LOST)) for fd, mask in events if fd in self._keys]
 
     def close(self) -> None:

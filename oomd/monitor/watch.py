@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from oomd.kernel.cgroup import CGROUP_ROOT, find_cgroup2_mount
-from oomd.kernel.files import open_optional
+from oomd.kernel.cgroup import CGROUP_ROOT, cgroup2_root
 from oomd.model.ruleset import NOTHING
 from oomd.monitor.cgroups import EVERYTHING, CgroupReader
 
@@ -64,7 +63,7 @@ class CgroupWatch:
         self._wants = wants
         self._seen, self._next_us = (), 0
         if self._reader is None and (wants.cgroups or choices):
-            root = find_cgroup2_mount(_read_mountinfo()) if self._root == CGROUP_ROOT else self._root
+            root = cgroup2_root() if self._root == CGROUP_ROOT else self._root
             try:
                 self._reader = None if root is None else CgroupReader(root, xattrs=self._xattrs, owners=self._owners)
             except OSError:
@@ -93,14 +92,6 @@ class CgroupWatch:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-
-
-def _read_mountinfo() -> bytes:
-    file = open_optional("/proc/self/mountinfo")
-    if file is None:
-        return b""
-    with file:
-        return file.read()
 
 
 def _ancestors(pattern: str) -> list[str]:

@@ -39,8 +39,10 @@ CHANGERS_WEIGHT = 5
 """So many times as much is granted to who may change something: all of root's tools together are one user."""
 MOST_USERS = 64
 """Whose requests are counted; whoever did not ask lately is forgotten."""
-CHECK_S = 5.0
-"""How often it is looked whether the socket is still in its place."""
+CHECK_S, WATCHED_CHECK_S = 5.0, 300.0
+"""How often it is looked whether the socket is still in its place; and where the kernel tells when something there is
+removed, which is all but that the directory itself is renamed.
+"""
 STOP_S = 1.0
 TELL_S = 10.0
 """How often it is told that somebody was refused a change."""
@@ -49,9 +51,13 @@ TELL_S = 10.0
 class Control:
     """Serves the socket."""
 
-    def __init__(self, doorway: Doorway, rights: Rights, say: Callable[[str], object]) -> None:
-        """``say`` tells people something."""
+    def __init__(self, doorway: Doorway, rights: Rights, say: Callable[[str], object], *, told: bool = False) -> None:
+        """``say`` tells people something. ``told``: :meth:`check` is called when SIGIO arrives."""
         self._doorway = doorway
+        self._told = told
+        self._watched = False
+        """Whether the kernel tells of changes beside the socket."""
+        self._suspect = False
         self.rights = rights
         self._say = say
         self._desk: Desk | None = None
@@ -85,6 +91,11 @@ class Control:
         """There is something to do; from any thread."""
         with contextlib.suppress(OSError):  # full: it wakes up anyway
             os.write(self._waker_fd, b"!")
+
+    def check(self) -> None:
+        """The socket may not be in its place any more; from a signal's handler."""
+        self._suspect = True
+        self.wake()
 
     def stop(self) -> None:
         """End; the socket is removed."""
@@ -129,11 +140,15 @@ class Control:
 
     def _keep_open(self, now_s: float) -> None:
         """Listen, at the place where clients look."""
+        if self._suspect:
+            self._suspect, self._check_s = False, now_s
         if self._listener is not None and now_s >= self._check_s and not self._doorway.is_there():
             self._shut()
         if self._listener is None and now_s >= self._check_s:
+            self._watched = False
             try:
                 self._listener = self._doorway.open()
+                self._watched = self._told and self._doorway.watch()
                 self._failed = ""
             except OSError as error:
                 if self._failed != str(error):
@@ -143,7 +158,7 @@ class Control:
                 self._selector.register(self._listener, selectors.EVENT_READ, "listener")
                 self._closed_until_s = 0.0
         if now_s >= self._check_s:
-            self._check_s = now_s + CHECK_S
+            self._check_s = now_s + (WATCHED_CHECK_S if self._watched else CHECK_S)
         if self._closed_until_s and now_s >= self._closed_until_s:
             self._closed_until_s = 0.0
             if self._listener is not None:

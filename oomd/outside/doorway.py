@@ -5,6 +5,7 @@ end. Whoever calls this holds the lock of the directory, through the killer.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import stat
@@ -34,6 +35,7 @@ class Doorway:
         self._gid = gid
         self._complain = complain
         self._identity: tuple[int, int] | None = None
+        self._watch_fd = -1
 
     @property
     def path(self) -> str:
@@ -87,8 +89,27 @@ class Doorway:
             return False
         return (found.st_dev, found.st_ino) == self._identity
 
+    def watch(self) -> bool:
+        """Have the kernel send this process SIGIO whenever something in the directory is removed or renamed (fcntl(2),
+        F_NOTIFY); False where it does not. Only for whoever has a handler: else that is the end.
+        """
+        self._forget_watch()
+        try:
+            self._watch_fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.fcntl(self._watch_fd, fcntl.F_NOTIFY, fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MULTISHOT)
+        except OSError:
+            self._forget_watch()
+            return False
+        return True
+
+    def _forget_watch(self) -> None:
+        if self._watch_fd >= 0:
+            os.close(self._watch_fd)
+        self._watch_fd = -1
+
     def remove(self) -> None:
         """Nobody listens there any more; what is somebody else's stays."""
+        self._forget_watch()
         if self.is_there():
             with contextlib.suppress(OSError):
                 os.unlink(self.path)

@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from oomd.config.compiled import to_plain
+from oomd.config.compiled import modules_of, to_plain
 from oomd.config.loader import load_config
 from oomd.debts import put_all_back
 from oomd.kernel.cgroup import CGROUP_ROOT
@@ -58,7 +58,7 @@ def reload_answer(options: dict[str, Any]) -> Plain:
     if size > MOST_BYTES // 2:
         problem = f"the configuration is too large for a reload ({size} bytes); restart instead"
         return {"ok": False, "problems": [problem]}
-    return {"ok": True, "plain": plain}
+    return {"ok": True, "plain": plain, "modules": modules_of(loaded)}
 
 
 def main() -> None:

@@ -16,10 +16,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from oomd.model.managed import AUTO, POLL, TAKEOVER, plain_units
+from oomd.model.managed import AUTO, MOST_UNITS, POLL, TAKEOVER, plain_units
 from oomd.model.values import dataclass
 from oomd.outside import varlink
-from oomd.outside.settings import SHOWN, SYSTEM, Settings, parse_show
+from oomd.outside.settings import SHOWN, SYSTEM, Settings, parse_show, rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +92,8 @@ class ManagedListener:
         self._next_s = 0.0
         self._sent: list[list[Any]] | None = None
         self._said = ""
+        self._with_rules: set[str] = set()
+        """Units of which it was told that their OOMRules= has no effect."""
         self._users: dict[int, _User] = {}
         self._listener = None if mode == POLL else self._listen(listen_fd)
 
@@ -169,6 +171,7 @@ class ManagedListener:
                     self._once("units' own settings are told by PID 1")
                     self._on_taken()
                 self._settings.hear(SYSTEM, parameters.get("cgroups"))
+                self._tell_rules(parameters.get("cgroups"))
         except (OSError, varlink.VarlinkError) as error:
             self._drop_manager()
             self._give_up(str(error))
@@ -281,6 +284,15 @@ class ManagedListener:
             self._send({"command": "managed", "units": plain})
             if left_out:
                 self._once(f"{left_out} more units than oomd can watch have settings of their own")
+
+    def _tell_rules(self, cgroups: object) -> None:
+        """Whoever wrote them would wait for them in vain."""
+        for path in rules_of(cgroups):
+            if path not in self._with_rules and len(self._with_rules) < MOST_UNITS:
+                self._with_rules.add(path)
+                self._say(
+                    f"OOMRules= of {path} is not honoured: rules of one's own are written in oomd's configuration"
+                )
 
     def _once(self, text: str) -> None:
         if text != self._said:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ def start_control(options: dict[str, Any], killer: Killer, ledger: Ledger, repor
     group = options.get("control_group", "")
     gid = group_id(group) if group else None
     rights = Rights(os.geteuid(), group, gid)
-    control = Control(Doorway(options["control"], gid, degrade), rights, say)
+    control = Control(Doorway(options["control"], gid, degrade), rights, say, told=True)
+    signal.signal(signal.SIGIO, lambda *_: control.check())
     chronicle = Chronicle(ledger, control.wake)
     killer.listen(chronicle.note)
 

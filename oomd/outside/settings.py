@@ -56,12 +56,15 @@ class Settings:
         entries = self._said.setdefault(source, {})
         for element in cgroups if isinstance(cgroups, list) else []:
             found = read_element(element)
-            if found is None or (uid not in (None, 0) and not owns(uid, root, found[0])):
+            if found is None:
                 continue
             path, name, entry = found
-            if entry is None:
+            if entry is None:  # taken back: what this source has said itself, also of a cgroup that is gone by now
                 entries.pop((path, name), None)
-            elif uid is None or len(entries) < MOST_PER_USER or (path, name) in entries:
+                continue
+            if uid not in (None, 0) and not owns(uid, root, path):
+                continue
+            if uid is None or len(entries) < MOST_PER_USER or (path, name) in entries:
                 entries[path, name] = entry
 
     def forget(self, source: Hashable) -> None:
@@ -107,6 +110,13 @@ def read_element(element: object) -> tuple[str, str, Entry | None] | None:
     share = _share(limit / _FULL) if isinstance(limit, int) and 0 < limit <= _FULL else None
     known = duration if is_duration(duration) and duration else None
     return str(path), element["property"], Entry(share, known)
+
+
+def rules_of(cgroups: object) -> list[str]:
+    """The units that have OOMRules= (systemd 261), which only systemd-oomd reads."""
+    elements = [each for each in cgroups if isinstance(each, dict)] if isinstance(cgroups, list) else []
+    found = [each.get("path") for each in elements if each.get("property") == "OOMRules" and each.get("rules")]
+    return [path for path in found if isinstance(path, str) and is_unit_path(path)]
 
 
 def owns(uid: int | None, root: str, path: str) -> bool:

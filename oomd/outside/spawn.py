@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import _socket  # the C module alone: `socket` costs the killer 0.65 MiB
 import os
-import signal
 
 from oomd.model.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # the C module alone: `signal` brings enum
 
 SEND_BUFFER_BYTES = 1 << 20
 

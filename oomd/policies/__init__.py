@@ -1,24 +1,17 @@
-"""Policies: pure orders of candidates, best victim first."""
+"""Policies: pure orders of candidates, best victim first.
 
-from oomd.policies.cold import Cold
-from oomd.policies.culprit import Culprit
-from oomd.policies.freeable import Freeable
-from oomd.policies.growth_or_size import GrowthOrSize
-from oomd.policies.lmkd_order import LmkdOrder
-from oomd.policies.metrics import IoCost, OomScore, PgscanRate, PressureOrder, Resident, Swap, Youngest
+``ALL`` loads every one of them (oomd/policies/all.py) when it is first asked for; the killer asks for those of its
+configuration alone.
+"""
 
-ALL = (
-    Culprit,
-    Freeable,
-    Resident,
-    OomScore,
-    LmkdOrder,
-    Swap,
-    GrowthOrSize,
-    PressureOrder,
-    IoCost,
-    PgscanRate,
-    Youngest,
-    Cold,
-)
-"""Every policy, by the key ``name`` in the configuration; the first is the default."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.policies.all import ALL as ALL
+
+
+def __getattr__(name: str) -> object:
+    if name == "ALL":
+        from oomd.policies.all import ALL
+
+        return ALL
+    raise AttributeError(name)

@@ -7,23 +7,49 @@ can: a reap would take the CPU from the victim next to it. They are left alone a
 from __future__ import annotations
 
 import errno
-import threading
+import os
 import time
-from collections import deque
+from _thread import allocate_lock
 
+from oomd.kernel.files import KernelFormatError
+from oomd.kernel.loadavg import parse_runnable
 from oomd.kernel.pidfd import find_readable, is_readable
 from oomd.reap.dying import NO_LIMIT, try_reap_dying_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
 
     from oomd.model.decision import Warrant
     from oomd.reap.base import Reaper
+else:
+    from _collections import deque  # the C module alone
 
 
 MOMENT_S = 0.02
 """Of victims that get on by themselves one at least ends in this time: 20 MiB take 3 ms."""
+
+
+class Cpus:
+    """Those that we may use, and whether they have nothing to do."""
+
+    def __init__(self, proc: str) -> None:
+        """Raises OSError."""
+        self.count = len(os.sched_getaffinity(0))
+        self._load_fd = os.open(f"{proc}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def are_idle(self) -> bool:
+        """At least half of them, but for the caller."""
+        try:
+            return (parse_runnable(os.pread(self._load_fd, 128, 0)) - 1) * 2 <= self.count
+        except (OSError, KernelFormatError):
+            return False
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._load_fd)
 
 
 class Crowd:
@@ -48,7 +74,7 @@ class Crowd:
         self._wanted_bytes = max_bytes
         self._proc_fd = proc_fd
         self._when_done = when_done
-        self._counting = threading.Lock()
+        self._counting = allocate_lock()
 
     def leave_alone(self) -> list[tuple[Warrant, int]]:
         """Wait as long as one after the other ends by itself; who is still there."""

@@ -18,19 +18,9 @@ if TYPE_CHECKING:
     from oomd.kernel.process import Status
 
 NO_LIMIT = (1 << 63) - 1
+SIGKILL = 9
 DYING = (0, errno.ESRCH, errno.EAGAIN)
 """What a reap after SIGTERM answers when that was the end of the process."""
-
-
-def is_doomed(proc_fd: int, pid: int, reap_errno: int) -> bool:
-    """Whether SIGTERM was the end of it. A backend that cannot tell (ENOSYS) leaves it to the kernel's own mark: a
-    fatal signal becomes a pending SIGKILL of every thread.
-    """
-    if reap_errno != errno.ENOSYS:
-        return reap_errno in DYING
-    data = read_pid_file(proc_fd, pid, "status", denied=b"") or b""
-    masks = [line.split(b":")[1] for line in data.split(b"\n") if line.startswith((b"SigPnd:", b"ShdPnd:"))]
-    return any(int(mask, 16) >> 8 & 1 for mask in masks)
 
 
 def try_reap_dying_process(
@@ -63,6 +53,17 @@ def try_reap_dying_process(
     if failure and not reaped:
         raise OSError(failure, os.strerror(failure))
     return reaped
+
+
+def is_dying(proc_fd: int, pid: int, reap_errno: int) -> bool:
+    """Whether SIGTERM was the end of this process, whose reap answered so. A backend that cannot tell leaves it to the
+    kernel's own mark: a fatal signal becomes a pending SIGKILL of every thread.
+    """
+    if reap_errno != errno.ENOSYS:
+        return reap_errno in DYING
+    data = read_pid_file(proc_fd, pid, "status", denied=b"") or b""
+    masks = [line.split(b":")[1] for line in data.split(b"\n") if line.startswith((b"SigPnd:", b"ShdPnd:"))]
+    return any(int(mask, 16) >> (SIGKILL - 1) & 1 for mask in masks)
 
 
 def read_pid_of(pidfd: int, proc_fd: int) -> int:

@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
-from collections import deque
 
 from oomd.kernel.features import read_capabilities
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.syscalls import pidfd_send_signal, process_mrelease
+from oomd.kernel.threads import Semaphore, Thread
 from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
+else:
+    from _collections import deque  # the C module alone
 
 SIGKILL = 9
 SS_EXPEDITE = 0x1
@@ -88,8 +90,8 @@ class Expediter:
         self._on_done = on_done
         self._proc = proc
         self._stack: deque[tuple[int, object]] = deque()
-        self._wake = threading.Semaphore(0)
-        self.thread = threading.Thread(target=self._run, name="expediter", daemon=True)
+        self._wake = Semaphore(0)
+        self.thread = Thread(self._run, name="expediter")
         self.prepare: Callable[[], object] = lambda: None
         """Called by the worker when it starts: its scheduling class."""
 

@@ -12,20 +12,22 @@ process that leaves takes all its controllers with it, a real-time class escapes
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections import deque
 
 from oomd.kernel.cgroup_levers import Lever, find_levers, parse_lever_mounts, read_members, read_value, write_value
 from oomd.kernel.pidfd import find_readable, is_readable
 from oomd.kernel.process import read_pid_file
 from oomd.kernel.sched import NICEST, be_realtime
 from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread, sched_getcpu
+from oomd.kernel.threads import Semaphore, Thread
 from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
+else:
+    from _collections import deque  # the C module alone
 
 PRIORITY = 13
 """Above the reapers': on a machine with one CPU nobody else could end a reaper's real-time while it reaps. It sleeps
@@ -110,7 +112,7 @@ class Lifter:
                 mountinfo = file.read()
         self._mounts = parse_lever_mounts(mountinfo)
         self._work: deque[Lift] = deque()
-        self._wake = threading.Semaphore(0)
+        self._wake = Semaphore(0)
         self._lifted: dict[int, tuple[str, ...]] = {}
         """By pid; taken by :meth:`take`."""
         self._doomed: dict[int, int] = {}
@@ -118,7 +120,7 @@ class Lifter:
         self._pulled: list[Pulled] = []
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._patient: list[Lift] = []
-        self.thread = threading.Thread(target=self._run, name="lifter", daemon=True)
+        self.thread = Thread(self._run, name="lifter")
         self._stopping = False
         self._worked = 0.0
         self._next_look = 0.0

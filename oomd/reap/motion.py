@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import threading
+from _thread import allocate_lock
 
-from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.model.values import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
+
     from oomd.model.decision import Warrant
     from oomd.reap.hindrance import Lift
 
@@ -30,9 +30,9 @@ class Motion:
     """When it was signalled (CLOCK_MONOTONIC, microseconds), as soon as that is so."""
     signal_errno: int = 0
     """Of a signal that whoever asked has sent."""
-    taken: threading.Lock = field(default_factory=threading.Lock)
+    taken: LockType = field(default_factory=allocate_lock)
     """Held until a worker has signalled, or failed to."""
-    sending: threading.Lock = field(default_factory=threading.Lock)
+    sending: LockType = field(default_factory=allocate_lock)
     """Held while it is decided who sends the signal, and while whoever asked does."""
     _unsent: bool = True
 
@@ -50,12 +50,3 @@ class Motion:
         """Whether the caller, who holds :attr:`sending`, is the one who sends the signal: the first is."""
         ours, self._unsent = self._unsent, False
         return ours
-
-
-def send(pidfd: int, number: int) -> int:
-    """The errno of the signal."""
-    try:
-        pidfd_send_signal(pidfd, number)
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0

@@ -14,21 +14,19 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 import time
-from collections import deque
 
-from oomd.kernel.files import KernelFormatError
-from oomd.kernel.loadavg import parse_runnable
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.sched import be_prompt, be_realtime
+from oomd.kernel.syscalls import pidfd_send_signal
+from oomd.kernel.threads import Semaphore, deque, get_native_id
 from oomd.model.decision import ReapResult, Warrant
 from oomd.model.values import dataclass
-from oomd.reap.crowd import Crowd
-from oomd.reap.dying import NO_LIMIT, is_doomed
+from oomd.reap.crowd import Cpus, Crowd
+from oomd.reap.dying import NO_LIMIT, is_dying
 from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper
 from oomd.reap.hindrance import Lifter, drop, let_go
-from oomd.reap.motion import Motion, send
+from oomd.reap.motion import Motion
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.urgency import PRIORITY, Urgency, demote, set_policy
 from oomd.reap.workers import Workers
@@ -71,15 +69,14 @@ class ReaperPool:
         self._proc_fd = os.open(_PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._results: deque[ReapResult] = deque()
         self._workers = Workers(workers, self._begin, self._work)
-        self._ready = threading.Barrier(workers + 1)
+        self._ready = Semaphore(0)
         self._switch_interval_s = sys.getswitchinterval()
         alone = isinstance(reaper, ExpediteReaper) and not reaper.beneath
         self._lifter = Lifter(self._proc_fd, alone=alone) if reaper.lifts else None
         self._expediter = Expediter(reaper, self._note_expedited) if isinstance(reaper, ExpediteReaper) else None
         self._urgency = Urgency(self._lifter, self._proc_fd)
-        self._load_fd = os.open(f"{_PROC}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-        self._cpus = len(os.sched_getaffinity(0))
-        self._at_once = min(workers, self._cpus)
+        self._cpus = Cpus(_PROC)
+        self._at_once = min(workers, self._cpus.count)
         """Workers that share a crowd: more than there are CPUs gain nothing."""
 
     @property
@@ -97,7 +94,8 @@ class ReaperPool:
         if self._expediter is not None:
             self._expediter.prepare = lambda: be_realtime(PRIORITY)
             self._expediter.start()
-        self._ready.wait()
+        for _ in self._workers.threads:
+            self._ready.acquire()
 
     def stop(self) -> None:
         """End the workers after the work in hand."""
@@ -120,8 +118,9 @@ class ReaperPool:
             if thread.is_alive():
                 return False
         self._workers.close()
-        for fd in (self._load_fd, self._proc_fd, self.fd):
-            os.close(fd)
+        self._cpus.close()
+        os.close(self._proc_fd)
+        os.close(self.fd)
         return True
 
     def submit(self, warrant: Warrant, number: int = SIGKILL) -> int | None:
@@ -187,9 +186,9 @@ class ReaperPool:
         """
         sent_us = None
         signalled = []
-        unhindered = self._cpus_are_idle() and not any(warrant.hindrances for warrant in warrants)
+        unhindered = self._cpus.are_idle and not any(warrant.hindrances for warrant in warrants)
         for warrant in warrants:
-            number = send(warrant.pidfd, SIGKILL)
+            number = _send(warrant.pidfd, SIGKILL)
             now_us = time.monotonic_ns() // 1000
             if number:
                 self._tell(self._result(warrant, SIGKILL, number, now_us, errno.ESRCH))
@@ -200,7 +199,7 @@ class ReaperPool:
             for warrant in signalled:
                 self._expedite(warrant)
         else:
-            self._reap_all(signalled, max_bytes, watch=unhindered and len(signalled) >= self._cpus)
+            self._reap_all(signalled, max_bytes, watch=unhindered and len(signalled) >= self._cpus.count)
         return sent_us
 
     def take_results(self) -> list[ReapResult]:
@@ -221,7 +220,7 @@ class ReaperPool:
     def _begin(self) -> None:
         be_prompt(REAP_NICE)
         self._urgency.ask()
-        self._ready.wait()
+        self._ready.release()
 
     def _work(self, job: Motion | Crowd) -> None:
         if isinstance(job, Crowd):
@@ -236,13 +235,6 @@ class ReaperPool:
             os.close(job.pidfd)
         self._tell(result)
 
-    def _cpus_are_idle(self) -> bool:
-        """At least half of them, but for ourselves."""
-        try:
-            return (parse_runnable(os.pread(self._load_fd, 128, 0)) - 1) * 2 <= self._cpus
-        except (OSError, KernelFormatError):
-            return False
-
     def _reap_all(self, warrants: list[Warrant], max_bytes: int, *, watch: bool) -> None:
         victims = []
         for warrant in warrants:
@@ -251,8 +243,7 @@ class ReaperPool:
             except OSError as error:  # no descriptor left: it ends by itself
                 self._tell(self._result(warrant, 0, 0, time.monotonic_ns() // 1000, error.errno or errno.EIO))
                 continue
-            if not watch:
-                # Help costs more than it gives where nothing hinders: who is there when all are reaped needs it.
+            if not watch:  # help costs more than it gives where nothing hinders: who is there at the end needs it
                 let_go(self._lift(warrant, patient=not warrant.hindrances))
         when_done = self._lifter.hurry if self._lifter is not None else lambda: None
         crowd = Crowd(victims, self._proc_fd, max_bytes, when_done, watch=watch)
@@ -274,7 +265,7 @@ class ReaperPool:
         if crowd.watch:
             crowd.watch = False
             self._watch(crowd)
-        tid = threading.get_native_id()
+        tid = get_native_id()
         try:
             while (taken := crowd.take()) is not None:
                 warrant, pidfd = taken
@@ -302,7 +293,7 @@ class ReaperPool:
             # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
             if signal_errno:
                 drop(motion.lift)
-            elif not surely and is_doomed(self._proc_fd, pid, reap_errno):
+            elif not surely and is_dying(self._proc_fd, pid, reap_errno):
                 let_go(self._lift(motion.warrant, motion.pidfd))
                 self._wake_lifter()
         finally:
@@ -319,7 +310,7 @@ class ReaperPool:
             let_go(motion.lift)  # a moment early, because between signal and reap there must be nothing
             return self.reaper.strike(motion.pidfd, motion.signal, motion.note_sent)
         if motion.signal:
-            motion.signal_errno = send(motion.pidfd, motion.signal)
+            motion.signal_errno = _send(motion.pidfd, motion.signal)
         motion.note_sent(time.monotonic_ns() // 1000)
         return self._reap_signalled(motion)
 
@@ -337,7 +328,7 @@ class ReaperPool:
         with motion.sending:
             if not motion.claim():
                 return
-            motion.signal_errno = send(motion.pidfd, motion.signal)
+            motion.signal_errno = _send(motion.pidfd, motion.signal)
             motion.sent.append(time.monotonic_ns() // 1000)
         if motion.signal == SIGKILL:
             (drop if motion.signal_errno else let_go)(motion.lift)
@@ -364,7 +355,7 @@ class ReaperPool:
             self._expediter.pidfd_send_signal(warrant.pidfd, SIGKILL, SS_EXPEDITE, tag=_Sent(warrant, sent_us))
         except OSError as error:
             # Not privileged: a plain SIGKILL is what is left, and says so.
-            number = send(warrant.pidfd, SIGKILL) if error.errno == errno.EPERM else error.errno or errno.EIO
+            number = _send(warrant.pidfd, SIGKILL) if error.errno == errno.EPERM else error.errno or errno.EIO
             self._tell(self._result(warrant, SIGKILL, number, sent_us, errno.EPERM))
             return None if number else sent_us
         let_go(self._lift(warrant))
@@ -395,3 +386,11 @@ class ReaperPool:
             reaped_bytes=reaped,
             realtime=self.realtime,
         )
+
+
+def _send(pidfd: int, number: int) -> int:
+    try:
+        pidfd_send_signal(pidfd, number)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0

@@ -6,10 +6,9 @@ would run on that CPU for hundreds of milliseconds.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
 import time
+from _thread import allocate_lock, get_native_id
 
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.sched import be_realtime, run_on
@@ -52,7 +51,7 @@ class Urgency:
         self._lifter = lifter
         self._proc_fd = proc_fd
         self._cpus = os.sched_getaffinity(0)
-        self._changing = threading.Lock()
+        self._changing = allocate_lock()
         """Held while a worker's class is changed."""
         self._reaping: dict[int, _Reap] = {}
         """By the ids of the workers' threads."""
@@ -68,7 +67,7 @@ class Urgency:
         """A reap begins; what is returned is for :meth:`leave`. ``surely_dying``: the pid of the victim; 0 where it may
         catch the signal.
         """
-        tid = threading.get_native_id()
+        tid = get_native_id()
         self._begin(tid, surely_dying, pidfd)
         return tid
 
@@ -76,7 +75,7 @@ class Urgency:
         """One of several reaps begins, each of which has its own few milliseconds, and all together half a second;
         :meth:`leave` after the last.
         """
-        tid, now = threading.get_native_id(), time.monotonic()
+        tid, now = get_native_id(), time.monotonic()
         if now > self._crowded.setdefault(tid, now) + MOST_CROWDED_S:
             return tid
         reap = self._reaping.get(tid)
@@ -116,8 +115,10 @@ class Urgency:
                     self._lifter.call_later(due, lambda: self._end(tid, reap))
                 return
             del self._reaping[tid]  # so the pidfd is still open
-            with contextlib.suppress(OSError):  # it may have been called to the CPU of whoever asked
-                os.sched_setaffinity(tid, self._cpus)
+            try:
+                os.sched_setaffinity(tid, self._cpus)  # it may have been called to the CPU of whoever asked
+            except OSError:
+                pass  # it stays there
             if reap.pid:
                 keep_apart(tid, self._proc_fd, reap.pid, reap.pidfd)
             set_policy(tid, os.SCHED_OTHER)

@@ -8,13 +8,11 @@ another CPU, which idles, it takes twice that.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
-from collections import deque
 
 from oomd.kernel.sched import run_on
 from oomd.kernel.syscalls import sched_getcpu
+from oomd.kernel.threads import Thread, allocate_lock, deque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,11 +40,8 @@ class Workers:
         self._free: list[int] = []
         """The last one that became free is the next to be woken: its caches are the warmest."""
         self._waiting: deque[Job | None] = deque()
-        self._changing = threading.Lock()
-        self.threads = [
-            threading.Thread(target=self._run, args=(number,), name=f"reaper-{number}", daemon=True)
-            for number in range(count)
-        ]
+        self._changing = allocate_lock()
+        self.threads = [self._thread(number) for number in range(count)]
 
     def put(self, job: Job | None) -> None:
         """Have it done by one of them, as soon as one is free; None ends one."""
@@ -68,16 +63,21 @@ class Workers:
             number = self._free[-1]
             cpu = sched_getcpu()
             tid = self.threads[number].native_id
-            if cpu == self._near[number] or tid is None:
+            if cpu == self._near[number] or not tid:
                 return
-            with contextlib.suppress(OSError):  # a cpuset has taken it meanwhile
+            try:
                 os.sched_setaffinity(tid, {cpu})
                 self._near[number] = cpu
+            except OSError:
+                pass  # a cpuset has taken it meanwhile
 
     def close(self) -> None:
         """After all threads have ended."""
         for fd in self._fds:
             os.close(fd)
+
+    def _thread(self, number: int) -> Thread:
+        return Thread(lambda: self._run(number), name=f"reaper-{number}")
 
     def _run(self, number: int) -> None:
         self._begin()

@@ -48,6 +48,34 @@ def test_problems_are_told_and_the_status_is_two(tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("", ""),
+        (
+            "{systemd: poll, swap_limit: 80%}",
+            (
+                "units' own settings (poll): ManagedOOMSwap=kill above 80% of memory and of swap,"
+                " ManagedOOMMemoryPressure=kill above 60% for 30s unless a unit says otherwise"
+            ),
+        ),
+        (
+            "{pressure_limit: 50%}",
+            "units' own settings: not honoured (managed.systemd is off; --managed turns them on)",
+        ),
+    ],
+)
+def test_units_own_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str) -> None:
+    """In words, where they count; and that they do not, where somebody has set limits for them."""
+    path = tmp_path / "oomd.yaml"
+    path.write_text(f"managed: {text}\n" if text else "", encoding="utf-8")
+    assert main(["check", "--config", str(path)]) == 0
+    found = [line for line in capsys.readouterr().out.splitlines() if line.startswith("units' own settings")]
+    assert [line.startswith(words) for line in found] == ([True] if words else [])
+    assert main(["check", "--config", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["managed"] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
         ("", ["control socket: root and oomd's own user may ask; root and oomd's own user may change things"]),
         ("{enabled: false}", ["control socket: none"]),
         ("{group: root}", ["control socket: root and oomd's own user and members of the group root may ask; root"]),
@@ -205,6 +233,7 @@ def test_explain_with_a_budget_of_a_cgroup(machine: Path, capsys: pytest.Capture
     ("arguments", "text"),
     [
         (["--proc", "/no/such/tree"], "/no/such/tree: No such file or directory"),
+        (["--cgroup", "/no/such/tree"], "--cgroup /no/such/tree: there is no such folder"),
         (["--scope", "tree:999999999"], "tree:999999999: there is no process 999999999"),
         (["--scope", "uid:x"], "--scope: 'uid:x' is no scope"),
         (["--budget", "much"], "--budget: 'much' does not begin with a number"),

@@ -7,6 +7,8 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from oomd.__main__ import main
 from oomd.config.effective import to_yaml
 from oomd.config.loader import default_config
@@ -23,8 +25,6 @@ from tests.replay.traces import BIG_AND_SMALL, LOW, PLENTY, add_step
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
@@ -54,6 +54,24 @@ def test_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert out.count("\n") == 1
     assert "\x1b" not in out
     assert "term" in out
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_no_rules_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str], recorded: bool) -> None:
+    """Units' own settings are told to a running oomd only: nothing is made up in their place."""
+    rules = tmp_path / "oomd.yaml"
+    rules.write_text("managed: {systemd: auto}\nlevel: off\nstall: off\n", encoding="utf-8")
+    trace = tmp_path / "trace"
+    if recorded:
+        trace.write_text("whatever was recorded\n", encoding="utf-8")
+    else:
+        add_step(trace, "0", LOW, BIG_AND_SMALL)
+    assert main(["replay", str(trace), "--config", str(rules)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(
+        "oomd: no ruleset is in force by this configuration: who dies next depends on units'"
+    )
+    assert captured.out == ""
 
 
 def test_rules_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,15 +31,15 @@ def judged(folder: Path, text: str, **overrides: str) -> Config | list[str]:
         ("protect:\n#  - mydb\n", "oomd.yaml:1:9: protect: has no value; the empty list is []"),
         ("level: ''", "oomd.yaml:1:8: level: should be a mapping (key: value), is ''"),
         ("budget: 4B", "oomd.yaml:1:9: budget: '4B' is less than 1MiB: is the unit missing?"),
-        ("level: {term: 0%}", "oomd.yaml:1:8: level.term: would never hold; level: off drops the ruleset"),
-        ("stall: {term: 0%}", "oomd.yaml:1:8: stall.term: should be between 1% and 100%"),
+        ("level: {term: 0%}", "oomd.yaml:1:15: level.term: would never hold; level: off drops the ruleset"),
+        ("stall: {term: 0%}", "oomd.yaml:1:15: stall.term: should be between 1% and 100%"),
         (
             RULE % "{pressure: {above: 0%}}",
-            "oomd.yaml:1:46: rulesets[0].when.all[0].pressure.above: should be between 1% and 100%",
+            "oomd.yaml:1:54: rulesets[0].when.all[0].pressure.above: should be between 1% and 100%",
         ),
         (
             RULE % "{pressure: {above: 9%, over: 1h}}",
-            "oomd.yaml:1:46: rulesets[0].when.all[0].pressure.over: should be between 500ms and 10s",
+            "oomd.yaml:1:64: rulesets[0].when.all[0].pressure.over: should be between 500ms and 10s",
         ),
         (RULE % "{}, {pressure: {above: 9%}}", "oomd.yaml:1:35: rulesets[0].when.all[0]: names no detector"),
         (

@@ -95,6 +95,45 @@ def test_in_words() -> None:
     assert in_words(load("then: [{notify: {}}]"))[-1].startswith("  chosen is the process")
 
 
+def test_a_mistake_stands_where_its_value_does() -> None:
+    """Not where the step begins: in a ladder that is written over many lines that would be another line."""
+    text = """
+rulesets:
+  - name: a
+    when: {all: [{swap_free: {below: 1%}}]}
+    then:
+      - freeze:
+          of: /a
+          timeout: 1ms
+      - restart_unit:
+          timeout: 5s
+          unit: a/b
+"""
+    found = load_config("oomd.yaml", text=text.encode())
+    assert isinstance(found, list)
+    assert [(each.line, each.column, each.path.rpartition(".")[2]) for each in found] == [
+        (8, 20, "timeout"),
+        (11, 17, "unit"),
+    ]
+
+
+@pytest.mark.parametrize("then", ["kill", "{kill: {}}"])
+def test_a_ladder_that_is_no_list_is_one_mistake(then: str) -> None:
+    """And not an empty one as well."""
+    found = load_config("oomd.yaml", text=RULE.replace("REST", f"then: {then}").encode())
+    assert isinstance(found, list)
+    assert [each.message.partition(",")[0] for each in found] == ["should be a list"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "name"),
+    [("nginx", "nginx.service"), ("a.service", "a.service"), ("php8.2-fpm", "php8.2-fpm.service"), ("", "")],
+)
+def test_a_unit_without_its_kind_is_a_service(unit: str, name: str) -> None:
+    """As systemctl takes it; a dot may be part of the name."""
+    assert RestartStep(unit).unit_name == name
+
+
 @pytest.mark.parametrize(
     ("ladder", "expected"),
     [
@@ -115,6 +154,13 @@ def test_in_words() -> None:
         ("then: [{reclaim: {amount: 12}}, {kill: {}}]", "reclaim.amount: '12' has no unit"),
         ("then: [{restart_unit: {unit: a/b}}]", "restart_unit.unit: 'a/b' is no name of a unit"),
         ("then: [{restart_unit: {unit: user.slice}}]", "restart_unit.unit: only services can be restarted"),
+        ("then: [{restart_unit: {unit: a.timer}}]", "restart_unit.unit: only services can be restarted"),
+        ("then: [{restart_unit: {unit: a.socket}}]", "restart_unit.unit: only services can be restarted"),
+        ("then: [{restart_unit: {unit: a@}}]", "restart_unit.unit: 'a@' is a template: name one of its services"),
+        ("then: [{reclaim: {amount: 0%}}, {kill: {}}]", "reclaim.amount: is nothing: no page would ever be taken"),
+        ('then: [{reclaim: {amount: "min(5%, 0B)"}}]', "reclaim.amount: is nothing: no page would ever be taken"),
+        ("then: [{reclaim: {of: '/a,/'}}, {kill: {}}]", "reclaim.of: '/' holds pid 1 and oomd"),
+        ("then: [{freeze: {of: /}}, {kill: {}}]", "freeze.of: '/' holds pid 1 and oomd, and is always left alone"),
         ("then: [{kill: {grace: 1s}}]", "then[0].kill.grace: unknown key"),
     ],
 )

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -211,9 +211,9 @@ def test_mistakes_of_lmkd(tmp_path: Path, text: str, problem: str) -> None:
     ("text", "problem"),
     [
         ("managed: {systemd: yes}", "1:20: managed.systemd: 'yes' is not one of auto, takeover, poll, off"),
-        ("managed: {swap_limit: 0%}", "1:10: managed.swap_limit"),
+        ("managed: {swap_limit: 0%}", "1:23: managed.swap_limit"),
         ("managed: {pressure_limit: 120%}", "1:27: managed.pressure_limit: '120%' is above 100%"),
-        ("managed: {pressure_duration: 500ms}", "1:10: managed.pressure_duration"),
+        ("managed: {pressure_duration: 500ms}", "1:30: managed.pressure_duration"),
         ("managed: {limit: 5%}", "1:11: managed.limit: unknown key"),
     ],
 )
@@ -283,9 +283,9 @@ def test_lmkd_alone_has_no_other_rule(tmp_path: Path) -> None:
         ("level: {grace: 5}", ["oomd.yaml:1:16: level.grace: '5' has no unit: a duration looks like 1.5s or 200ms"]),
         ("stall: {over: 1:30}", ["oomd.yaml:1:15: stall.over: unknown unit ':30' in '1:30': a duration looks like 1.5s or 200ms"]),
         ("stall: {term: 0.4}", ["oomd.yaml:1:15: stall.term: '0.4' is not a share: it looks like 5%"]),
-        ("stall: {over: 100ms}", ["oomd.yaml:1:8: stall.over: should be between 500ms and 10s"]),
+        ("stall: {over: 100ms}", ["oomd.yaml:1:15: stall.over: should be between 500ms and 10s"]),
         ("stall: {term: 80%}", ["oomd.yaml:1:8: stall.kill: is below stall.term: nobody would ever be asked to go"]),
-        ("level: {term: 5%, kill: 6%}", ["oomd.yaml:1:8: level.kill: is above level.term: nobody would ever be asked to go"]),
+        ("level: {term: 5%, kill: 6%}", ["oomd.yaml:1:25: level.kill: is above level.term: nobody would ever be asked to go"]),
         ("level: [1]", ["oomd.yaml:1:8: level: should be a mapping (key: value), is a list"]),
         ("level: on", ["oomd.yaml:1:8: level: should be a mapping (key: value), is 'on'"]),
         ("level: off\nstall: off", ["oomd.yaml:2:8: stall: level and stall are both off: nothing would ever be done"]),
@@ -302,7 +302,7 @@ def test_lmkd_alone_has_no_other_rule(tmp_path: Path) -> None:
         ("avoid: [x]\nprefer: [x]", ["oomd.yaml:2:10: prefer: 'x' is on the list avoid too"]),
         ("reap: {backend: mreleese}", ["oomd.yaml:1:17: reap.backend: 'mreleese' is not one of auto, mrelease, expedite, none (did you mean 'mrelease'?)"]),
         ("reap: {every_exit: on}", ["oomd.yaml:1:20: reap.every_exit: 'on' is not one of off, pressure, always"]),
-        ("reap:\n  backend: none\n  every_exit: always", ["oomd.yaml:2:3: reap.every_exit: has no effect with backend: none"]),
+        ("reap:\n  backend: none\n  every_exit: always", ["oomd.yaml:3:15: reap.every_exit: has no effect with backend: none"]),
         ("? [a, b]\n: 1", ["oomd.yaml:1:3: a key must be a plain word"]),
         ("<<: {level: off}", ["oomd.yaml:1:1: <<: merge keys are not read: write the keys out"]),
         ("- level", ["oomd.yaml:1:1: should be a mapping (key: value), is a list"]),
@@ -463,3 +463,27 @@ WHEN = "when: {all: [{swap_free: {below: 1%}}]}"
 def test_mistakes_in_rules_have_their_place(tmp_path: Path, rest: str, expected: str) -> None:
     """Levels, choices and options of policies are checked as everything else."""
     assert problems(tmp_path, f"rulesets: [{{name: a, {WHEN}, {rest}}}]") == [expected]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_both_parsers_say_the_same(path: Path) -> None:
+    """libyaml, which is quick, and PyYAML's own, which is there everywhere: the same nodes in the same places."""
+    fast = getattr(yaml, "CSafeLoader", None)
+    if fast is None:
+        pytest.skip("PyYAML was built without libyaml")
+    text = path.read_text("utf-8")
+    assert told(yaml.compose(text, Loader=fast)) == told(yaml.compose(text, Loader=yaml.SafeLoader))
+
+
+def told(node: Any) -> Any:
+    """All that the walk looks at."""
+    if node is None:
+        return None
+    place = node.id, node.start_mark.line, node.start_mark.column, bool(getattr(node, "style", ""))
+    if node.id == "scalar":
+        return (*place, node.value)
+    if node.id == "sequence":
+        return (*place, [told(each) for each in node.value])
+    return (*place, [(told(key), told(value)) for key, value in node.value])

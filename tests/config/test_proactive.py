@@ -49,6 +49,8 @@ def test_options() -> None:
         ("proactive: {of: /a, every: 0s}", "proactive.every: should be between 1s and 3600s"),
         ("proactive: {of: /a, share: 80%}", "proactive.share: should be between 0.01% and 50%"),
         ("proactive: {of: /a, pressure: 0%}", "proactive.pressure: should be between 0.01% and 100%"),
+        ("proactive: {of: /a, most: 0B}", "1:27: proactive.most: is nothing: no page would ever be taken"),
+        ("proactive: {of: /}", "1:17: proactive.of: '/' holds pid 1 and oomd, and is always left alone"),
         ("proactive: {of: /a, swappiness: 3}", "proactive.swappiness: unknown key"),
         ("proactive: [1]", "proactive: should be a mapping"),
     ],
@@ -58,3 +60,4 @@ def test_mistakes(text: str, expected: str) -> None:
     found = load_config("oomd.yaml", text=text.encode())
     assert isinstance(found, list)
     assert any(expected in str(problem) for problem in found), found
+    assert len(found) == 1

@@ -83,13 +83,13 @@ def test_a_change_needs_a_restart(tmp_path: Path) -> None:
         (
             "tell: {low_memory_monitor: {medium: 50%}}",
             (
-                "1:28: tell.low_memory_monitor.medium: is above tell.low_memory_monitor.low:"
+                "1:37: tell.low_memory_monitor.medium: is above tell.low_memory_monitor.low:"
                 " that level would never be told"
             ),
         ),
         (
             "tell: {low_memory_monitor: {pressure: 0%}}",
-            "1:28: tell.low_memory_monitor.pressure: should be between 1% and 100%",
+            "1:39: tell.low_memory_monitor.pressure: should be between 1% and 100%",
         ),
         (
             "tell: {low_memory_monitor: {low: lots}}",

@@ -32,6 +32,15 @@ def test_nothing_fired_ranks_all_the_same() -> None:
     assert [each.process.id.pid for each in decision.ranking] == [6, 5]
 
 
+def test_no_rules() -> None:
+    """Before units have told their settings, where there are no other rules: nothing is done."""
+    rules = Rules(())
+    decision = select(rules, snapshot(process(7, 100)), (), EngineState())
+    assert (decision.action, decision.target) == ("none", None)
+    assert wanted_cgroups(rules, ()).cgroups == ()
+    assert not wants_everybody(rules, ())
+
+
 def test_alarm_asks_and_critical_kills() -> None:
     """An alarm brings SIGTERM with the ruleset's grace, the critical level SIGKILL."""
     asked = select(RULES, snapshot(process(6, 20)), (alarm(),), FRESH)

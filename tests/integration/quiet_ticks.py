@@ -1,5 +1,5 @@
 """An hour's worth of ticks far from danger in this process, one every five seconds, without the waiting. Prints one
-JSON object: blocks of memory that are left over, the most that a tick took, garbage, descriptors.
+JSON object: blocks of memory that are left over, the most that a glance and a full look took, garbage, descriptors.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from oomd.parts import clock_us
 from oomd.rehearsal import rehearse
 from tests.integration.way_to_a_kill import build
 
-TICKS, WARM_UP = 720, 1500
-"""The interpreter's own stores of spare tuples are full after the second."""
+TICKS, WARM_UP = 720, 9000
+"""The interpreter's own stores of spare tuples are full after the second: one tick in twelve is a full look."""
 
 
 def main() -> None:
@@ -29,29 +29,42 @@ def main() -> None:
     later_us = 0
     vars(oomd.loop)["clock_us"] = lambda: clock_us() + later_us
 
-    def tick(times: int) -> None:
+    def tick(times: int) -> int:
+        """How many of them were glances."""
         nonlocal later_us
+        glances = 0
         for _ in range(times):
             later_us += QUIET_US
             loop.pace = replace(loop.pace, interval_us=0)
+            before = loop.detections
             loop.tick()
+            glances += loop.detections is before
+        return glances
 
     gc.collect()
     gc.disable()  # as the daemon
     tick(WARM_UP)
     descriptors, blocks = len(os.listdir("/proc/self/fd")), sys.getallocatedblocks()
-    tick(TICKS)
+    glances = tick(TICKS)
     blocks = sys.getallocatedblocks() - blocks
     garbage = gc.collect()
     descriptors = len(os.listdir("/proc/self/fd")) - descriptors
     tracemalloc.start()
+
+    def peak_bytes() -> int:
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        tick(1)
+        return tracemalloc.get_traced_memory()[1] - before
+
+    loop.forget_calm()
     tick(1)
-    tracemalloc.reset_peak()
-    before = tracemalloc.get_traced_memory()[0]
-    tick(1)
-    peak = tracemalloc.get_traced_memory()[1] - before
+    glance_bytes = [peak_bytes() for _ in range(3)]
+    loop.forget_calm()
+    look_bytes = peak_bytes()
     answer = {"ticks": TICKS, "warm": loop.pace.warm, "blocks": blocks, "garbage": garbage}
-    print(json.dumps(answer | {"descriptors": descriptors, "peak_bytes": peak}))
+    answer |= {"glances": glances, "glance_bytes": max(glance_bytes), "look_bytes": look_bytes}
+    print(json.dumps(answer | {"descriptors": descriptors}))
     os._exit(0)  # its threads wait for ever
 
 

@@ -90,6 +90,9 @@ def test_frozen_until_the_alarm_is_over(scene: Scene) -> None:
     assert ends == {"notify": "not_enough", "reclaim": "impossible", "throttle": "impossible", "freeze": "enough"}
     decisions = [event["decision"]["action"] for event in run.of("decision")]
     assert decisions == ["notify", "reclaim", "throttle", "freeze"]
+    for times in (event["times"] for event in run.of("decision")):
+        assert times["wake_us"] <= times["read_us"] <= times["decided_us"], times
+        assert times["signalled_us"] is None
     assert psutil.pid_exists(scene.pid)
     assert not (scene.folder / "run" / "debts").exists()
 

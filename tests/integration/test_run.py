@@ -240,6 +240,7 @@ def test_refused_permission_leads_to_the_next_candidate(tmp_path: Path) -> None:
         (["--scope", "cgroup:/no/such"], "there is no such cgroup"),
         (["--budget", "none of it"], "--budget: "),
         (["--proc", "/tmp"], "--proc and --cgroup need --dry-run"),
+        (["--dry-run", "--cgroup", "/no/such/tree"], "--cgroup /no/such/tree: there is no such folder"),
         (["--config", "/no/such/file"], "/no/such/file:1:1: cannot be read: No such file"),
         (["--runtime-dir", "/proc/nowhere"], "--runtime-dir /proc/nowhere: "),
     ],

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oomd.config.loader import default_config
 from oomd.kernel.files import PAGE_BYTES, KernelFile
@@ -33,6 +33,9 @@ from oomd.monitor.waiter import Waiter
 from oomd.parts import Parts, clock_us
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.pool import ReaperPool
+
+if TYPE_CHECKING:
+    from oomd.kernel.threads import Thread
 
 ACTORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "actors.py")
 IGNORED = ("object.", "sys._getframe", "import", "marshal", "ctypes.get_errno")
@@ -70,8 +73,17 @@ def build(events: list[Any], loadavg: KernelFile | None = None) -> Loop:
         on_event=print,
         report=events.append,
         on_tick=lambda now: None,
+        floor_bytes=lambda: 0,
     )
     return Loop(parts, default_config().rules)
+
+
+def lifter_of(loop: Loop) -> Thread:
+    """The thread that works beside the reap."""
+    reaper = loop.parts.executor._reaper
+    assert reaper is not None
+    assert reaper._lifter is not None
+    return reaper._lifter.thread
 
 
 def main() -> None:
@@ -82,6 +94,7 @@ def main() -> None:
     victim.stdout.readline()
     events: list[Any] = []
     loop = build(events)
+    lifter = lifter_of(loop)
     status = loop.parts.sampler.read_status(clock_us())
     loop.parts.table.scan(status, clock_us)  # leaders are kept open from here on
     loop.parts.table.look(status, clock_us)  # and nobody is new
@@ -91,7 +104,7 @@ def main() -> None:
 
     def hook(name: str, arguments: tuple[object, ...]) -> None:
         # The lifter works beside the reap, after the signal: what it opens delays neither.
-        beside = threading.current_thread().name == "lifter"
+        beside = threading.get_native_id() == lifter.native_id
         if watching and not beside and not name.startswith(IGNORED):
             noted.append((name, str(arguments)[:80]))
 

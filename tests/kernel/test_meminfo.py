@@ -8,7 +8,7 @@ import psutil
 import pytest
 from hypothesis import given
 
-from oomd.kernel.meminfo import KernelFormatError, parse_meminfo
+from oomd.kernel.meminfo import KernelFormatError, parse_available, parse_meminfo, parse_swap_free
 from tests.kernel.arbitrary import captured, mangled, survives
 
 KIB = 1024
@@ -34,6 +34,16 @@ def test_captured_file() -> None:
     assert meminfo.page_tables_bytes == lines[b"PageTables"] * KIB
     assert meminfo.commit_limit_bytes == lines[b"CommitLimit"] * KIB
     assert meminfo.committed_as_bytes == lines[b"Committed_AS"] * KIB
+
+
+def test_single_fields() -> None:
+    """Read alone they are what they are among all others; MemAvailable there must be."""
+    data = captured("meminfo")
+    meminfo = parse_meminfo(data)
+    assert (parse_available(data), parse_swap_free(data)) == (meminfo.mem_available_bytes, meminfo.swap_free_bytes)
+    assert parse_swap_free(b"MemTotal: 10 kB\n") == 0
+    with pytest.raises(KernelFormatError, match="/proc/meminfo: MemAvailable "):
+        parse_available(b"MemTotal: 10 kB\nMemFree: 4 kB\n")
 
 
 def test_this_machine() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oomd.engine import credit as credits
+from oomd.engine.aftermath import with_credit
 from oomd.kernel.files import PAGE_BYTES
 from oomd.kernel.scope import ScopeGuard
 from oomd.kill.executor import Executor
@@ -186,8 +187,11 @@ def test_dry_run_signals_nobody(stage: Stage) -> None:
     state = dry.begin("1", decision(victim, KILL), FRESH)
     assert dry.sent_us is None
     assert dry.settle(replace(LOW, time_us=LOW.time_us + 9 * SECOND_US), state)[0] == ()
+    (credit,) = state.credits
+    state = with_credit(state, replace(credit, returned_bytes=4 << 20, memory_us=LOW.time_us + 1))  # others freed that
     outcomes, state = dry.settle(replace(LOW, time_us=LOW.time_us + 10 * SECOND_US), state)
     assert [(outcome.status, outcome.ruleset, outcome.signal) for outcome in outcomes] == [("dry_run", "level", "")]
+    assert [(outcome.returned_bytes, outcome.signal_to_memory_us) for outcome in outcomes] == [(0, None)]
     assert state.refusals == ()
     assert stage.children[0].poll() is None
 

@@ -6,13 +6,13 @@ import errno
 import os
 import select
 import subprocess
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from oomd.kernel.scope import ScopeGuard
+from oomd.kernel.threads import Semaphore
 from oomd.kernel.trace_pipe import KillRecord
 from oomd.kill.exits import NEWS, PIPE, WORTH_BYTES, ExitHastener, Hastened, look_at_dying
 from oomd.kill.warrant import Gate
@@ -219,7 +219,7 @@ def test_pressure_looks_only_in_need() -> None:
 def test_more_victims_than_warrants() -> None:
     """More than may be under warrant at a time are all hastened, one after the other."""
     with Desk() as desk, parked(LARGE) as one, parked(LARGE) as two, parked(LARGE) as three:
-        desk.hastener._slots = threading.Semaphore(1)
+        desk.hastener._slots = Semaphore(1)
         victims = (one, two, three)
         for victim in victims:
             victim.kill()

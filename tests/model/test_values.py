@@ -115,7 +115,7 @@ def test_replace_and_fields() -> None:
             **{each.name: getattr(original, each.name) for each in fields(Process)} | {"comm": "other"}
         )
         assert original.comm == "leaker"
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="not in tuple"):
         replace(original, nonsense=1)  # type: ignore[call-arg]
     assert [(each.name, each.type) for each in fields(Ours)] == [
         (each.name, each.type) for each in dataclasses.fields(Theirs)
@@ -132,3 +132,28 @@ def test_values_can_be_copied_and_stored() -> None:
     match Ordered(3, 4):
         case Ordered(first, second):
             assert (first, second) == (3, 4)
+
+
+def test_what_has_no_default_comes_first() -> None:
+    """As with the standard library's: else the arguments of a call would go to the wrong fields."""
+    for kind in (dataclass, standard_dataclass):
+        with pytest.raises(TypeError):
+
+            @kind(frozen=True, slots=True)
+            class Late:
+                number: int = 1
+                text: str
+
+
+def test_each_has_what_it_was_given() -> None:
+    """Constructors of classes with as many fields share their code, and nothing else."""
+    made = [Ours(1), Ours(1, "y", [3]), Ordered(4, 5), Open(6), ProcessId(7, 8)]
+    assert [repr(each) for each in made] == [
+        "Ours(number=1, text='x', numbers=[])",
+        "Ours(number=1, text='y', numbers=[3])",
+        "Ordered(first=4, second=5)",
+        "Open(number=6)",
+        "ProcessId(pid=7, start_ticks=8)",
+    ]
+    assert Ordered.__init__.__code__.co_code == ProcessId.__init__.__code__.co_code
+    assert Ordered.__init__.__qualname__ == "Ordered.__init__"

@@ -30,3 +30,16 @@ def test_the_cheapest_of_the_last_looks() -> None:
     for _ in range(REMEMBERED):
         work(effort, 20_000)
     assert effort.least_us >= 20_000
+
+
+def test_what_is_no_look_does_not_count() -> None:
+    """Nor does the first one after it."""
+    effort = Effort()
+    work(effort, 1000)
+    work(effort, 20_000)
+    assert effort.least_us >= 20_000
+    effort.skip()
+    work(effort, 100)
+    assert effort.least_us >= 20_000
+    work(effort, 1000)
+    assert 1000 <= effort.least_us < 20_000

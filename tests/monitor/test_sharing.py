@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from oomd.kernel.files import PAGE_BYTES
 from oomd.model.units import MIB
 from oomd.monitor.rows import Row, read_row
-from oomd.monitor.sharing import FORGET_US, FRESH_US, SharingMeter, has_twin
+from oomd.monitor.sharing import FORGET_US, FRESH_US, LASTING_US, MOST, SharingMeter, has_twin
 from tests.integration.harness import ACTORS
 
 if TYPE_CHECKING:
@@ -94,6 +95,50 @@ def test_fresh_and_condemned_are_not_measured(proc_fd: int) -> None:
     meter.ask(rows, 0)
     assert not meter._pending
     meter.stop()
+
+
+def test_while_memory_stands_still_who_has_not_changed_can_wait(proc_fd: int) -> None:
+    """A measurement lasts ten times as long, unless its process has grown or shrunk since."""
+    rows = rows_of(proc_fd, [os.getpid()])
+    rows[0].anon_bytes = 100 * MIB
+    meter = SharingMeter(proc_fd)
+    meter.start()
+    meter.ask(rows, 0, calm=True)
+    assert meter.is_busy
+    collected(meter, rows)
+    assert not meter.is_busy
+    meter._rest_until_us = 0
+    measured_us = rows[0].measured_us
+    assert measured_us is not None
+    rows[0].anon_bytes = rows[0].measured_size_bytes = 100 * MIB
+    meter.ask(rows, measured_us + FRESH_US, calm=True)
+    assert not meter._pending
+    rows[0].anon_bytes = 104 * MIB
+    meter.ask(rows, measured_us + FRESH_US, calm=True)
+    assert meter._pending
+    assert not meter.is_busy  # it is not the first time
+    meter._pending.clear()
+    rows[0].anon_bytes = 100 * MIB
+    meter.ask(rows, measured_us + FRESH_US)
+    assert meter._pending
+    meter._pending.clear()
+    meter.ask(rows, measured_us + LASTING_US, calm=True)
+    assert meter._pending
+    meter.stop()
+
+
+def test_busy_until_everybody_was_measured_once(proc_fd: int) -> None:
+    """Who did not fit among those that are asked for at a time counts."""
+    meter = SharingMeter(proc_fd)
+    (row,) = rows_of(proc_fd, [os.getpid()])
+    row.anon_bytes = 100 * MIB
+    meter._pending = {replace(row.id, pid=-number) for number in range(1, MOST + 1)}
+    meter.ask([row], 0)
+    assert meter.is_busy
+    meter._pending.clear()
+    row.measured_us = 0
+    meter.ask([row], 1)
+    assert not meter.is_busy
 
 
 def test_gone_process_is_forgotten(proc_fd: int) -> None:

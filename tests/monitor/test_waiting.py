@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from oomd.engine.calm import Calm
 from oomd.kernel.files import PAGE_BYTES
 from oomd.model.units import GIB, MIB
 from oomd.monitor.notify import Notifier
@@ -89,6 +91,35 @@ def test_notifier(tmp_path: Path) -> None:
     silent.send("READY=1")
     silent.feed(10**12)
     assert silent.feed_us == 0
+
+
+def test_sampler_glances(tmp_path: Path) -> None:
+    """Whether everything is within bounds; what was read is the next look's where it is not, and the last glance is
+    told once, as a look at that time would have had it.
+    """
+    tree = ProcTree(tmp_path)
+    tree.set_meminfo(total=8 * GIB, available=4 * GIB, swap_total=GIB, swap_free=GIB // 2)
+    tree.set_pressure(some_us=50, full_us=20)
+    sampler = Sampler(str(tmp_path), PAGE_BYTES)
+    bounds = Calm(0, 3 * GIB, GIB // 4, most_some_us=51, most_full_us=21)
+    assert sampler.can_glance
+    assert sampler.take_glanced() is None
+    assert sampler.glance(bounds, 7)
+    seen = sampler.read_status(7)
+    assert sampler.take_glanced() == seen
+    assert sampler.take_glanced() is None
+    for too_much in (
+        replace(bounds, least_bytes=4 * GIB + 1),
+        replace(bounds, least_swap_bytes=GIB // 2 + 1),
+        replace(bounds, most_some_us=50),
+        replace(bounds, most_full_us=20),
+    ):
+        assert not sampler.glance(too_much, 8)
+        assert sampler.take_glanced() is None
+        tree.set_meminfo(total=8 * GIB, available=GIB)
+        assert sampler.read_levels(8).available_bytes == 4 * GIB
+        tree.set_meminfo(total=8 * GIB, available=4 * GIB, swap_total=GIB, swap_free=GIB // 2)
+    assert not Sampler(str(tmp_path), PAGE_BYTES, frozenset({"tasks"})).can_glance
 
 
 def test_sampler_reads_this_machine() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -340,6 +341,37 @@ def test_the_socket_comes_back(stage: Stage) -> None:
     again = stage.client()
     again.ask(request="status")
     assert stage.answers(again, 1)[0]["ok"]
+
+
+def test_the_kernel_tells_when_the_socket_is_removed(tmp_path: Path) -> None:
+    """Then nobody needs to look: it is back at once, again and again, in a new directory too."""
+    said: list[str] = []
+    control = Control(Doorway(str(tmp_path / "run")), Rights(os.geteuid()), said.append, told=True)
+    control._desk = Desk()  # type: ignore[assignment] # plays one
+    before = signal.signal(signal.SIGIO, lambda *_: control.check())
+    path = tmp_path / "run" / "control.sock"
+    try:
+        for _ in range(2):
+            (tmp_path / "run").mkdir()
+            control._suspect = True
+            control.step(0)
+            for _ in range(2):
+                assert control._next_s() - time.monotonic() > module.CHECK_S
+                control.step(0)  # that it was made is a change, too
+                path.unlink()
+                end = time.monotonic() + PATIENCE_S
+                while not path.exists():
+                    assert time.monotonic() < end
+                    control.step(0.01)
+            for each in (tmp_path / "run").iterdir():
+                each.unlink()
+            (tmp_path / "run").rmdir()
+            control.step(0)
+    finally:
+        signal.signal(signal.SIGIO, before)
+        control._close()
+        control._doorway.remove()
+    assert len(said) == 2  # each time that the directory was gone
 
 
 def test_nothing_is_left_behind(stage: Stage) -> None:

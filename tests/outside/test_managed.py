@@ -146,10 +146,16 @@ def test_nothing_new_is_not_sent(stage: Stage, manager: Manager) -> None:
     manager.say()
     stage.until(lambda: stage.sent)
     assert stage.sent == [{"command": "managed", "units": []}]
+    manager.say({**WORK, "property": "OOMRules", "rules": []}, "nonsense", {"property": "OOMRules", "rules": 1})  # type: ignore[arg-type]
     manager.say({**WORK, "property": "OOMRules", "rules": ["x"]})
+    manager.say({**WORK, "property": "OOMRules", "rules": ["x", "y"]})
     manager.say(ROOT)
     stage.until(lambda: stage.units)
     assert len(stage.sent) == 2
+    assert [text for text in stage.said if text.startswith("OOMRules= of /work.slice is not honoured")] == stage.said[
+        1:
+    ]
+    assert len(stage.said) == 2
 
 
 def test_pid_1_executes_itself_anew(stage: Stage, manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,22 @@ def test_a_user_has_few_entries(tmp_path: Path) -> None:
     assert units[0].limit == pytest.approx(0.5)
 
 
+def test_a_unit_that_has_ended_is_forgotten(tmp_path: Path) -> None:
+    """Its cgroup is gone when the user's manager takes its word back: nobody owns that any more. Whoever starts and
+    stops units all day is heard in the evening as well.
+    """
+    settings, uid = Settings(), os.getuid() or 4711
+    for number in range(MOST_PER_USER + 5):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        os.chown(folder, uid, -1)
+        settings.hear(7, [element(f"/{number}")], uid, str(tmp_path))
+        assert [unit.path for unit in settings.units()[0]] == [f"/{number}"]
+        folder.rmdir()
+        settings.hear(7, [element(f"/{number}", mode="auto")], uid, str(tmp_path))
+        assert settings.units()[0] == []
+
+
 def test_the_higher_ones_are_heard() -> None:
     """Where there are more units than are watched, those nearer to the root are."""
     settings = Settings()

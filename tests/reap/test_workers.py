@@ -23,21 +23,21 @@ class Rig:
     """So many workers, whose job is to say who they are and to wait until they are let go."""
 
     def __init__(self, count: int) -> None:
-        self.done: SimpleQueue[tuple[Any, str, int]] = SimpleQueue()
+        self.done: SimpleQueue[tuple[Any, int, int]] = SimpleQueue()
         self.gate = threading.Semaphore(0)
         self.workers = Workers(count, lambda: None, self.work)
         for thread in self.workers.threads:
             thread.start()
 
     def work(self, job: Any) -> None:
-        self.done.put((job, threading.current_thread().name, sched_getcpu()))
+        self.done.put((job, threading.get_native_id(), sched_getcpu()))
         assert self.gate.acquire(timeout=PATIENCE_S)
 
     def put(self, *jobs: Any) -> None:
         for job in jobs:
             self.workers.put(job)
 
-    def taken(self, count: int) -> list[tuple[Any, str, int]]:
+    def taken(self, count: int) -> list[tuple[Any, int, int]]:
         return [self.done.get(timeout=PATIENCE_S) for _ in range(count)]
 
     def until_free(self, count: int) -> None:
@@ -70,7 +70,7 @@ def test_every_job_is_done_once_and_by_whoever_is_free(rig: Rig) -> None:
     rig.put(1, 2, 3, 4)
     first = rig.taken(2)
     assert [job for job, _, _ in first] in ([1, 2], [2, 1])
-    assert len({name for _, name, _ in first}) == 2
+    assert len({tid for _, tid, _ in first}) == 2
     assert rig.done.empty()
     rig.gate.release(2)
     assert sorted(job for job, _, _ in rig.taken(2)) == [3, 4]
@@ -81,12 +81,12 @@ def test_the_last_that_became_free_is_the_next(rig: Rig) -> None:
     """Whoever worked a moment ago has warm caches."""
     rig.until_free(2)
     rig.put(1)
-    ((_, name, _),) = rig.taken(1)
+    ((_, tid, _),) = rig.taken(1)
     for job in (2, 3, 4):
         rig.gate.release()
         rig.until_free(2)
         rig.put(job)
-        assert [(each, who) for each, who, _ in rig.taken(1)] == [(job, name)]
+        assert [(each, who) for each, who, _ in rig.taken(1)] == [(job, tid)]
     rig.gate.release()
 
 
@@ -99,14 +99,13 @@ def test_it_wakes_up_where_it_was_called_to_and_is_free_to_go_afterwards(rig: Ri
             rig.until_free(2)
             rig.workers.come_near()
             rig.put(cpu)
-            ((_, name, seen),) = rig.taken(1)
+            ((_, tid, seen),) = rig.taken(1)
         finally:
             os.sched_setaffinity(0, cpus)
         assert seen == cpu
         rig.gate.release()
         rig.until_free(2)
-        tid = next(thread.native_id for thread in rig.workers.threads if thread.name == name)
-        assert tid is not None
+        assert tid in {thread.native_id for thread in rig.workers.threads}
         assert os.sched_getaffinity(tid) == cpus
 
 

@@ -261,6 +261,10 @@ class Machine:
         self.watched.pop(fd, None)
 
     # The sampler
+    can_glance = False  # as where it is recorded
+
+    def take_glanced(self) -> None: ...
+
     def read_levels(self, now_us: int) -> Any:
         available = self.script.available_mib * MIB
         return status(time_us=now_us, mem_available_bytes=available, anon_bytes=7 * GIB)
@@ -314,7 +318,7 @@ class Machine:
     def bury(self, pid: int) -> None: ...
 
     # The sharing meter
-    def ask(self, leaders: Any, now_us: int, watched: Any = (), rows: Any = ()) -> None: ...
+    def ask(self, leaders: Any, now_us: int, watched: Any = (), rows: Any = (), *, calm: bool = False) -> None: ...
 
     def collect(self, rows: Any) -> None: ...
 

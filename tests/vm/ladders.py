@@ -33,6 +33,8 @@ class Case:
     """For how long, at most: until its ladder is over, or it is dead."""
     crash: str = ""
     """``killer`` or ``all``: whom of oomd SIGKILL hits once something is frozen and throttled."""
+    proactive: str = ""
+    """``proactive:`` of the whole configuration; one case may have it, of its own slice alone."""
     looked_at: bool = False
     """Whether the user of the actors sits in front of the machine."""
 
@@ -90,11 +92,14 @@ _BAG: Actor = {
 }
 _SERVICE: Actor = {"do": "leak", "name": "svc", "begin_mib": 20, "rate_mib": 20, "limit_mib": 100}
 
+FILLED = "    for: 5s\n"
+"""By then the actor has all its memory: one that grows on brings the alarm back, and then it is killed."""
 QUICK = (
     Case(
         "reclaim",
         "[{reclaim: {amount: 80MiB, of: SLICE/*, timeout: 10s}}, {kill: {}}]",
         (_cold("reclaim"),),
+        more=FILLED,
     ),
     Case("throttle", "[{throttle: {timeout: 8s, at_most: 4s}}]", (_grower("throttle"),)),
     Case("freeze", "[{freeze: {timeout: 8s, at_most: 4s}}]", (_grower("freeze"),)),
@@ -107,6 +112,7 @@ LONG = (
         "[{reclaim: {amount: 80MiB, timeout: 10s}}, {kill: {}}]",
         (_cold("pageout"),),
         choose="{from: [SLICE/*], level: process, policy: freeable}",
+        more=FILLED,
     ),
     Case(
         "whole",
@@ -126,6 +132,24 @@ LONG = (
         more="    pause: 10m\n",
     ),
     Case(
+        "thawed",
+        "[{freeze: {timeout: 2s, at_most: 1h}}, {restart_unit: {timeout: 30s}}]",
+        (
+            _unit(
+                "thawed",
+                {"do": "leak", "name": "svc", "begin_mib": 20, "rate_mib": 20, "limit_mib": 200},
+                service=True,
+            ),
+        ),
+        more="    pause: 10m\n",
+    ),
+    Case(
+        "cold",
+        "[{kill: {}}]",
+        (_unit("cold", {"do": "leak", "name": "cold", "begin_mib": 60, "limit_mib": 0, "touch": 0}),),
+        proactive="{of: SLICE/*, every: 1s, share: 50%, least: 1MiB, pressure: 90%, io_pressure: 90%}",
+    ),
+    Case(
         "looked",
         "[{freeze: {timeout: 2s}}, {notify: {}}]",
         (_grower("looked", uid=1000),),
@@ -137,7 +161,9 @@ LONG = (
 
 def configuration(cases: tuple[Case, ...]) -> str:
     """One ruleset for each case, and no other."""
-    lines = ["log: {format: journal}", "rulesets:"]
+    lines = ["log: {format: journal}"]
+    lines += [f"proactive: {case.proactive.replace('SLICE', case.path)}" for case in cases if case.proactive]
+    lines.append("rulesets:")
     for case in cases:
         texts = [text.replace("SLICE", case.path).replace("CASE", case.name) for text in (case.choose, case.then)]
         lines += [
