@@ -27,6 +27,8 @@ pytestmark = pytest.mark.integration
 
 IN_TESTS = 20_000
 COUNT = int(os.environ.get("OOMD_FUZZ_PACKETS", str(IN_TESTS)))
+MADE_READY = 3
+"""A foreseen victim's pidfd, and copies for the reaper and the lifter: there at one look, and not at the next."""
 LEAK_BYTES = 256 * 1024
 """Less than a quarter of a byte per packet of a million; a leaked record or line is many times that."""
 LEAK_RSS_KIB = 2048
@@ -111,7 +113,7 @@ def test_any_packets_over_the_socket(tmp_path: Path) -> None:
         begin = time.monotonic()
         send_over(path, fuzzer, COUNT)
         took_s = time.monotonic() - begin
-        assert count_descriptors(path, killer) == descriptors
+        assert count_descriptors(path, killer) <= descriptors + MADE_READY
         grown_kib = read_rss_kib(killer) - rss_kib
         assert grown_kib < LEAK_RSS_KIB
         with Connection(path) as client:
