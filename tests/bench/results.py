@@ -92,10 +92,12 @@ def render(figures: Mapping[str, float | str], sizes: tuple[int, ...]) -> str:
     rivals = ", ".join(f"{name} {figures.get(f'version.{name}', 'absent')}" for name in ("earlyoom", "nohang"))
     machine = f"Linux {figures['kernel']}, {figures['cpus']} CPUs, Python {figures['python']}"
     dearer = f"{float(figures['meminfo_dearer_us']):.0f} µs"
+    settings = f"OOMD_BENCH_SIZES={','.join(map(str, sizes))} OOMD_BENCH_KILLS={figures['kills']}"
     lines = [
         "# How fast, how small: what was measured",
         "",
-        f"By `{COMMAND}`, in {figures['seconds']} s: {machine}, {rivals}; load average at first: {figures['load']}.",
+        f"By `{settings} {COMMAND}`, in {figures['seconds']} s: {machine}, {rivals};",
+        f"load average at first: {figures['load']}.",
         "",
         f"Every row is {figures['kills']} real kills (of leaps that nobody watched, 8); of fewer than 100 kills",
         "p99 is the slowest one. All contestants look at the same processes, in a PID namespace of their own. What",
