@@ -69,6 +69,11 @@ def _grower(case: str, name: str = "grower", *, limit_mib: int = 200, **more: An
     return _unit(case, options, "MemorySwapMax=0")
 
 
+def _service(case: str, *, limit_mib: int) -> Actor:
+    options = {"do": "leak", "name": "svc", "begin_mib": 20, "rate_mib": 20, "limit_mib": limit_mib}
+    return _unit(case, options, service=True)
+
+
 def _crash(case: str) -> tuple[Actor, ...]:
     return (
         _grower(case, "frozen", limit_mib=60),
@@ -90,7 +95,6 @@ _BAG: Actor = {
         {"do": "steady", "name": "inner-b", "size_mib": 20},
     ],
 }
-_SERVICE: Actor = {"do": "leak", "name": "svc", "begin_mib": 20, "rate_mib": 20, "limit_mib": 100}
 
 FILLED = "    for: 5s\n"
 """By then the actor has all its memory: one that grows on brings the alarm back, and then it is killed."""
@@ -122,25 +126,13 @@ LONG = (
     Case(
         "restart",
         "[{restart_unit: {timeout: 30s}}]",
-        (
-            _unit(
-                "restart",
-                {"do": "leak", "name": "svc", "begin_mib": 20, "rate_mib": 20, "limit_mib": 100},
-                service=True,
-            ),
-        ),
+        (_service("restart", limit_mib=100),),
         more="    pause: 10m\n",
     ),
     Case(
         "thawed",
         "[{freeze: {timeout: 2s, at_most: 1h}}, {restart_unit: {timeout: 30s}}]",
-        (
-            _unit(
-                "thawed",
-                {"do": "leak", "name": "svc", "begin_mib": 20, "rate_mib": 20, "limit_mib": 200},
-                service=True,
-            ),
-        ),
+        (_service("thawed", limit_mib=200),),
         more="    pause: 10m\n",
     ),
     Case(
