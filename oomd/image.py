@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket  # the C module alone: `socket` costs 0.65 MiB
 import _thread
 import marshal
 import os
@@ -33,9 +34,35 @@ def _restore(locale: str | None) -> None:
         os.environ["LC_ALL"] = locale
 
 
+MOST_HANDED = 64
+"""More descriptors than are ever handed over."""
+
+
+def _handed_over(channel_fd: int, scout_pid: int) -> int:
+    """The descriptor of the options, from the scout; the others that it hands over have the numbers that it names.
+    Where it has ended without a word, so do we.
+    """
+    channel = _socket.socket(fileno=channel_fd)
+    data, ancillary, *_ = channel.recvmsg(4096, _socket.CMSG_SPACE(4 * MOST_HANDED), _socket.MSG_CMSG_CLOEXEC)
+    channel.close()
+    if not data:
+        status = os.waitstatus_to_exitcode(os.waitpid(scout_pid, 0)[1])
+        sys.exit(status if status >= 0 else 128 - status)
+    rights = memoryview(ancillary[0][2]).cast("i")
+    options_fd, *handed = rights
+    for fd, (number, inheritable) in zip(handed, marshal.loads(data), strict=True):  # noqa: S302 - from our own fork
+        os.dup2(fd, number, inheritable)
+        os.close(fd)
+    return options_fd
+
+
 def main() -> None:
-    """Entry of the killer's image; the argument is the descriptor of a memfd that holds the marshalled options."""
+    """Entry of the killer's image; the argument is the descriptor of a memfd that holds the marshalled options, or with
+    the pid of the scout (oomd/commands/scout.py) that of the socket through which it comes.
+    """
     fd = int(sys.argv[1])
+    if sys.argv[2:]:
+        fd = _handed_over(fd, int(sys.argv[2]))
     with os.fdopen(fd, "rb") as file:
         options = Options(**marshal.loads(file.read()))  # noqa: S302 - written by our own first stage
     for kept in (options.link_fd, options.lock_fd, options.trace_fd, options.lmkd_fd):

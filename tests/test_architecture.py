@@ -311,7 +311,8 @@ NEVER_BEFORE_THE_KILLER = {
 def test_modules_of_the_first_stage() -> None:
     """Without a file of configuration neither YAML nor what is slow to load stands between exec and READY."""
     code = (
-        f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from oomd.__main__ import build_parser; import oomd.commands.run;"
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}]; import oomd.commands.run;"
+        "from oomd.commands.line import build_parser;"
         "from oomd.config.loader import load_config; build_parser('run').parse_args(['run']);"
         "load_config(None, overrides={'scope': 'machine', 'dry_run': 'true'}); print(*sys.modules)"
     )

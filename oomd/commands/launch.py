@@ -1,4 +1,6 @@
-"""Stage one of ``run`` and ``exec``: start the outside process, then become the killer."""
+"""Stage one of ``run`` and ``exec``: the outside process is started, and this process becomes the killer; or, with a
+scout (oomd/commands/scout.py), the killer waits already, and this process becomes the one outside.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +8,23 @@ import contextlib
 import json
 import marshal
 import os
-import resource
 import sys
 import time
 
+from oomd.commands.scout import become_image, become_outside
 from oomd.config.compiled import modules_of, to_plain
 from oomd.kernel.cgroup_namespace import namespace_root
 from oomd.kernel.features import rss_slack_bytes
 from oomd.model.ruleset import OFF
 from oomd.model.steps import RestartStep
 from oomd.model.values import dataclass
-from oomd.outside.spawn import Outside, spawn_outside
+from oomd.outside.spawn import Outside, arguments_of, make_link, spawn_outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from oomd.commands.scout import Scout
     from oomd.model.config import Config
 
 
@@ -39,8 +42,6 @@ class Trace:
     """Why there is none although it was asked for."""
 
 
-MOST_DESCRIPTORS = 65_536
-"""More than anything of ours ever needs."""
 LINK_TOKEN = "@LINK@"  # noqa: S105 - stands for a descriptor's number
 
 
@@ -52,42 +53,72 @@ def become_killer(
     quiet: bool = False,
     record: str = "",
     keep_fds: tuple[int, ...] = (),
+    scout: Scout | None = None,
     managed_fd: int = -1,
     metrics_fds: Sequence[int] = (),
     runtime_dir: str = "",
     **options: object,
 ) -> None:
-    """Replace this process by the killer; does not return. ``runtime_dir``: where the control socket and what is owed
-    to others lie; empty for neither.
+    """Replace this process by the killer, or the scout by the outside process; does not return. ``runtime_dir``: where
+    the control socket and what is owed to others lie; empty for neither. ``keep_fds``: what the killer holds.
 
     The killer gets plain values over a memfd: it never parses YAML, and none of our libraries stays in its memory.
     """
-    trace = trace_exits(config)
-    token = f"{os.getpid()}-{time.monotonic_ns()}"
-    directory = runtime_dir and os.path.abspath(runtime_dir)
+    killer_pid = os.getpid() if scout is None else scout.killer_pid
+    trace, ledger_fd = trace_exits(config, killer_pid, scout), _ledger(scout)
+    token = f"{killer_pid}-{time.monotonic_ns()}"
+    directory = _absolute(runtime_dir)
     outside = {
-        **_outside_options(config, managed_fd, metrics_fds, trace),
+        **_outside_options(config, managed_fd, metrics_fds, trace, ledger_fd),
         "control": directory if config.control.enabled else "",
         "config_path": None if config_path is None else os.path.abspath(config_path),
         "overrides": overrides,
         "quiet": quiet,
-        "record": record and os.path.abspath(record),
+        "record": _absolute(record),
         "runtime_dir": directory,
         "debts_token": token,
     }
     argv = _outside_argv(outside)
-    started = spawn_outside(argv, LINK_TOKEN)
-    everything = {
-        "config": to_plain(config),
-        "modules": modules_of(config),
-        **_companion_options(argv, started, trace),
-        "record": bool(record),
+    started, other_fd = (spawn_outside(argv, LINK_TOKEN), -1) if scout is None else _linked(scout)
+    everything = {**_killer_options(config, directory, token), **_companion_options(argv, started, trace)}
+    everything |= {"record": bool(record), **options}
+    options_fd, fds = _in_memory(everything), (started.link_fd, trace.pipe_fd, *keep_fds)
+    if scout is None:
+        _keep_open(fds)
+        become_image(options_fd)
+    scout.report(options_fd, (*fds, ledger_fd, trace.instances_fd))
+    become_outside(arguments_of(argv, LINK_TOKEN, other_fd))
+
+
+def _keep_open(fds: Iterable[int]) -> None:
+    for fd in fds:
+        if fd >= 0:
+            os.set_inheritable(fd, True)
+
+
+def _linked(scout: Scout) -> tuple[Outside, int]:
+    """Ourselves as the outside process, with our end of its link."""
+    link_fd, other_fd = make_link()
+    return Outside(os.getpid(), scout.lift(link_fd)), other_fd
+
+
+def _ledger(scout: Scout | None) -> int:
+    """The memfd of oomd.outside.ledger, which every outside process inherits."""
+    fd = os.memfd_create("oomd-ledger", 0)
+    return fd if scout is None else scout.lift(fd)
+
+
+def _killer_options(config: Config, directory: str, token: str) -> dict[str, object]:
+    """What the killer is told of the configuration, of this machine, and of where what it owes is written down."""
+    return {
         "runtime_dir": directory,
         "debts_token": token,
+        "config": to_plain(config),
+        "modules": modules_of(config),
         "cgroup_namespace": namespace_root(),
-        **options,
+        "rss_slack_bytes": rss_slack_bytes(),
+        "locale": os.environ.get("LC_ALL"),
     }
-    _replace_image(everything, (started.link_fd, trace.pipe_fd, *keep_fds))
 
 
 def _companion_options(argv: list[str], started: Outside, trace: Trace) -> dict[str, object]:
@@ -102,16 +133,16 @@ def _companion_options(argv: list[str], started: Outside, trace: Trace) -> dict[
     }
 
 
-def _outside_options(config: Config, managed_fd: int, metrics_fds: Sequence[int], trace: Trace) -> dict[str, object]:
+def _outside_options(
+    config: Config, managed_fd: int, metrics_fds: Sequence[int], trace: Trace, ledger_fd: int
+) -> dict[str, object]:
     """What the outside process is told of the configuration, and the descriptors that every one of them inherits; the
     killer, which starts the next, keeps them and never looks into them.
     """
-    for fd in (managed_fd, *metrics_fds):
-        if fd >= 0:
-            os.set_inheritable(fd, True)
+    _keep_open((managed_fd, *metrics_fds))
     return {
         "link_fd": LINK_TOKEN,
-        "ledger_fd": os.memfd_create("oomd-ledger", 0),
+        "ledger_fd": ledger_fd,
         "control_group": config.control.group,
         "managed": config.managed.systemd,
         "managed_fd": managed_fd,
@@ -142,33 +173,7 @@ def _absolute(path: str) -> str:
     return path and os.path.abspath(path)
 
 
-def _replace_image(everything: dict[str, object], fds: tuple[int, ...]) -> None:
-    """Become the killer, with these descriptors (-1 for none)."""
-    everything |= {"rss_slack_bytes": rss_slack_bytes(), "locale": os.environ.get("LC_ALL")}
-    memfd = _in_memory(marshal.dumps(everything))
-    for fd in (memfd, *fds):
-        if fd >= 0:
-            os.set_inheritable(fd, True)
-    with contextlib.suppress(AttributeError):  # None where they were closed when we were started
-        sys.stdout.flush()
-        sys.stderr.flush()
-    image = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "killer.py")
-    raise_descriptor_limit()
-    # It speaks to nobody in a language: without a locale's tables, which would be mapped and locked.
-    locale = {**os.environ, "LC_ALL": "C"}
-    os.execve(sys.executable, [sys.executable, "-I", "-S", "-X", "utf8=1", image, str(memfd)], locale)
-
-
-def raise_descriptor_limit() -> None:
-    """As many descriptors as may be had: kept leaders and the victims of one kill need some hundreds each, and a kill
-    that finds none left is a kill without a reap.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def trace_exits(config: Config) -> Trace:
+def trace_exits(config: Config, killer_pid: int, scout: Scout | None = None) -> Trace:
     """Set the trace up, where it is asked for: here and not in the killer, which never gets the rights that this takes.
     What an oomd left that could not clean up (killed together with its outside process) is removed first.
     """
@@ -177,18 +182,23 @@ def trace_exits(config: Config) -> Trace:
     from oomd.kernel.tracefs import TracingMissing, make_instance, remove_stale
 
     try:
-        made = make_instance(os.getpid())
+        made = make_instance(killer_pid)
     except TracingMissing as error:
         return Trace(lost=str(error))
     remove_stale(made.instances_fd)
     os.set_inheritable(made.instances_fd, True)
+    if scout is not None:
+        return Trace(scout.lift(made.pipe_fd), scout.lift(made.instances_fd), made.name)
     return Trace(made.pipe_fd, made.instances_fd, made.name)
 
 
-def _in_memory(data: bytes) -> int:
+def _in_memory(everything: dict[str, object]) -> int:
     """A descriptor to read this from."""
+    with contextlib.suppress(AttributeError):  # None where they were closed when we were started
+        sys.stdout.flush()
+        sys.stderr.flush()
     memfd = os.memfd_create("oomd-options", 0)
-    os.write(memfd, data)
+    os.write(memfd, marshal.dumps(everything))
     os.lseek(memfd, 0, os.SEEK_SET)
     return memfd
 

@@ -10,15 +10,15 @@ METRICS = "metrics"
 """``FileDescriptorName=`` of the sockets on which metrics are served (systemd/oomd-metrics.socket)."""
 
 
-def passed_fds() -> dict[int, str]:
-    """Every descriptor that was passed to this very process, with its name."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+def passed_fds(pid: int) -> dict[int, str]:
+    """Every descriptor that was passed to this very process (or the one that it is the scout of), with its name."""
+    if os.environ.get("LISTEN_PID") != str(pid):
         return {}
     number = int(os.environ.get("LISTEN_FDS") or 0)
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")
     return {FIRST + place: names[place] if place < len(names) else "" for place in range(number)}
 
 
-def metrics_fds() -> list[int]:
+def metrics_fds(pid: int) -> list[int]:
     """Those on which metrics are to be served."""
-    return [fd for fd, name in passed_fds().items() if name == METRICS]
+    return [fd for fd, name in passed_fds(pid).items() if name == METRICS]

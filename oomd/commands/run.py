@@ -29,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from oomd.commands.scout import Scout
     from oomd.model.config import Config
 
 
@@ -53,8 +54,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Become the daemon. Returns only when something is wrong."""
-    overrides = overrides_of(arguments)
-    config = load_or_complain(arguments.config, overrides)
+    scout: Scout | None = getattr(arguments, "scout", None)
+    pid = os.getpid() if scout is None else scout.killer_pid
+    config = load_or_complain(arguments.config, overrides_of(arguments))
     if config is None:
         _pay_debts(arguments.runtime_dir or default_runtime_dir())
         return 2
@@ -62,23 +64,26 @@ def run(arguments: argparse.Namespace) -> int:
     if mistake:
         return complain(mistake)
     runtime_dir = os.path.abspath(config.runtime_dir or default_runtime_dir())
-    lock_fd = _lock(runtime_dir)
+    lock_fd = _lock(runtime_dir, pid)
     if isinstance(lock_fd, str):
         return complain(lock_fd)
     paid = [] if config.dry_run else _put_back(runtime_dir)
     properties, mistake = _properties(config)
     if mistake:
         return complain(mistake)
-    listening = _listen(config)
+    listening = _listen(config, pid)
     if isinstance(listening, str):
         return complain(listening)
     lmkd_fd, lmkd_path = listening
+    if scout is not None:
+        lock_fd, lmkd_fd = scout.lift(lock_fd), scout.lift(lmkd_fd) if lmkd_path else lmkd_fd
     become_killer(
         config,
-        managed_fd=_managed_fd(config),
-        metrics_fds=metrics_fds(),
+        scout=scout,
+        managed_fd=_managed_fd(config, pid),
+        metrics_fds=metrics_fds(pid),
         config_path=arguments.config,
-        overrides=overrides,
+        overrides=overrides_of(arguments),
         record=arguments.record or "",
         keep_fds=(lock_fd, lmkd_fd),
         lock_fd=lock_fd,
@@ -165,14 +170,14 @@ def _may_be_replaced(path: str) -> bool:
         return not os.path.exists(path)
 
 
-def _listen(config: Config) -> tuple[int, str] | str:
+def _listen(config: Config, pid: int) -> tuple[int, str] | str:
     """lmkd's control socket and where it was made, or what is wrong; -1 where nobody asked for it."""
     if config.lmkd is None:
         return -1, ""
     from oomd.lmkd.listening import ListenError, inherited_listener, open_listener
 
     try:
-        inherited = inherited_listener(dict(os.environ), os.getpid())
+        inherited = inherited_listener(dict(os.environ), pid)
         if inherited is not None:
             return inherited, ""
         return open_listener(config.lmkd.socket), os.path.abspath(config.lmkd.socket)
@@ -192,13 +197,13 @@ def _properties(config: Config) -> tuple[str, str]:
         return "", str(error)
 
 
-def _managed_fd(config: Config) -> int:
+def _managed_fd(config: Config, pid: int) -> int:
     """The socket for users' managers that systemd-oomd.socket passed, or -1; sd_listen_fds(3)."""
     if config.managed.systemd not in (AUTO, TAKEOVER):
         return -1
     import socket
 
-    for number, name in passed_fds().items():
+    for number, name in passed_fds(pid).items():
         if name == METRICS:
             continue
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as copy:
@@ -213,7 +218,7 @@ def _usage_cgroup(config: Config) -> str:
     return paths[0] if paths and config.budget_bytes is not None else ""
 
 
-def _lock(directory: str) -> int | str:
+def _lock(directory: str, pid: int) -> int | str:
     """The descriptor that holds the lock, or what is wrong."""
     try:
         os.makedirs(directory, mode=0o755, exist_ok=True)
@@ -222,7 +227,7 @@ def _lock(directory: str) -> int | str:
         fd = os.open(f"{directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(fd, f"{pid}\n".encode(), 0)
     except OSError as error:
         if error.errno == errno.EWOULDBLOCK:
             return f"another oomd (pid {_holder(directory)}) runs with the runtime directory {directory}"
@@ -232,7 +237,7 @@ def _lock(directory: str) -> int | str:
 
 def _pay_debts(directory: str) -> None:
     """What an oomd that was killed left changed is put back even where nobody can be started now."""
-    lock_fd = _lock(directory)
+    lock_fd = _lock(directory, os.getpid())
     if isinstance(lock_fd, int):
         for text in _put_back(directory):
             complain(text)

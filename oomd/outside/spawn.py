@@ -24,22 +24,33 @@ class Outside:
     link_fd: int
 
 
-def spawn_outside(argv: list[str], link_option: str) -> Outside:
-    """Start ``argv`` with the other end of a new link; ``link_option`` in it is replaced by that descriptor's number.
-
-    posix_spawn, because it shares our memory until exec instead of copying page tables. The link is non-blocking on our
-    side only.
-    """
+def make_link() -> tuple[int, int]:
+    """A new link: our end, and the other, which is inherited."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     ours.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     theirs.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     link_fd, other_fd = ours.detach(), theirs.detach()
     os.set_blocking(link_fd, False)
     os.set_inheritable(other_fd, True)
+    return link_fd, other_fd
+
+
+def arguments_of(argv: list[str], link_option: str, other_fd: int) -> list[str]:
+    """The command line with the number of this end in it."""
+    return [argument.replace(link_option, str(other_fd)) for argument in argv]
+
+
+def spawn_outside(argv: list[str], link_option: str) -> Outside:
+    """Start ``argv`` with the other end of a new link; ``link_option`` in it is replaced by that descriptor's number.
+
+    posix_spawn, because it shares our memory until exec instead of copying page tables. The link is non-blocking on our
+    side only.
+    """
+    link_fd, other_fd = make_link()
     try:
         pid = os.posix_spawn(
             argv[0],
-            [argument.replace(link_option, str(other_fd)) for argument in argv],
+            arguments_of(argv, link_option, other_fd),
             os.environ,
             setsigmask=(),
             setsigdef=(signal.SIGPIPE, signal.SIGCHLD),

@@ -36,8 +36,8 @@ def test_what_was_passed(
     """To this process only, by name."""
     for name, value in (("PID", str(os.getpid()) if pid == "self" else pid), ("FDS", number), ("FDNAMES", names)):
         monkeypatch.setenv(f"LISTEN_{name}", value)
-    assert passed_fds() == passed
-    assert metrics_fds() == [fd for fd, name in passed.items() if name == "metrics"]
+    assert passed_fds(os.getpid()) == passed
+    assert metrics_fds(os.getpid()) == [fd for fd, name in passed.items() if name == "metrics"]
 
 
 @pytest.mark.integration

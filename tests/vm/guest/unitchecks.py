@@ -27,7 +27,8 @@ FIELDS = ("CapEff", "CapPrm", "CapBnd", "CapAmb", "VmLck", "VmRSS", "VmSwap", "N
 ASK = """
 import io, json, os, sys
 from contextlib import redirect_stderr, redirect_stdout
-from oomd.__main__ import build_parser, main
+from oomd.__main__ import main
+from oomd.commands.line import build_parser
 build_parser()
 told = []
 for uid, groups, words in json.loads(sys.argv[1]):
