@@ -45,7 +45,7 @@ from oomd.orders import Orders
 from oomd.parts import UNLIMITED_US, Parts, clock_us
 from oomd.reap.backends import choose_reaper
 from oomd.reap.pool import ReaperPool
-from oomd.rehearsal import rehearse
+from oomd.rehearsal import read_everybody, rehearse
 from oomd.trimming import Trimming
 from oomd.ward import PASSED_ON, pass_on, wait_children
 
@@ -146,7 +146,7 @@ class Daemon:
 
     def _tell_start(self) -> None:
         """What there is to know of us."""
-        others = other_killers(self._table.rows, self._own_pids)
+        others = other_killers(read_everybody(self.loop), self._own_pids)
         backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
         report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
         mode, lost = self.config.reap.every_exit, self.options.trace_lost

@@ -78,6 +78,8 @@ class SizeReader:
         self._proc_fd = proc_fd
         self._page_bytes = page_bytes
         self._kernel_threads: set[int] = set()
+        self.most: int | None = None
+        """Of how many, the newest; None: of all."""
 
     def read(self, skip: Container[int], *, swapped: bool, enough: Callable[[int, int], bool] | None = None) -> Sizes:
         """The sizes of all processes but these, the newest first. ``swapped``: some of it may lie in swap. ``enough``
@@ -85,7 +87,7 @@ class SizeReader:
         """
         sizes = Sizes(self._page_bytes)
         empty = []
-        for pid in sorted(list_pids(self._proc_fd), reverse=True):
+        for pid in sorted(list_pids(self._proc_fd), reverse=True)[: self.most]:
             if pid in skip:
                 continue
             seen = self._read_size(str(pid), swapped=swapped)

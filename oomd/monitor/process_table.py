@@ -82,7 +82,7 @@ class ProcessTable:
         """Whether a row of everybody is kept."""
         self._rows: dict[int, Row] = {}
         self._leaders: list[Row] = []
-        self._reader, self._sizes = SizeReader(proc_fd, page_bytes), Sizes(page_bytes)
+        self.reader, self._sizes = SizeReader(proc_fd, page_bytes), Sizes(page_bytes)
         self._condemned: dict[int, int] = {}
         """Killed and not known to be dead: nobody reads them any more. What they last used, by pid."""
         self._rest_bytes = self._unexamined_bytes = 0
@@ -282,7 +282,7 @@ class ProcessTable:
         """Sizes of everybody, rows of the leaders; ``known`` was read just now. False when ``enough`` cut it short."""
         again = self.ration.scanned_us is not None
         skipped = {*known, *self._condemned, *self.own_pids}
-        sizes = self._reader.read(skipped, swapped=self._swapped, enough=enough)
+        sizes = self.reader.read(skipped, swapped=self._swapped, enough=enough)
         if not sizes.complete:
             return False
         former, self._sizes = self._sizes, sizes
@@ -362,7 +362,7 @@ class ProcessTable:
     def _meet(self, pid: int) -> Row | None:
         """A pid that was not there before. None for threads, and for those that are small: they join the rest."""
         if not self._whole:
-            size = self._reader.read_one(pid, swapped=self._swapped)
+            size = self.reader.read_one(pid, swapped=self._swapped)
             if size is None:
                 self._newcomers.miss(pid)
                 return None

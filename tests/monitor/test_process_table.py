@@ -420,13 +420,13 @@ def test_whoever_leapt_is_sought_from_the_newest_on(
     leap(tree, table, clock, pid, 300)
     assert table.rest_bound_bytes() > table.leaders[0].size_bytes
     read: list[str] = []
-    real = table._reader._read_size
+    real = table.reader._read_size
 
     def counted(name: str, *, swapped: bool) -> tuple[int, int] | None:
         read.append(name)
         return real(name, swapped=swapped)
 
-    monkeypatch.setattr(table._reader, "_read_size", counted)
+    monkeypatch.setattr(table.reader, "_read_size", counted)
     clock.now_us = 3_000_000
     table.seek(STATUS, clock)
     assert len(read) == most
