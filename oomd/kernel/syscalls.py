@@ -8,7 +8,6 @@ signal is sent with the GIL held. process_mrelease lasts hundreds of millisecond
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import sys
@@ -16,7 +15,10 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ctypes
     from collections.abc import Callable
+else:
+    from oomd.kernel import foreign as ctypes
 
 _MIPS_BASE = {"o32": 4000, "n64": 5000, "n32": 6000}
 
