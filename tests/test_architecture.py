@@ -222,6 +222,7 @@ NEVER_IN_THE_KILLER = {
     "struct",
     "tempfile",
     "threading",
+    "types",
     "urllib",
     "http",
     "encodings.ascii",
@@ -324,3 +325,23 @@ def test_modules_of_the_first_stage() -> None:
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
     assert set(done.stdout.split()) & NEVER_BEFORE_THE_KILLER == set()
+
+
+BEFORE_THE_FORK = {
+    *("oomd", "oomd.__main__", "oomd.commands", "oomd.commands.scout", "oomd.model", "oomd.model.values"),
+    *("__future__", "_operator", "_socket", "fcntl", "gc", "resource"),
+    *("_collections_abc", "_stat", "genericpath", "os", "os.path", "posixpath", "stat"),
+}
+"""What `oomd run` loads before it forks: the killer's image and the scout both wait for it."""
+
+
+def test_modules_before_the_fork() -> None:
+    """Hardly any: neither argparse nor a word of the configuration."""
+    code = (
+        f"import sys; before = set(sys.modules); sys.path[:0] = [{str(ROOT)!r}];"
+        "import oomd.__main__, oomd.commands.scout; print(*(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert set(done.stdout.split()) <= BEFORE_THE_FORK

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from _operator import attrgetter
 from sys import modules
-from types import CellType, CodeType, FunctionType
 
 __all__ = ["MISSING", "dataclass", "field", "fields", "is_dataclass", "replace"]
 
@@ -23,6 +22,14 @@ else:
 
     class _Missing:
         """No default."""
+
+    def _sample(cell):
+        return lambda: cell
+
+    # As `types` calls them, which is not loaded for three names.
+    FunctionType = type(_sample)
+    CodeType = type(_sample.__code__)
+    CellType = type(_sample(0).__closure__[0])
 
     MISSING = _Missing()
     _SHAPES = {}

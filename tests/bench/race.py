@@ -116,9 +116,11 @@ class Race:
             if size in (1000, 10_000):
                 self.under_load(size)
             self.rivals(size)
+            if size in (SIZES[0], SIZES[-1]):
+                self.ready(f"ready.{size}")
             if size in (80, 10_000):
                 self.idle(size)
-        self.ready()
+        self.figures["ready.bare_python_us"] = own_start_ns() / 1000
 
     def under_load(self, size: int) -> None:
         """Beside hogs, with lists, beside forks."""
@@ -254,8 +256,8 @@ class Race:
             for each in rivals:
                 each.close()
 
-    def ready(self, starts: int = 7) -> None:
-        """From exec to READY=1 for the service manager."""
+    def ready(self, cell: str, starts: int = 15) -> None:
+        """From exec to READY=1 for the service manager, beside as many processes as there are now."""
         took, path = [], str(self.folder / "notify")
         for _ in range(starts):
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -270,9 +272,8 @@ class Race:
                 process.terminate()
                 process.wait(30)
             os.unlink(path)
-        self.figures |= {"ready.median_us": median(took), "ready.max_us": max(took)}
-        self.figures["ready.bare_python_us"] = own_start_ns() / 1000
-        say(f"ready after {median(took) / 1000:.0f} ms")
+        self.figures |= {f"{cell}.median_us": median(took), f"{cell}.max_us": max(took)}
+        say(f"  {cell}: after {median(took) / 1000:.0f} ms")
 
 
 def cold_read_us(path: str, times: int = 60) -> float:

@@ -29,7 +29,7 @@ def test_a_missed_goal_is_told() -> None:
     text = render(figures, (80,))
     assert "| wake → signal, 80 processes, median | 400 µs | 300 µs | met |" in text
     assert "| a wrong victim, 80 processes | 0 | 1 | **missed** |" in text
-    assert "| exec → READY, median | 150.0 ms | 0 µs | not measured |" in text
+    assert "| exec → READY, 80 processes, median | 150.0 ms | 0 µs | not measured |" in text
     assert "| plain | 80 | 300 | 300 | 900 | 300 | 300 | 300 | 1 |" in text
     assert "| 80 | 0.30 ms | – | – | – |" in text
 
