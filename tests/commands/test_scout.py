@@ -99,16 +99,35 @@ def test_a_mistake_that_the_scout_finds_is_the_killers_status(tmp_path: Path) ->
         assert f"{config}:2:1" in process.stderr.read().decode()
 
 
+def open_for(config: Path) -> int:
+    """Our end of the configuration, as soon as the scout has it open; -1 before."""
+    try:
+        return os.open(config, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # ENXIO
+        return -1
+
+
 @pytest.mark.integration
 def test_a_terminals_interrupt_ends_both(tmp_path: Path) -> None:
-    """Without a word of Python's."""
-    with undecided(tmp_path) as (process, scout, _):
-        # The scout answers by an exception as soon as it waits for the file; the killer leaves it to the scout.
-        wait_until("the scout reads", lambda: scout.status() == psutil.STATUS_SLEEPING)
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(PATIENCE_S) == 130
-        assert process.stderr is not None
-        assert process.stderr.read() == b""
+    """Without a word of Python's. What a shell starts in the background ignores it, so that it is set here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with undecided(tmp_path) as (process, _, config):
+            end = -1
+
+            def reads() -> bool:
+                nonlocal end
+                end = open_for(config)
+                return end >= 0
+
+            wait_until("the scout reads", reads)
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 130
+            os.close(end)
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.integration
