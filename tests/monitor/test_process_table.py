@@ -13,7 +13,7 @@ from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import parse_scope
 from oomd.model.units import GIB, MIB
 from oomd.monitor.bound import GrowthBound
-from oomd.monitor.podium import LEADERS
+from oomd.monitor.podium import LEADERS, NORMAL, PREFER
 from oomd.monitor.process_table import ProcessTable
 from tests.fakes.builders import status
 from tests.fakes.proc_tree import ProcTree
@@ -419,12 +419,12 @@ def test_whoever_leapt_is_sought_from_the_newest_on(
     table, clock = looked_at(tree, open_table, 40)
     leap(tree, table, clock, pid, 300)
     assert table.rest_bound_bytes() > table.leaders[0].size_bytes
-    read: list[str] = []
+    read: list[int] = []
     real = table._reader._read_size
 
-    def counted(name: str, *, swapped: bool) -> tuple[int, int] | None:
-        read.append(name)
-        return real(name, swapped=swapped)
+    def counted(pid: int, *, swapped: bool) -> tuple[int, int] | None:
+        read.append(pid)
+        return real(pid, swapped=swapped)
 
     monkeypatch.setattr(table._reader, "_read_size", counted)
     clock.now_us = 3_000_000
@@ -449,8 +449,34 @@ def test_where_nobody_leapt_seeking_is_a_scan(tree: ProcTree, open_table: Any) -
     clock.now_us = 200
     table.seek(STATUS, clock)
     assert table.rest_bound_bytes() == 2 * MIB
-    assert table.ration.scanned_us == 200
+    assert (table.ration.read_us, table.ration.scanned_us, table.scans) == (200, 0, 2)
     assert len(table.leaders) == LEADERS
+
+
+def test_whoever_is_sought_may_have_lost_its_main_thread(tree: ProcTree, open_table: Any) -> None:
+    """Its memory shows in its threads alone, so it is found after everybody else was read; it leads all the same."""
+    table, clock = looked_at(tree, open_table, 10)
+    tree.add_process(999, rss_anon=400 * MIB, state="Z", threads=2)
+    tree.set_vmstat(pgalloc_normal=500_000, pgfault=500_000)
+    clock.now_us = 100
+    table.look(STATUS, clock)
+    clock.now_us = 200
+    table.seek(STATUS, clock)
+    assert sizes(table)[0] == (999, 400)
+    assert table.rest_bound_bytes() == 2 * MIB
+
+
+def test_who_is_preferred_is_asked_anew_where_anybody_may_be(tree: ProcTree, open_table: Any) -> None:
+    """A small one that the rules prefer leads behind the others, also where everybody was read in search of another."""
+    table, clock = looked_at(tree, open_table, 10)
+    table.prefers = True
+    table.judge = lambda row: PREFER if row.comm == "first" else NORMAL
+    tree.change_process(1003, comm="first", rss_anon=9 * MIB)
+    tree.set_vmstat(pgalloc_normal=500_000, pgfault=500_000)
+    for now in (100, 200):
+        clock.now_us = now
+        (table.look if now == 100 else table.seek)(STATUS, clock)
+    assert 1003 in table.rows
 
 
 def test_only_sizes_are_read_of_the_small(tree: ProcTree, open_table: Any) -> None:
