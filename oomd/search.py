@@ -98,6 +98,7 @@ class Search:
 
     def measure(self, rules: Rules, state: EngineState, status: MemoryStatus, *, calm: bool) -> None:
         """Have the leaders measured, ahead of need; ``calm``: memory does not fall."""
+        self._table.note_sizes()
         watched = self._finalists(rules, state, status) if self._watching else frozenset()
         self._sharing.ask(self._table.leaders, status.time_us, watched, self._table.rows.values(), calm=calm)
 

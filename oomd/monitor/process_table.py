@@ -4,14 +4,12 @@ else could be chosen.
 Two tiers. Of the leaders, the largest that may be taken, stat and status stay open and everything is known. Of
 everybody else only the size is read, and the largest of them kept: the rest. As long as rest + growth (oomd.monitor.
 bound) stays below the chosen victim, looking at the leaders alone gives the answer of a full scan. New processes are
-found by the last pid that /proc/loadavg tells.
+found by the last pid that /proc/loadavg tells. Where every process counts (a budget that is their sum, a scope that is
+less than the machine) every row is kept, but only the leaders' descriptors.
 
 Size is anonymous memory and swap. Shared memory counts where it is a process's own (oomd/monitor/own_shmem.py); the few
 that map the most are leaders for that, whatever their size; one beyond them whose own shared memory grew since the last
 scan is found by the next.
-
-Where every process counts (a budget that is their sum, a scope that is less than the machine) every row is kept, but
-only the leaders' descriptors.
 """
 
 from __future__ import annotations
@@ -90,7 +88,7 @@ class ProcessTable:
         self._rest_bytes = self._unexamined_bytes = self._behind_bytes = 0
         self.ration = Ration()
         """When everybody was read, and what that took."""
-        self.scans = self.looked_us = self._read_us = 0
+        self.scans, self.looked_us, self._read_us, self._noted_us = 0, 0, 0, -1
         """How often everybody was read or sought through; when the leaders' sizes were last read, and all of them."""
         self.sized: list[Row] = []
         """Of whom the last look has read the size only."""
@@ -120,7 +118,8 @@ class ProcessTable:
         else:
             self._scan_sizes({row.pid: row for row in self._leaders if row.reread(self._proc_fd)})
         self._everybody = False
-        self._note_sizes(begin_us)
+        self.looked_us = begin_us
+        self.note_sizes()
         self.ration.note(begin_us, clock_us())
 
     def seek(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
@@ -147,7 +146,8 @@ class ProcessTable:
             else:
                 self._settle(sizes)
             self.bound.scanned()
-            self._note_sizes(begin_us)
+            self.looked_us = begin_us
+            self.note_sizes()
             self.ration.note_sought(begin_us, clock_us())
         self._leaders.sort(key=largest_first)
 
@@ -171,10 +171,11 @@ class ProcessTable:
         return now_us - self.looked_us >= fresh_us
 
     def look(
-        self, status: MemoryStatus, clock_us: Callable[[], int], *, sizes_only: bool = False, but_from: int = 1 << 62
+        self, status: MemoryStatus, clock_us: Callable[[], int], *, sizes_only: bool = False, but_from: int = 0
     ) -> None:
         """Bring the leaders up to date and find newcomers; a full scan where there was none or too much is new. With
-        ``sizes_only`` the rest of what is known, but of those who own ``but_from``, may be :data:`LOOK_US` old.
+        ``sizes_only`` the rest of what is known may be :data:`LOOK_US` old, but of those who own ``but_from``: then
+        somebody is about to be chosen, and :meth:`note_sizes` is for afterwards.
         """
         self._swapped = status.swap_free_bytes < status.swap_total_bytes
         if self.ration.scanned_us is None or self.find_newcomers() is None:
@@ -190,14 +191,16 @@ class ProcessTable:
             self._read_us = begin_us
         self.sized = []
         for row in list(self._leaders):
-            size_only = sizes_only and row.size_bytes < but_from
+            size_only = sizes_only and not 0 < but_from <= row.size_bytes
             if self.reread(row, size_only=size_only):
                 row.keep(self._proc_fd)
                 if size_only:
                     self.sized.append(row)
         self.bound.end_look()
         self._leaders.sort(key=largest_first)
-        self._note_sizes(begin_us)
+        self.looked_us = begin_us
+        if not but_from:
+            self.note_sizes()
 
     def reread(self, row: Row, *, size_only: bool = False) -> bool:
         """Bring one leader up to date; False when it is gone."""
@@ -389,8 +392,9 @@ class ProcessTable:
         lead(row, self._leaders, row.size_bytes)
         return row
 
-    def _note_sizes(self, now_us: int) -> None:
-        """Remember the leaders' sizes: who grew is asked when memory is short."""
-        self.looked_us = now_us
-        for row in self._leaders:
-            row.note_size(now_us)
+    def note_sizes(self) -> None:
+        """Remember the leaders' sizes as of the last look: who grew is asked when memory is short."""
+        if self._noted_us != self.looked_us:
+            self._noted_us = self.looked_us
+            for row in self._leaders:
+                row.note_size(self.looked_us)

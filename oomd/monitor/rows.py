@@ -33,7 +33,7 @@ half written (KernelFormatError). None of it may spoil a search: that process is
 
 PRIVATE_MAX_AGE_US = 30_000_000
 """A measurement of private memory older than this says nothing about now."""
-AGE_FINE_US = 100_000
+AGE_FINE_US = 1_000_000
 
 _FROM_STAT = (
     *("_name", "comm", "ppid", "state", "flags", "threads"),
@@ -344,7 +344,7 @@ class Row:
     def _make_value(self, now_us: int, grown: tuple[int, ...]) -> Process:
         private, untouched, age, own_shmem = None, None, 0, 0
         if self.measured_us is not None and now_us - self.measured_us <= PRIVATE_MAX_AGE_US:
-            age = max(0, now_us - self.measured_us)
+            age = max(0, -((self.measured_us - now_us) // AGE_FINE_US)) * AGE_FINE_US
             private = self.private_estimate_bytes()
             own_shmem = int(self.shmem_bytes * self.own_shmem_share)
             untouched = self.touches.untouched_bytes

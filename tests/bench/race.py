@@ -122,7 +122,8 @@ class Race:
             if size in (1000, 10_000):
                 self.under_load(size)
             self.rivals(size)
-            self.idle(size)
+            self.idle(size, 40 if size in (SIZES[0], SIZES[-1]) else 20)
+        self.figures["scans.share"] = scans_share(self.figures)
         self.ready()
 
     def under_load(self, size: int) -> None:
@@ -282,6 +283,13 @@ class Race:
         self.figures |= {"ready.median_us": median(took), "ready.max_us": max(took)}
         self.figures["ready.bare_python_us"] = own_start_ns() / 1000
         say(f"ready after {median(took) / 1000:.0f} ms")
+
+
+def scans_share(figures: Figures) -> float:
+    """Of all decisions but those that are there for their scan, how many needed one."""
+    cells = {key.removesuffix(".scans") for key in figures if key.endswith(".scans") and not key.startswith("worst")}
+    decided = sum(float(figures[f"{cell}.n"]) for cell in cells)
+    return sum(float(figures[f"{cell}.scans"]) for cell in cells) / decided if decided else 0.0
 
 
 def cold_read_us(path: str, times: int = 60) -> float:

@@ -64,6 +64,7 @@ def goals(sizes: tuple[int, ...]) -> list[Goal]:
     found += [Goal(f"CPU far from danger, {size} processes", f"far.{size}.oomd_share", 0.0001, "%") for size in sizes]
     return [
         *found,
+        Goal("decisions that read everybody, where nobody leaps from behind", "scans.share", 0.02, "%"),
         Goal(f"CPU near danger, {largest} processes", f"near.{largest}.oomd_share", 0.005, "%"),
         Goal(f"RSS, {sizes[0]} processes", f"far.{sizes[0]}.oomd_rss_kib", 13 * 1024, "KiB"),
         Goal(f"PSS, {sizes[0]} processes", f"far.{sizes[0]}.oomd_pss_kib", 11.5 * 1024, "KiB"),

@@ -287,6 +287,8 @@ class Machine:
 
     def scan(self, status: Any, clock: Any) -> None: ...
 
+    def note_sizes(self) -> None: ...
+
     def find_newcomers(self) -> list[Any]:
         return []
 
