@@ -125,7 +125,7 @@ class Act:
             ruleset = next(each for each in self.rules.rulesets if each.name == decision.ruleset)
             identity = self._next_id()
             self.state = begun(self.state, self.rules, decision, identity)
-            self.times = replace(self.times, decided_us=clock_us())
+            self.times = replace(self.times, decided_us=clock_us(), scans=self._search.scans)
             self._tell_decision(identity, decision, None)
             memory = self.state.rulesets[self.rules.rulesets.index(ruleset)]
             self.ladders.begin(identity, decision, ruleset, memory.ladder)
@@ -140,7 +140,7 @@ class Act:
         victim = decision.target
         assert victim is not None
         told, hooks_us = self.hooking.begin(decision)
-        self.times = replace(self.times, decided_us=clock_us(), hooks_us=hooks_us)
+        self.times = replace(self.times, decided_us=clock_us(), hooks_us=hooks_us, scans=self._search.scans)
         self.parts.executor.sent_us = None
         identity = told or self._next_id()
         parts = parts_of(victim)
@@ -277,7 +277,7 @@ class Act:
         words = decision.reason.translate(_NO_FIGURES)
         if words != text or decision.status.time_us >= until:
             self._told = (words, decision.status.time_us + REPEAT_US)
-            self.times = replace(self.times, decided_us=clock_us())
+            self.times = replace(self.times, decided_us=clock_us(), scans=self._search.scans)
             self._tell_decision(self._next_id(), decision, None)
             self._record(decision)
 

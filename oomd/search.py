@@ -66,6 +66,9 @@ class Search:
         self._watching = False
         self.seen: Snapshot | None = None
         """What the last choice was made of."""
+        self.scans = 0
+        """How often everybody was read, or sought through, for the choices of this look at memory."""
+        self._chosen_us = -1
 
     def collect(self, now_us: int, *, ask: bool) -> None:
         """Take what the background threads have read, and the marks of the leaders' cgroups; with ``ask`` have the
@@ -95,6 +98,7 @@ class Search:
 
     def measure(self, rules: Rules, state: EngineState, status: MemoryStatus, *, calm: bool) -> None:
         """Have the leaders measured, ahead of need; ``calm``: memory does not fall."""
+        self._table.note_sizes()
         watched = self._finalists(rules, state, status) if self._watching else frozenset()
         self._sharing.ask(self._table.leaders, status.time_us, watched, self._table.rows.values(), calm=calm)
 
@@ -128,13 +132,21 @@ class Search:
         """Whom these detections ask for. A mark that was set a moment ago counts: those of whoever would die are
         compared with what is there now, and the choice is made again, on fresh marks, where one has changed.
         """
+        if status.time_us != self._chosen_us:
+            self.scans, self._chosen_us = 0, status.time_us
+        before = self._table.scans
         decision = self._select(rules, state, detections, status)
-        if self._facts is None or decision.target is None or decision.action not in (TERM, KILL):
-            return decision
-        pids = (process.id.pid for process in decision.target.processes)
-        if self._facts.marks_changed(self._table.rows[pid] for pid in pids if pid in self._table.rows):
-            return self._select(rules, state, detections, status)
+        if self._marks_changed(decision):
+            decision = self._select(rules, state, detections, status)
+        self.scans += self._table.scans - before
         return decision
+
+    def _marks_changed(self, decision: Decision) -> bool:
+        """Whether those of anybody who would be signalled are others now."""
+        if self._facts is None or decision.target is None or decision.action not in (TERM, KILL):
+            return False
+        pids = (process.id.pid for process in decision.target.processes)
+        return self._facts.marks_changed(self._table.rows[pid] for pid in pids if pid in self._table.rows)
 
     def _select(
         self, rules: Rules, state: EngineState, detections: tuple[Detection, ...], status: MemoryStatus
@@ -229,6 +241,8 @@ class Search:
             return leaning_of(row.value(now), rules.preferences, self._table.own_uid)
 
         self._table.judge = judge
+        names = rules.preferences.prefer
+        self._table.prefers = bool(names.patterns or names.matches)
 
     def awaits(self, decision: Decision) -> bool:
         """Whether something is being measured, or read, for the first time that this decision hangs on."""

@@ -143,6 +143,7 @@ KILLER_MODULES = [
     "oomd.monitor.newcomers",
     "oomd.monitor.notify",
     "oomd.monitor.own_shmem",
+    "oomd.monitor.past",
     "oomd.monitor.podium",
     "oomd.monitor.process_table",
     "oomd.monitor.ration",

@@ -87,9 +87,9 @@ def parse_statm(data: bytes) -> tuple[int, int]:
     All zero for a zombie, also for one whose threads live on. Raises KernelFormatError.
     """
     fields = data.split(None, 3)
-    if len(fields) < 4:
+    if len(fields) < 4 or not (fields[1] + fields[2]).isdigit():
         raise KernelFormatError("/proc/PID/statm", "resident")
-    return parse_number(fields[1], "/proc/PID/statm", "resident"), parse_number(fields[2], "/proc/PID/statm", "shared")
+    return int(fields[1]), int(fields[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,7 @@ def decode_name(name: bytes) -> str:
 
 def list_pids(proc: int | str) -> list[int]:
     """All pids in a procfs, given by path or descriptor. 1.4 us each."""
-    return [int(name) for name in os.listdir(proc) if name.isdecimal()]
+    return list(map(int, filter(str.isdecimal, os.listdir(proc))))
 
 
 def read_pid_file(proc_fd: int, pid: int, name: str, *, denied: bytes | None = None) -> bytes | None:

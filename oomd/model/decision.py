@@ -141,6 +141,8 @@ class Times:
     """How much later than asked for the wait returned: what others did to this loop; 0 where an event ended it."""
     hooks_us: int = 0
     """How long the signal was held back for hooks, before this wake-up."""
+    scans: int = 0
+    """How often the way led past all processes, or past the newest ones until somebody's growth was found; a count."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,7 @@ def plain_times(times: Times) -> Plain:
         "signalled_us": times.signalled_us,
         "lag_us": times.lag_us,
         "hooks_us": times.hooks_us,
+        "scans": times.scans,
     }
 
 

@@ -218,7 +218,7 @@ class Process:
     with ``private_bytes``.
     """
     private_age_us: int = 0
-    """How long ago smaps_rollup was read; only with ``private_bytes``."""
+    """How long ago smaps_rollup was read, in whole seconds; only with ``private_bytes``."""
     untouched_bytes: int | None = None
     """Anonymous memory in use that it did not touch lately, at least; None when not read."""
     untouched_over_us: int = 0

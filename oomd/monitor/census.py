@@ -87,30 +87,34 @@ class SizeReader:
         """
         sizes = Sizes(self._page_bytes)
         empty = []
+        read_size = self._read_size
         for pid in sorted(list_pids(self._proc_fd), reverse=True)[: self.most]:
             if pid in skip:
                 continue
-            seen = self._read_size(str(pid), swapped=swapped)
+            seen = read_size(pid, swapped=swapped)
             if seen is None:
                 continue
-            sizes.add(pid, *seen)
-            if not any(seen):
+            size, shared = seen
+            sizes.add(pid, size, shared)
+            if not size and not shared:
                 empty.append(pid)
-            elif enough is not None and enough(pid, seen[0]):
+            elif enough is not None and enough(pid, size):
                 sizes.complete = False
                 return sizes
-        self._ask_the_empty(empty, sizes)
+        for pid, size in self._ask_the_empty(empty, sizes):
+            if enough is not None:
+                enough(pid, size)  # these are few, and were read as it is
         return sizes
 
     def read_one(self, pid: int, *, swapped: bool) -> int | None:
         """The size of this process, or of the one that this thread belongs to; None when there is none."""
-        seen = self._read_size(str(pid), swapped=swapped)
+        seen = self._read_size(pid, swapped=swapped)
         return None if seen is None else seen[0]
 
-    def _read_size(self, name: str, *, swapped: bool) -> tuple[int, int] | None:
+    def _read_size(self, pid: int, *, swapped: bool) -> tuple[int, int] | None:
         """Anonymous memory and swap, and what is shared (by statm: mapped files too)."""
         try:
-            fd = os.open(f"{name}/status" if swapped else f"{name}/statm", _OPEN, dir_fd=self._proc_fd)
+            fd = os.open(f"{pid}/status" if swapped else f"{pid}/statm", _OPEN, dir_fd=self._proc_fd)
             try:
                 data = os.read(fd, _STATUS_BYTES if swapped else _STATM_BYTES)
             finally:
@@ -120,10 +124,14 @@ class SizeReader:
             resident, shared = parse_statm(data)
         except (OSError, KernelFormatError):
             return None
-        return max(0, resident - shared) * self._page_bytes, shared * self._page_bytes
+        page_bytes = self._page_bytes
+        return (resident - shared) * page_bytes if resident > shared else 0, shared * page_bytes
 
-    def _ask_the_empty(self, empty: list[int], sizes: Sizes) -> None:
-        """Of those that show no memory some have it all the same: a main thread has ended, others live."""
+    def _ask_the_empty(self, empty: list[int], sizes: Sizes) -> list[tuple[int, int]]:
+        """Of those that show no memory some have it all the same: a main thread has ended, others live. Who, and how
+        much.
+        """
+        found = []
         known = self._kernel_threads
         self._kernel_threads = set()
         for pid in empty:
@@ -132,6 +140,8 @@ class SizeReader:
                 self._kernel_threads.add(pid)
             elif row is not None and row.has_dead_leader and row.read_status(self._proc_fd):
                 sizes.add(pid, row.size_bytes, row.shmem_bytes)
+                found.append((pid, row.size_bytes))
+        return found
 
 
 def read_rows(proc_fd: int, pids: Iterable[int], known: Mapping[int, Row], page_bytes: int) -> dict[int, Row]:
@@ -147,6 +157,18 @@ def read_rows(proc_fd: int, pids: Iterable[int], known: Mapping[int, Row], page_
             row = old
         rows[pid] = row
     return rows
+
+
+def read_able(proc_fd: int, pid: int, row: Row | None, page_bytes: int) -> Row | None:
+    """The row of one that could be taken, with all that is known of it then; None for those that never are. ``row``:
+    what was known of it before.
+    """
+    if row is None:
+        row = read_row(proc_fd, pid, page_bytes)
+    if row is None or row.is_kernel_thread or row.out_of_scope or not (row.exact or row.read_status(proc_fd)):
+        return None
+    row.read_details(proc_fd)
+    return row
 
 
 def read_whole(

@@ -4,28 +4,34 @@ else could be chosen.
 Two tiers. Of the leaders, the largest that may be taken, stat and status stay open and everything is known. Of
 everybody else only the size is read, and the largest of them kept: the rest. As long as rest + growth (oomd.monitor.
 bound) stays below the chosen victim, looking at the leaders alone gives the answer of a full scan. New processes are
-found by the last pid that /proc/loadavg tells.
+found by the last pid that /proc/loadavg tells. Where every process counts (a budget that is their sum, a scope that is
+less than the machine) every row is kept, but only the leaders' descriptors.
 
 Size is anonymous memory and swap. Shared memory counts where it is a process's own (oomd/monitor/own_shmem.py); the few
 that map the most are leaders for that, whatever their size; one beyond them whose own shared memory grew since the last
 scan is found by the next.
-
-Where every process counts (a budget that is their sum, a scope that is less than the machine) every row is kept, but
-only the leaders' descriptors.
 """
 
 from __future__ import annotations
 
 from oomd.kernel.process import list_pids
 from oomd.model.snapshot import MemoryStatus, Snapshot
-from oomd.monitor.bound import Rise
-from oomd.monitor.census import SizeReader, Sizes, complete, find_moved, read_rows, read_whole
+from oomd.monitor.census import SizeReader, Sizes, complete, find_moved, read_able, read_rows, read_whole
 from oomd.monitor.newcomers import Newcomers
-from oomd.monitor.podium import LEADERS, NORMAL, add_sharers, choose_leaders, largest_first
+from oomd.monitor.podium import (
+    LEADERS,
+    MOST_LEADING,
+    WORTH_BYTES,
+    begin_rises,
+    choose_leaders,
+    judge_nothing,
+    largest_first,
+    lead,
+    remember,
+)
 from oomd.monitor.ration import Ration
 from oomd.monitor.rows import Row, read_row
-from oomd.monitor.sharers import find_sharers
-from oomd.monitor.usage import note_fork, sum_usage
+from oomd.monitor.usage import note_forks, sum_usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,15 +42,8 @@ if TYPE_CHECKING:
     from oomd.monitor.bound import GrowthBound
     from oomd.monitor.podium import Podium
 
-WORTH_BYTES = 1 << 20
-"""Below this nobody's growth matters."""
-
 LOOK_US = 1_000_000
 """How often the leaders are looked at while memory is short and does not fall."""
-
-
-def _normal(row: Row) -> str:  # noqa: ARG001 - where nothing is preferred
-    return NORMAL
 
 
 class ProcessTable:
@@ -72,8 +71,9 @@ class ProcessTable:
         """Whose processes the embedded names protect, besides root's."""
         self.last_pids: frozenset[int] = frozenset(guard.roots)
         """Taken last."""
-        self.judge: Callable[[Row], str] = _normal
-        """What the preferences make of a process (oomd.engine.marks)."""
+        self.judge: Callable[[Row], str] = judge_nothing
+        self.prefers = False
+        """What the preferences make of a process (oomd.engine.marks), and whether they name anybody who goes first."""
         self.bound = bound
         self._newcomers = Newcomers(loadavg)
         self._page_bytes = page_bytes
@@ -85,11 +85,11 @@ class ProcessTable:
         self.reader, self._sizes = SizeReader(proc_fd, page_bytes), Sizes(page_bytes)
         self._condemned: dict[int, int] = {}
         """Killed and not known to be dead: nobody reads them any more. What they last used, by pid."""
-        self._rest_bytes = self._unexamined_bytes = 0
+        self._rest_bytes = self._unexamined_bytes = self._behind_bytes = 0
         self.ration = Ration()
         """When everybody was read, and what that took."""
-        self.looked_us = self._read_us = 0
-        """When the leaders' sizes were last read, and all of them."""
+        self.scans, self.looked_us, self._read_us, self._noted_us = 0, 0, 0, -1
+        """How often everybody was read or sought through; when the leaders' sizes were last read, and all of them."""
         self.sized: list[Row] = []
         """Of whom the last look has read the size only."""
         self._swapped = self._everybody = False
@@ -108,6 +108,7 @@ class ProcessTable:
     def scan(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
         """Read every process; what vanishes meanwhile is skipped."""
         begin_us = clock_us()
+        self.scans += 1
         self._swapped = status.swap_free_bytes < status.swap_total_bytes
         self.bound.begin_scan()
         self.sized = []
@@ -117,25 +118,42 @@ class ProcessTable:
         else:
             self._scan_sizes({row.pid: row for row in self._leaders if row.reread(self._proc_fd)})
         self._everybody = False
-        self._note_sizes(begin_us)
+        self.looked_us = begin_us
+        self.note_sizes()
         self.ration.note(begin_us, clock_us())
 
     def seek(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
         """Right after a look: find out whose the growth was that nobody explains. Everybody is read, the newest first,
         until it is clear that nobody else owns more than the largest; whoever has overtaken the rest leads from now on.
-        A whole scan where that is never clear.
+        Where that is never clear all sizes are known in the end.
         """
         begin_us = clock_us()
-        if self.looked_us == self.ration.scanned_us:
+        if self.looked_us == self.ration.read_us:
             return  # everybody was read just now
         if self._whole:
             self.scan(status, clock_us)
             return
-        if self._scan_sizes({row.pid: row for row in self._leaders}, self._is_clear):
+        self.scans += 1
+        led, self._behind_bytes = {row.pid: row for row in self._leaders}, 0
+        sizes = self.reader.read({*led, *self._condemned, *self.own_pids}, swapped=self._swapped, enough=self._is_clear)
+        if sizes.complete:
+            for row in led.values():
+                sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
+            if self.prefers or len(self._leaders) > MOST_LEADING:
+                self._choose_leaders(sizes, led)
+            else:
+                self._settle(sizes)
             self.bound.scanned()
-            self._note_sizes(begin_us)
-            self.ration.note(begin_us, clock_us())
+            self.looked_us = begin_us
+            self.note_sizes()
+            self.ration.note_sought(begin_us, clock_us())
         self._leaders.sort(key=largest_first)
+
+    def _settle(self, sizes: Sizes) -> None:
+        """Everybody was read, and whoever had overtaken the rest leads already; nobody else's place is another."""
+        self._sizes = sizes
+        self._rest_bytes = self._unexamined_bytes = self._behind_bytes
+        begin_rises(self._leaders, self._leaders)
 
     def wants_scan(self, now_us: int) -> bool:
         """Whether the picture is too old, or so much was allocated that the leaders may be others by now."""
@@ -151,10 +169,11 @@ class ProcessTable:
         return now_us - self.looked_us >= fresh_us
 
     def look(
-        self, status: MemoryStatus, clock_us: Callable[[], int], *, sizes_only: bool = False, but_from: int = 1 << 62
+        self, status: MemoryStatus, clock_us: Callable[[], int], *, sizes_only: bool = False, but_from: int = 0
     ) -> None:
         """Bring the leaders up to date and find newcomers; a full scan where there was none or too much is new. With
-        ``sizes_only`` the rest of what is known, but of those who own ``but_from``, may be :data:`LOOK_US` old.
+        ``sizes_only`` the rest of what is known may be :data:`LOOK_US` old, but of those who own ``but_from``: then
+        somebody is about to be chosen, and :meth:`note_sizes` is for afterwards.
         """
         self._swapped = status.swap_free_bytes < status.swap_total_bytes
         if self.ration.scanned_us is None or self.find_newcomers() is None:
@@ -170,14 +189,16 @@ class ProcessTable:
             self._read_us = begin_us
         self.sized = []
         for row in list(self._leaders):
-            size_only = sizes_only and row.size_bytes < but_from
+            size_only = sizes_only and not 0 < but_from <= row.size_bytes
             if self.reread(row, size_only=size_only):
                 row.keep(self._proc_fd)
                 if size_only:
                     self.sized.append(row)
         self.bound.end_look()
         self._leaders.sort(key=largest_first)
-        self._note_sizes(begin_us)
+        self.looked_us = begin_us
+        if not but_from:
+            self.note_sizes()
 
     def reread(self, row: Row, *, size_only: bool = False) -> bool:
         """Bring one leader up to date; False when it is gone."""
@@ -232,6 +253,7 @@ class ProcessTable:
     def read_everybody(self) -> None:
         """Have in :attr:`rows` all that can be known of everybody, until the next look."""
         if not self._whole:
+            self.scans += 1
             pids = (pid for pid in list_pids(self._proc_fd) if pid not in self._condemned)
             self._rows = read_rows(self._proc_fd, pids, self._rows, self._page_bytes)
             self._everybody = True
@@ -278,38 +300,37 @@ class ProcessTable:
         for row in self._rows.values():
             row.drop()
 
-    def _scan_sizes(self, known: dict[int, Row], enough: Callable[[int, int], bool] | None = None) -> bool:
-        """Sizes of everybody, rows of the leaders; ``known`` was read just now. False when ``enough`` cut it short."""
-        again = self.ration.scanned_us is not None
-        skipped = {*known, *self._condemned, *self.own_pids}
-        sizes = self.reader.read(skipped, swapped=self._swapped, enough=enough)
-        if not sizes.complete:
-            return False
-        former, self._sizes = self._sizes, sizes
+    def _scan_sizes(self, known: dict[int, Row]) -> None:
+        """Sizes of everybody, rows of the leaders; ``known`` was read just now."""
+        sizes = self.reader.read({*known, *self._condemned, *self.own_pids}, swapped=self._swapped)
         for row in known.values():
-            self._sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
+            sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
+        self._choose_leaders(sizes, known)
+
+    def _choose_leaders(self, sizes: Sizes, known: dict[int, Row]) -> None:
+        """Who leads by these sizes of everybody."""
+        again = self.ration.scanned_us is not None
+        former, self._sizes = self._sizes, sizes
         known |= self._rows
-        podium = choose_leaders(self._sizes.largest_first(), lambda pid: self._admit(pid, known), self.judge)
-        add_sharers(podium, self._sizes.sharers, lambda pid: self._admit(pid, known))
+        podium = choose_leaders(sizes, lambda pid: self._admit(pid, known.get(pid)), self.judge)
         before = former.of({row.pid for row in podium.leaders})
         self._rows = {row.pid: row for row in podium.leaders}
-        for pid in self._rows.keys() - before.keys() if again else ():
-            note_fork(self._rows[pid], self._rows.get(self._rows[pid].ppid))
+        note_forks(self._rows, self._rows.keys() - before.keys() if again else ())
         self._crown(podium, before)
-        return True
 
     def _is_clear(self, pid: int, size_bytes: int) -> bool:
         """Whether this one, just read, explains what was open; he leads then, or with those who do so together."""
-        if size_bytes <= max(self._rest_bytes, WORTH_BYTES) or pid in self._rows or len(self._leaders) > 3 * LEADERS:
+        if size_bytes <= max(self._rest_bytes, WORTH_BYTES) or len(self._leaders) > MOST_LEADING:
+            self._behind_bytes = max(self._behind_bytes, size_bytes)
             return False
-        row = self._admit(pid, {})
+        row = self._admit(pid)
         if row is None:
             return False
         former_bytes = self._sizes.of((pid,)).get(pid, row.size_bytes)
-        row.history.append((self.ration.scanned_us or 0, former_bytes, 0))
+        row.history.begin(self.ration.read_us or 0, former_bytes, 0)
         self._rows[pid] = row
         row.keep(self._proc_fd)
-        self._lead(row, former_bytes)
+        lead(row, self._leaders, former_bytes)
         if row.rise is not None:
             self.bound.explain(row.rise, row.size_bytes)
         best = max(each.size_bytes for each in self._leaders)
@@ -321,43 +342,27 @@ class ProcessTable:
         self._rows, self._sizes = read_whole(
             self._proc_fd, known, self._condemned, self._guard, page_bytes=self._page_bytes
         )
-        for pid in self._rows.keys() - known.keys() if known else ():
-            note_fork(self._rows[pid], self._rows.get(self._rows[pid].ppid))
-        podium = choose_leaders(self._sizes.largest_first(), lambda pid: self._admit(pid, self._rows), self.judge)
-        add_sharers(podium, self._sizes.sharers, lambda pid: self._admit(pid, self._rows))
+        note_forks(self._rows, self._rows.keys() - known.keys() if known else ())
+        podium = choose_leaders(self._sizes, lambda pid: self._admit(pid, self._rows.get(pid)), self.judge)
         self._crown(podium, former.of(self._rows))
 
-    def _admit(self, pid: int, known: dict[int, Row]) -> Row | None:
+    def _admit(self, pid: int, row: Row | None = None) -> Row | None:
         """The row of one that could lead; None for those that never do."""
-        row = known.get(pid)
-        if row is None:
-            row = read_row(self._proc_fd, pid, self._page_bytes)
-        if row is None or row.is_kernel_thread or row.out_of_scope or pid in self.own_pids:
-            return None
-        if not row.exact and not row.read_status(self._proc_fd):
-            return None
-        row.read_details(self._proc_fd)
-        return row
+        return None if pid in self.own_pids else read_able(self._proc_fd, pid, row, self._page_bytes)
 
     def _crown(self, podium: Podium, before: dict[int, int]) -> None:
         """These lead from now on. ``before``: the sizes of the scan before, which tell who has grown."""
-        scanned_us = self.ration.scanned_us
         former, self._leaders = self._leaders, podium.leaders
         self._rest_bytes, self._unexamined_bytes = podium.rest_bytes, podium.unexamined_bytes
         for row in former:
             if row not in podium.leaders:
                 row.drop()
         self._leaders.sort(key=largest_first)
-        for row in self._rows.values():
-            if scanned_us is not None and not row.history and row.exact and row.size_bytes >= WORTH_BYTES:
-                # 0 for those that are new: all that they have has grown.
-                size = before.get(row.pid, 0)
-                row.history.append((scanned_us, size, row.shmem_bytes if size else 0))
-        for place, row in enumerate(self._leaders):
+        if self.ration.read_us is not None:
+            remember(self._rows.values(), before, self.ration.read_us)
+        for row in self._leaders:
             row.keep(self._proc_fd)
-            twin = find_sharers(row, self._leaders[:place]) if row not in former else row.rise is None
-            # What two with one memory map gain is gained once.
-            row.rise = None if twin else Rise(row.size_bytes)
+        begin_rises(self._leaders, former)
 
     def _meet(self, pid: int) -> Row | None:
         """A pid that was not there before. None for threads, and for those that are small: they join the rest."""
@@ -377,21 +382,17 @@ class ProcessTable:
         self._guard.note_member(row)
         row.read_details(self._proc_fd)
         row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
-        note_fork(row, self._rows.get(row.ppid))
         self._rows[row.pid] = row
-        row.history.append((self.looked_us, 0, 0))
+        note_forks(self._rows, (row.pid,))
+        row.history.begin(self.looked_us, 0, 0)
         if row.out_of_scope or not row.size_bytes:
             return None
-        self._lead(row, row.size_bytes)
+        lead(row, self._leaders, row.size_bytes)
         return row
 
-    def _lead(self, row: Row, former_bytes: int) -> None:
-        """One more leader. What two with one memory map gain is gained once: the second explains nothing."""
-        row.rise = None if find_sharers(row, self._leaders) else Rise(former_bytes)
-        self._leaders.append(row)
-
-    def _note_sizes(self, now_us: int) -> None:
-        """Remember the leaders' sizes: who grew is asked when memory is short."""
-        self.looked_us = now_us
-        for row in self._leaders:
-            row.note_size(now_us)
+    def note_sizes(self) -> None:
+        """Remember the leaders' sizes as of the last look: who grew is asked when memory is short."""
+        if self._noted_us != self.looked_us:
+            self._noted_us = self.looked_us
+            for row in self._leaders:
+                row.note_size(self.looked_us)

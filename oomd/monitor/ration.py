@@ -20,12 +20,19 @@ class Ration:
     def __init__(self) -> None:
         self.scanned_us: int | None = None
         """When the last scan began; None before the first."""
+        self.read_us: int | None = None
+        """When everybody was read last, by a scan or in search of somebody."""
         self.cost_us = 0
-        """What it took."""
+        """What that took."""
 
     def note(self, begin_us: int, end_us: int) -> None:
-        """Everybody was read."""
-        self.scanned_us, self.cost_us = begin_us, end_us - begin_us
+        """Everybody was read, and who leads was chosen anew."""
+        self.scanned_us = begin_us
+        self.note_sought(begin_us, end_us)
+
+    def note_sought(self, begin_us: int, end_us: int) -> None:
+        """Everybody was read; who is preferred though he is small was not asked again."""
+        self.read_us, self.cost_us = begin_us, end_us - begin_us
 
     def is_due(self, now_us: int, *, sums: bool) -> bool:
         """Whether the picture is too old, whatever was allocated since. ``sums``: everybody's size counts."""
@@ -38,4 +45,4 @@ class Ration:
 
     def allows(self, now_us: int) -> bool:
         """Whether another scan is within its share of the time."""
-        return self.scanned_us is None or now_us - self.scanned_us >= OVERHEAD * self.cost_us
+        return self.read_us is None or now_us - self.read_us >= OVERHEAD * self.cost_us

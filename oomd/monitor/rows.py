@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from _operator import attrgetter
 
 from oomd.kernel.process import (
     decode_name,
@@ -16,8 +17,8 @@ from oomd.kernel.process import (
     read_pid_file,
     read_thread_status,
 )
-from oomd.model.history import thin
-from oomd.model.snapshot import HORIZONS_US, PF_KTHREAD, Process, ProcessId
+from oomd.model.snapshot import PF_KTHREAD, Process, ProcessId
+from oomd.monitor.past import Past
 from oomd.monitor.touches import Touches
 
 TYPE_CHECKING = False
@@ -30,18 +31,21 @@ UNREADABLE = (OSError, ValueError)
 half written (KernelFormatError). None of it may spoil a search: that process is skipped.
 """
 
-HISTORY_FINE_US = 200_000
-"""Sizes closer together than this are not worth two places."""
-HISTORY_PARTS = 4
-"""How finely the past is remembered: places no nearer to each other than a quarter of their age."""
-
 PRIVATE_MAX_AGE_US = 30_000_000
 """A measurement of private memory older than this says nothing about now."""
+AGE_FINE_US = 1_000_000
 
 _FROM_STAT = (
     *("_name", "comm", "ppid", "state", "flags", "threads"),
     *("nice", "policy", "pgrp", "session", "rss_bytes"),
 )
+_MADE_OF = attrgetter(
+    *("ppid", "comm", "state", "flags", "threads", "uid", "oom_score_adj", "anon_bytes", "shmem_bytes", "swap_bytes"),
+    *("nice", "policy", "kill_pending", "cgroup", "out_of_scope", "own_shmem_share", "cmdline", "exe", "marks"),
+    *("cgroup_uid", "file_bytes", "page_tables_bytes", "pgrp", "session", "measured_us", "measured_private_bytes"),
+    "measured_size_bytes",
+)
+"""All that a value is made of, besides time and touches."""
 
 
 class Row:
@@ -49,7 +53,9 @@ class Row:
 
     __slots__ = (
         "_frame",
+        "_made_of",
         "_name",
+        "_value",
         "anon_bytes",
         "cgroup",
         "cgroup_uid",
@@ -105,8 +111,10 @@ class Row:
         self.swap_bytes = 0
         self.file_bytes = 0
         self.page_tables_bytes = 0
-        self.history: list[tuple[int, int, int]] = []
-        """When it was looked at, and its size and shared memory then; oldest first, thinned with age. Leaders only."""
+        self.history = Past()
+        """Of leaders only."""
+        self._value: Process | None = None
+        self._made_of: tuple[object, ...] = ()
         self.kill_pending = False
         self.exact = False
         """Whether status was read; until then ``rss_bytes`` is the upper bound of its anonymous memory."""
@@ -314,33 +322,29 @@ class Row:
         return max(0, min(self.size_bytes, self.measured_private_bytes + grown))
 
     def note_size(self, now_us: int) -> None:
-        """Remember its size now, so that growth can be told later."""
-        if self.history and now_us - self.history[-1][0] < HISTORY_FINE_US:
-            return
-        self.history.append((now_us, self.size_bytes, self.shmem_bytes))
-        thin(self.history, lambda sample: sample[0], HISTORY_FINE_US, HISTORY_PARTS, HORIZONS_US[-1])
+        """Remember its size, so that growth can be told later."""
+        self.history.note(now_us, self.size_bytes, self.shmem_bytes)
 
     def grown(self, now_us: int) -> tuple[int, ...]:
         """By how much it grew over each horizon; nothing where it was looked at for the first time just now."""
-        if not self.history or now_us - self.history[0][0] < HISTORY_FINE_US:
-            return ()
-        grown: list[int] = []
-        for time, past, shmem in reversed(self.history):
-            while len(grown) < len(HORIZONS_US) and now_us - time >= HORIZONS_US[len(grown)]:
-                grown.append(self._grown_since(past, shmem))
-        _, past, shmem = self.history[0]
-        return (*grown, *[self._grown_since(past, shmem)] * (len(HORIZONS_US) - len(grown)))
-
-    def _grown_since(self, size_bytes: int, shmem_bytes: int) -> int:
-        """Since it owned so much, its own part of its shared memory counted in."""
-        return self.size_bytes - size_bytes + int((self.shmem_bytes - shmem_bytes) * self.own_shmem_share)
+        size, mapped, share = self.size_bytes, self.shmem_bytes, self.own_shmem_share
+        if not share:
+            return tuple([size - past for past, _ in self.history.then(now_us)])
+        return tuple([size - past + int((mapped - shmem) * share) for past, shmem in self.history.then(now_us)])
 
     def value(self, now_us: int) -> Process:
-        """The row as a plain value."""
-        private = untouched = None
-        age = own_shmem = 0
+        """The row as a plain value; the same one as long as it tells the same."""
+        grown, touches = self.grown(now_us), self.touches
+        age = 0 if self.measured_us is None else -((self.measured_us - now_us) // AGE_FINE_US)
+        made_of = (age, grown, touches.untouched_bytes, touches.over_us, *_MADE_OF(self))
+        if self._value is None or made_of != self._made_of:
+            self._value, self._made_of = self._make_value(now_us, grown), made_of
+        return self._value
+
+    def _make_value(self, now_us: int, grown: tuple[int, ...]) -> Process:
+        private, untouched, age, own_shmem = None, None, 0, 0
         if self.measured_us is not None and now_us - self.measured_us <= PRIVATE_MAX_AGE_US:
-            age = max(0, now_us - self.measured_us)
+            age = max(0, -((self.measured_us - now_us) // AGE_FINE_US)) * AGE_FINE_US
             private = self.private_estimate_bytes()
             own_shmem = int(self.shmem_bytes * self.own_shmem_share)
             untouched = self.touches.untouched_bytes
@@ -374,7 +378,7 @@ class Row:
             page_tables_bytes=self.page_tables_bytes,
             pgrp=self.pgrp,
             session=self.session,
-            grown=self.grown(now_us),
+            grown=grown,
         )
 
 

@@ -11,13 +11,19 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from oomd.monitor.rows import Row
 
 
 LONGEST_FAMILY = 64
 """Generations that still share memory; more are not looked at."""
+
+
+def note_forks(rows: Mapping[int, Row], pids: Iterable[int]) -> None:
+    """New processes among these rows, each beside its parent."""
+    for pid in pids:
+        note_fork(rows[pid], rows.get(rows[pid].ppid))
 
 
 def note_fork(child: Row, parent: Row | None) -> None:

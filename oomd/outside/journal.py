@@ -70,6 +70,7 @@ _FACTS = {
     "SWAP_FREE_BYTES": "status.swap_free_bytes",
     "LAG_US": "times.lag_us",
     "HOOKS_US": "times.hooks_us",
+    "SCANS": "times.scans",
     "SCOPE": "scope",
     "KERNEL": "report.kernel",
     "REAPER": "report.reaper",

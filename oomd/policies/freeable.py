@@ -30,12 +30,20 @@ class Freeable:
     def rank(self, candidates: tuple[Candidate, ...], snapshot: Snapshot) -> tuple[Candidate, ...]:
         """Preferred ones first, avoided ones last, the roots of tree scopes last of all."""
         total = total_bytes(snapshot.status)
-        scored = [replace(candidate, score=protected_score(candidate, total)) for candidate in candidates]
-        return tiered(scored, snapshot, near_ties_by_adj)
+        return tiered(
+            [_scored(candidate, protected_score(candidate, total)) for candidate in candidates],
+            snapshot,
+            near_ties_by_adj,
+        )
 
     def words(self) -> str:
         """The order as a sentence."""
         return "whose death gives back the most (private anonymous memory and swap)"
+
+
+def _scored(candidate: Candidate, score: int) -> Candidate:
+    """Most have it already."""
+    return candidate if candidate.score == score else replace(candidate, score=score)
 
 
 def near_ties_by_adj(candidates: list[Candidate]) -> list[Candidate]:

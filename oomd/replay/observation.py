@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from oomd.model.config import Config
     from oomd.model.ruleset import Wants
     from oomd.model.snapshot import Cgroup, ProcessId
+    from oomd.monitor.past import Past
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Observer:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._histories: dict[ProcessId, list[tuple[int, int, int]]] = {}
+        self._histories: dict[ProcessId, Past] = {}
         self._soundness = Soundness()
 
     def observe(self, step: Step) -> Observation:
@@ -105,10 +106,13 @@ class Observer:
     def _remember(self, table: ProcessTable, now_us: int) -> None:
         """Give every process its past. Who was not there in the step before, has grown by all that it owns."""
         known, self._histories = self._histories, {}
-        before_us = max((past[-1][0] for past in known.values()), default=None)
+        before_us = max((past.newest_us for past in known.values()), default=None)
         for row in table.rows.values():
             past = known.get(row.id)
-            row.history = past if past is not None else [] if before_us is None else [(before_us, 0, 0)]
+            if past is not None:
+                row.history = past
+            elif before_us is not None:
+                row.history.begin(before_us, 0, 0)
             row.note_size(now_us)
             self._histories[row.id] = row.history
 

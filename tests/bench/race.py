@@ -48,6 +48,10 @@ CALM_MIB, SHORT_MIB, RELIEF_MIB = LIMIT_MIB + 512, LIMIT_MIB - 64, LIMIT_MIB + 1
 """What is available before the leap (near danger), after it, and after the kill."""
 FALL_MIB, FALL_S = 10, 0.01
 """How it falls where it does not do so at once: a thousand MiB a second."""
+ELDERS = 4
+"""So many of those who will leap past the leaders were there before anybody else, for each size: whoever is sought from
+the newest on is found last then.
+"""
 KILLS = int(os.environ.get("OOMD_BENCH_KILLS", "40"))
 WORST_KILLS = 8
 BATCH, SCAN_S = 8, 15e-6
@@ -97,6 +101,7 @@ class Race:
         self.meminfo = Meminfo(folder / "meminfo")
         self.dearer_us = max(0.0, cold_read_us("/proc/meminfo") - cold_read_us(str(self.meminfo.path)))
         """What the real file costs more to read than ours."""
+        self.elders = [self.population.bear("leap", 0, LEAP_MIB) for _ in range(ELDERS * len(SIZES))]
         for mib in HELD_MIB:
             self.population.bear("hold", mib)
 
@@ -113,13 +118,14 @@ class Race:
             self.kill(f"plain.{size}", falling=True)
             self.kill(f"jump.{size}", kills=max(WORST_KILLS, KILLS // 2))
             self.kill(f"worst.{size}", leader=False, kills=WORST_KILLS)
+            self.kill(f"worst_old.{size}", leader=False, kills=ELDERS, ready=self.elders)
             if size in (1000, 10_000):
                 self.under_load(size)
             self.rivals(size)
             if size in (SIZES[0], SIZES[-1]):
                 self.ready(f"ready.{size}")
-            if size in (80, 10_000):
-                self.idle(size)
+            self.idle(size, 40 if size in (SIZES[0], SIZES[-1]) else 20)
+        self.figures["scans.share"] = scans_share(self.figures)
         self.figures["ready.bare_python_us"] = own_start_ns() / 1000
 
     def under_load(self, size: int) -> None:
@@ -143,18 +149,20 @@ class Race:
         preferences: bool = False,
         falling: bool = False,
         kills: int = KILLS,
+        ready: list[int] | None = None,
     ) -> None:
         """One row: so many kills by a new daemon. One process takes memory, and what is available falls at once from
         far above the limit to below it, or with ``falling`` as fast as a leak of :data:`FALL_MIB` each :data:`FALL_S`.
+        ``ready``: those who wait for their turn already.
         """
         stages: dict[str, list[float]] = {"total": [], "read": [], "choose": [], "send": []}
-        wrong = 0
+        wrong = scans = 0
         config = self.folder / "oomd.yaml"
         config.write_text(json.dumps(rules(preferences=preferences)), "utf-8")  # JSON is YAML
         self.meminfo.say(CALM_MIB)
         argv = self.meminfo.shown_to([*prefix, *command(self.folder, "--config", str(config))])
         with started(argv) as run:
-            ready: list[int] = []
+            ready = [] if ready is None else ready
             for _ in range(kills):
                 self.meminfo.say(CALM_MIB)
                 if not ready:
@@ -170,21 +178,23 @@ class Race:
                     continue
                 times, pid = self._kill(run, falling=falling)
                 wrong += pid != expected
+                scans += times["scans"] > 0
                 if pid != expected:
                     say(f"  {cell}: {pid} was killed in place of {expected}")
                     self.population.end(expected)
                     self.population.bear("hold", HELD_MIB[-1])
                 for name, span in stages_of(times).items():
                     stages[name].append(span + (self.dearer_us if name in ("total", "read") else 0))
-            for pid in ready:
+            for pid in ready if ready is not self.elders else ():
                 self.population.end(pid)
             self._note_memory(cell, run)
             self._near(cell, run)
         for name, each in stages.items():
             self.figures |= {f"{cell}.{name}.median_us": median(each), f"{cell}.{name}.p99_us": tail(each)}
         self.figures |= {f"{cell}.total.max_us": max(stages["total"]), f"{cell}.wrong": wrong, f"{cell}.n": kills}
+        self.figures[f"{cell}.scans"] = scans
         parts = ", ".join(f"{name} {median(each):.0f}" for name, each in stages.items())
-        say(f"  {cell}: medians, µs: {parts}; p99 {tail(stages['total']):.0f} µs, wrong {wrong}")
+        say(f"  {cell}: medians, µs: {parts}; p99 {tail(stages['total']):.0f} µs, wrong {wrong}, scans {scans}")
 
     def _kill(self, run: Guarded, *, falling: bool) -> tuple[dict[str, Any], int]:
         """Memory is short: the times of the decision, and whom it took."""
@@ -274,6 +284,13 @@ class Race:
             os.unlink(path)
         self.figures |= {f"{cell}.median_us": median(took), f"{cell}.max_us": max(took)}
         say(f"  {cell}: after {median(took) / 1000:.0f} ms")
+
+
+def scans_share(figures: Figures) -> float:
+    """Of all decisions but those that are there for their scan, how many needed one."""
+    cells = {key.removesuffix(".scans") for key in figures if key.endswith(".scans") and not key.startswith("worst")}
+    decided = sum(float(figures[f"{cell}.n"]) for cell in cells)
+    return sum(float(figures[f"{cell}.scans"]) for cell in cells) / decided if decided else 0.0
 
 
 def cold_read_us(path: str, times: int = 60) -> float:

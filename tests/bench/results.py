@@ -39,6 +39,11 @@ def goals(sizes: tuple[int, ...]) -> list[Goal]:
                 f"worst.{size}.total.max_us",
                 WORST_US_PER_PROCESS * size,
             ),
+            Goal(
+                f"an unwatched process leaps that was there before the others, {size}, worst",
+                f"worst_old.{size}.total.max_us",
+                WORST_US_PER_PROCESS * size,
+            ),
             Goal(f"a wrong victim where an unwatched process leaps, {size} processes", f"worst.{size}.wrong", 0, ""),
         ]
     for size in (each for each in LOADED if each in sizes):
@@ -59,6 +64,7 @@ def goals(sizes: tuple[int, ...]) -> list[Goal]:
     found += [Goal(f"CPU far from danger, {size} processes", f"far.{size}.oomd_share", 0.0001, "%") for size in sizes]
     return [
         *found,
+        Goal("decisions that read everybody, where nobody leaps from behind", "scans.share", 0.02, "%"),
         Goal(f"CPU near danger, {largest} processes", f"near.{largest}.oomd_share", 0.005, "%"),
         Goal(f"RSS, {sizes[0]} processes", f"far.{sizes[0]}.oomd_rss_kib", 13 * 1024, "KiB"),
         Goal(f"PSS, {sizes[0]} processes", f"far.{sizes[0]}.oomd_pss_kib", 11.5 * 1024, "KiB"),
@@ -122,15 +128,16 @@ def _kills(figures: Mapping[str, float | str], sizes: tuple[int, ...]) -> list[s
     lines = [
         "## From the return of the wait to the sent signal, µs",
         "",
-        "| row | processes | median | p99 | slowest | reading memory | choosing | identity, signal | wrong |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| row | processes | median | p99 | slowest | reading memory | choosing | identity, signal | wrong | scans |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in ("plain", "worst", "lists", "hogs", "hogs_not_realtime", "forks_100", "forks_1000"):
+    for row in ("plain", "jump", "worst", "worst_old", "lists", "hogs", "hogs_not_realtime", "forks_100", "forks_1000"):
         for size in sizes:
             if f"{row}.{size}.n" in figures:
                 names = ("total.median", "total.p99", "total.max", "read.median", "choose.median", "send.median")
                 cells = [f"{float(figures[f'{row}.{size}.{name}_us']):.0f}" for name in names]
-                lines.append(f"| {row} | {size} | {' | '.join(cells)} | {figures[f'{row}.{size}.wrong']} |")
+                cells += [str(figures.get(f"{row}.{size}.{name}", "–")) for name in ("wrong", "scans")]
+                lines.append(f"| {row} | {size} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.kernel.process import parse_stat
-from oomd.monitor.podium import EXAMINED_SHARE, LEADERS, MOST_EXAMINED, SPARED, choose_leaders
+from oomd.monitor.podium import EXAMINED_SHARE, LEADERS, MOST_EXAMINED, SPARED, choose_largest
 from oomd.monitor.rows import Row
 from tests.fakes.proc_tree import FakeProcess, _stat
 
@@ -25,7 +25,7 @@ def podium(sizes: list[int], verdicts: dict[int, str] | None = None, gone: froze
         return None if pid in gone else row
 
     ordered = sorted(enumerate(sizes, 1), key=lambda each: (-each[1], each[0]))
-    return choose_leaders(ordered, admit, lambda row: (verdicts or {}).get(row.pid, "normal"))
+    return choose_largest(ordered, admit, lambda row: (verdicts or {}).get(row.pid, "normal"))
 
 
 @given(st.lists(st.integers(1, 1000), max_size=120))

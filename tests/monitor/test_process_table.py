@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oomd.kernel.files import PAGE_BYTES, KernelFile
+from oomd.kernel.process import Rollup
 from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import parse_scope
 from oomd.model.units import GIB, MIB
 from oomd.monitor.bound import GrowthBound
-from oomd.monitor.podium import LEADERS
+from oomd.monitor.podium import LEADERS, NORMAL, PREFER
 from oomd.monitor.process_table import ProcessTable
 from tests.fakes.builders import status
 from tests.fakes.proc_tree import ProcTree
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+ROLLUP = Rollup(
+    rss_bytes=90 * MIB,
+    anonymous_bytes=90 * MIB,
+    pss_anon_bytes=80 * MIB,
+    pss_shmem_bytes=0,
+    private_dirty_bytes=70 * MIB,
+    private_clean_bytes=0,
+    swap_bytes=0,
+    swap_pss_bytes=0,
+)
 STATUS = status(swap_total_bytes=GIB, swap_free_bytes=GIB // 2)
 
 
@@ -419,12 +430,12 @@ def test_whoever_leapt_is_sought_from_the_newest_on(
     table, clock = looked_at(tree, open_table, 40)
     leap(tree, table, clock, pid, 300)
     assert table.rest_bound_bytes() > table.leaders[0].size_bytes
-    read: list[str] = []
+    read: list[int] = []
     real = table.reader._read_size
 
-    def counted(name: str, *, swapped: bool) -> tuple[int, int] | None:
-        read.append(name)
-        return real(name, swapped=swapped)
+    def counted(pid: int, *, swapped: bool) -> tuple[int, int] | None:
+        read.append(pid)
+        return real(pid, swapped=swapped)
 
     monkeypatch.setattr(table.reader, "_read_size", counted)
     clock.now_us = 3_000_000
@@ -449,8 +460,34 @@ def test_where_nobody_leapt_seeking_is_a_scan(tree: ProcTree, open_table: Any) -
     clock.now_us = 200
     table.seek(STATUS, clock)
     assert table.rest_bound_bytes() == 2 * MIB
-    assert table.ration.scanned_us == 200
+    assert (table.ration.read_us, table.ration.scanned_us, table.scans) == (200, 0, 2)
     assert len(table.leaders) == LEADERS
+
+
+def test_whoever_is_sought_may_have_lost_its_main_thread(tree: ProcTree, open_table: Any) -> None:
+    """Its memory shows in its threads alone, so it is found after everybody else was read; it leads all the same."""
+    table, clock = looked_at(tree, open_table, 10)
+    tree.add_process(999, rss_anon=400 * MIB, state="Z", threads=2)
+    tree.set_vmstat(pgalloc_normal=500_000, pgfault=500_000)
+    clock.now_us = 100
+    table.look(STATUS, clock)
+    clock.now_us = 200
+    table.seek(STATUS, clock)
+    assert sizes(table)[0] == (999, 400)
+    assert table.rest_bound_bytes() == 2 * MIB
+
+
+def test_who_is_preferred_is_asked_anew_where_anybody_may_be(tree: ProcTree, open_table: Any) -> None:
+    """A small one that the rules prefer leads behind the others, also where everybody was read in search of another."""
+    table, clock = looked_at(tree, open_table, 10)
+    table.prefers = True
+    table.judge = lambda row: PREFER if row.comm == "first" else NORMAL
+    tree.change_process(1003, comm="first", rss_anon=9 * MIB)
+    tree.set_vmstat(pgalloc_normal=500_000, pgfault=500_000)
+    for now in (100, 200):
+        clock.now_us = now
+        (table.look if now == 100 else table.seek)(STATUS, clock)
+    assert 1003 in table.rows
 
 
 def test_only_sizes_are_read_of_the_small(tree: ProcTree, open_table: Any) -> None:
@@ -462,3 +499,40 @@ def test_only_sizes_are_read_of_the_small(tree: ProcTree, open_table: Any) -> No
     table.look(status(swap_total_bytes=0, swap_free_bytes=0), clock, sizes_only=True, but_from=90 * MIB)
     assert [table.rows[pid].comm for pid in (100, 131)] == ["other", "process"]
     assert {row.pid for row in table.sized} == set(range(111, 132))
+
+
+def test_a_value_is_the_same_one_until_the_row_changes(tree: ProcTree, open_table: Any) -> None:
+    """Whatever changes of a leader, its value tells; where nothing does, nothing is made anew. What was measured loses
+    its worth after half a minute, though nothing has happened.
+    """
+    tree.add_process(10, rss_anon=90 * MIB)
+    table, clock = open_table(), Clock()
+    table.scan(STATUS, clock)
+    row = table.rows[10]
+    first = row.value(0)
+    assert row.value(1000) is first
+    for name, told in {"comm": "other", "rss_anon": 91 * MIB, "swap": MIB, "uid": 7, "state": "D"}.items():
+        tree.change_process(10, **{name: told})
+        clock.now_us += 1000
+        table.look(STATUS, clock)
+        value = row.value(clock.now_us)
+        assert value != first
+        assert row.value(clock.now_us) is value
+        first = value
+    row.measured(ROLLUP, clock.now_us)
+    known = row.value(clock.now_us + 30_000_000)
+    assert (known.private_bytes, known.private_age_us) == (row.private_estimate_bytes(), 30_000_000)
+    assert row.value(clock.now_us + 30_000_001).private_bytes is None
+
+
+def test_what_leaders_owned_at_a_choice_is_noted_after_it(tree: ProcTree, open_table: Any) -> None:
+    """Who grew is not asked of that very moment."""
+    table, clock = looked_at(tree, open_table, 1)
+    past = table.rows[100].history
+    before = len(past)
+    clock.now_us = 900_000
+    table.look(status(swap_total_bytes=0, swap_free_bytes=0), clock, sizes_only=True, but_from=90 * MIB)
+    assert len(past) == before
+    for _ in range(2):
+        table.note_sizes()
+        assert (len(past), past.newest_us) == (before + 1, 900_000)

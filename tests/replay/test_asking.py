@@ -202,7 +202,7 @@ class Machine:
         self.leaders: list[Any] = []
         self.sized: list[Any] = []
         self.last_pids: frozenset[int] = frozenset()
-        self.looked_us = 0
+        self.looked_us = self.scans = 0
         self.events: list[dict[str, Any]] = []
         self.recorder = recorder
         self.tape = Tape()
@@ -286,6 +286,8 @@ class Machine:
     def seek(self, status: Any, clock: Any) -> None: ...
 
     def scan(self, status: Any, clock: Any) -> None: ...
+
+    def note_sizes(self) -> None: ...
 
     def find_newcomers(self) -> list[Any]:
         return []
