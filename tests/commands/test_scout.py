@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psutil
@@ -67,17 +67,22 @@ def undecided(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], psutil.Pr
     process = subprocess.Popen(
         [*argv, "--scope", f"tree:{os.getpid()}", "--config", str(config)], stderr=subprocess.PIPE, process_group=0
     )
+    leftover: list[psutil.Process] = []
+    """A scout whose killer is gone may wait for ever."""
     try:
         children = psutil.Process(process.pid).children
         wait_until("there is a scout", lambda: bool(children()))
         scout = children()[0]
+        leftover.append(scout)
         wait_until(
             "the killer's image waits for it", lambda: "killer.py" in " ".join(psutil.Process(process.pid).cmdline())
         )
         yield process, scout, config
     finally:
-        if process.poll() is None:
-            process.kill()
+        process.kill()
+        for each in leftover:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         process.communicate()
 
 
@@ -112,7 +117,7 @@ def test_a_terminals_interrupt_ends_both(tmp_path: Path) -> None:
     """Without a word of Python's. What a shell starts in the background ignores it, so that it is set here."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with undecided(tmp_path) as (process, _, config):
+        with undecided(tmp_path) as (process, scout, config):
             end = -1
 
             def reads() -> bool:
@@ -120,7 +125,9 @@ def test_a_terminals_interrupt_ends_both(tmp_path: Path) -> None:
                 end = open_for(config)
                 return end >= 0
 
-            wait_until("the scout reads", reads)
+            wait_until("the scout has it open", reads)
+            # A signal between Python's last look for one and the system call is seen when that call ends, by the next.
+            wait_until("the scout reads", lambda: scout.status() == psutil.STATUS_SLEEPING)
             os.killpg(process.pid, signal.SIGINT)
             assert process.wait(PATIENCE_S) == 130
             os.close(end)
