@@ -8,6 +8,10 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 """Bytes per page: 4096 on x86, 4096, 16384 or 65536 on ARM."""
 
 
+MARGIN_BYTES = 128
+"""By how much counters may grow before what is wanted of them has to be read twice."""
+
+
 class KernelFormatError(ValueError):
     """A kernel file does not look as its manual page says: a needed field is missing or is not a number."""
 
@@ -28,7 +32,7 @@ class KernelFile:
     last line begins that is wanted (with the newline before it): a first read that holds all of it is the only one.
     """
 
-    __slots__ = ("_enough", "_fd", "_single_record", "_view", "path")
+    __slots__ = ("_enough", "_fd", "_first", "_single_record", "_view", "path")
 
     def __init__(
         self,
@@ -45,20 +49,24 @@ class KernelFile:
         self._view = memoryview(bytearray(size))
         self._single_record = single_record
         self._enough = enough
+        self._first = self._view
+        """Where the first read goes: the kernel makes no more text of many records than there is room for."""
 
     def read(self) -> bytes:
         """What the file says now. Raises OSError as the kernel gives it: ESRCH for a process that is gone,
         ENODEV for a removed cgroup.
         """
-        view = self._view
+        view = self._first
         length = os.preadv(self._fd, (view,), 0)
         if self._single_record and length < len(view):
             return bytes(view[:length])
         if self._enough:
             first = bytes(view[:length])
-            at = first.find(self._enough)
-            if at >= 0 and first.find(b"\n", at + 1) >= 0:
+            if self._holds_enough(first):
                 return first
+            if view is not self._view:
+                self._first = self._view
+                return self.read()
         while length:
             if length == len(view):
                 view = self._grow(length)
@@ -70,10 +78,17 @@ class KernelFile:
             length += more
         return bytes(view[:length])
 
+    def _holds_enough(self, first: bytes) -> bool:
+        at = first.find(self._enough)
+        end = first.find(b"\n", at + 1) if at >= 0 else -1
+        if 0 <= end < len(self._first) - 2 * MARGIN_BYTES:
+            self._first = self._view[: end + MARGIN_BYTES]
+        return end >= 0
+
     def _grow(self, length: int) -> memoryview:
         larger = memoryview(bytearray(2 * length))
         larger[:length] = self._view
-        self._view = larger
+        self._view = self._first = larger
         return larger
 
     def fileno(self) -> int:

@@ -12,18 +12,13 @@ _FILE = "/proc/meminfo"
 
 @dataclass(frozen=True, slots=True)
 class Meminfo:
-    """The fields that decide or explain something, in bytes; 0 where the kernel does not have an optional
-    one.
-
-    Names follow proc_meminfo(5). ``cached_bytes`` contains shmem, which cannot be dropped: never read it as
-    available.
+    """The fields that decide or explain something, in bytes, in the order of the file; 0 where the kernel does not have
+    an optional one. Names follow proc_meminfo(5).
     """
 
     mem_total_bytes: int
     mem_free_bytes: int
     mem_available_bytes: int
-    buffers_bytes: int
-    cached_bytes: int
     active_file_bytes: int
     inactive_file_bytes: int
     swap_total_bytes: int
@@ -32,39 +27,48 @@ class Meminfo:
     shmem_bytes: int
     slab_unreclaimable_bytes: int
     """SUnreclaim."""
-    kernel_stack_bytes: int
-    page_tables_bytes: int
     commit_limit_bytes: int
     committed_as_bytes: int
 
 
+_KEYS = (
+    *(b"\nMemTotal:", b"\nMemFree:", b"\nMemAvailable:", b"\nActive(file):", b"\nInactive(file):"),
+    *(b"\nSwapTotal:", b"\nSwapFree:", b"\nAnonPages:", b"\nShmem:", b"\nSUnreclaim:"),
+    *(b"\nCommitLimit:", b"\nCommitted_AS:"),
+)
+"""Of the fields of :class:`Meminfo`; each search begins where the last one ended."""
+_NEEDED = (b"\nMemTotal:", b"\nMemFree:", b"\nMemAvailable:")
+
+
 def parse_meminfo(data: bytes) -> Meminfo:
-    """The :class:`Meminfo` of the text of /proc/meminfo, which gives KiB (fs/proc/meminfo.c).
+    """The :class:`Meminfo` of the text of /proc/meminfo, which gives KiB (fs/proc/meminfo.c). Read on the way to a
+    kill, and at every look before it.
 
     Raises :class:`KernelFormatError` when MemTotal, MemFree or MemAvailable is missing, or SwapFree where
     there is swap, or any wanted field is no number.
     """
     data = b"\n" + data
-    swap_total = find_kib(data, b"\nSwapTotal:", _FILE, default=0)
-    return Meminfo(
-        find_kib(data, b"\nMemTotal:", _FILE),
-        find_kib(data, b"\nMemFree:", _FILE),
-        find_kib(data, b"\nMemAvailable:", _FILE),
-        find_kib(data, b"\nBuffers:", _FILE, default=0),
-        find_kib(data, b"\nCached:", _FILE, default=0),
-        find_kib(data, b"\nActive(file):", _FILE, default=0),
-        find_kib(data, b"\nInactive(file):", _FILE, default=0),
-        swap_total,
-        # Where there is swap, a text without its free part is cut off: it must not read as swap that is full.
-        find_kib(data, b"\nSwapFree:", _FILE, default=None if swap_total else 0),
-        find_kib(data, b"\nAnonPages:", _FILE, default=0),
-        find_kib(data, b"\nShmem:", _FILE, default=0),
-        find_kib(data, b"\nSUnreclaim:", _FILE, default=0),
-        find_kib(data, b"\nKernelStack:", _FILE, default=0),
-        find_kib(data, b"\nPageTables:", _FILE, default=0),
-        find_kib(data, b"\nCommitLimit:", _FILE, default=0),
-        find_kib(data, b"\nCommitted_AS:", _FILE, default=0),
-    )
+    values: list[int] = []
+    at = 0
+    for key in _KEYS:
+        begin = data.find(key, at)
+        if begin < 0:
+            begin = data.find(key)  # in another order, or not there
+        if begin < 0:
+            # Where there is swap, a text without its free part is cut off: it must not read as swap that is full.
+            if key in _NEEDED or (key == b"\nSwapFree:" and values[-1]):
+                raise KernelFormatError(_FILE, key[1:-1].decode())
+            values.append(0)
+            continue
+        begin += len(key)
+        at = data.find(b" kB\n", begin)
+        try:
+            values.append(int(data[begin:at]) << 10 if at >= 0 else -1)
+        except ValueError:
+            values.append(-1)
+        if values[-1] < 0:
+            raise KernelFormatError(_FILE, key[1:-1].decode())
+    return Meminfo(*values)
 
 
 def parse_available(data: bytes) -> int:

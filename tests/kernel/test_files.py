@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomd.kernel.files import (
+    MARGIN_BYTES,
     PAGE_BYTES,
     KernelFile,
     KernelFormatError,
@@ -71,9 +72,25 @@ def test_a_first_read_that_holds_what_is_wanted_is_enough(tmp_path: Path) -> Non
         with KernelFile(str(path), size=size, enough=wanted) as file:
             read = file.read()
             assert read == (text[:size] if size >= end else text)
-            assert file.read() == read if size >= end else text.startswith(file.read())
+            again = file.read()
+            assert read.startswith(again)
+            assert len(again) >= end if size >= end else again == text
     with KernelFile(str(path), size=64, enough=b"\nnothing ") as file:
         assert file.read() == text
+
+
+def test_no_more_is_asked_for_than_is_wanted(tmp_path: Path) -> None:
+    """Once it is known where that lies; when it has moved too far for that, it is found again."""
+    path = tmp_path / "file"
+    before, wanted, after = b"first 1\n", b"wanted 2\n", b"other 3\n" * 200
+    path.write_bytes(before + wanted + after)
+    with KernelFile(str(path), enough=b"\nwanted ") as file:
+        assert file.read() == before + wanted + after
+        assert file.read() == (before + wanted + after)[: len(before + wanted) - 1 + MARGIN_BYTES]
+        before *= 100
+        path.write_bytes(before + wanted + after)
+        assert file.read().startswith(before + wanted)
+        assert len(file.read()) == len(before + wanted) - 1 + MARGIN_BYTES
 
 
 def test_path_relative_to_a_directory() -> None:

@@ -21,8 +21,6 @@ def test_captured_file() -> None:
     assert meminfo.mem_total_bytes == lines[b"MemTotal"] * KIB
     assert meminfo.mem_free_bytes == lines[b"MemFree"] * KIB
     assert meminfo.mem_available_bytes == lines[b"MemAvailable"] * KIB
-    assert meminfo.buffers_bytes == lines[b"Buffers"] * KIB
-    assert meminfo.cached_bytes == lines[b"Cached"] * KIB
     assert meminfo.active_file_bytes == lines[b"Active(file)"] * KIB
     assert meminfo.inactive_file_bytes == lines[b"Inactive(file)"] * KIB
     assert meminfo.swap_total_bytes == lines[b"SwapTotal"] * KIB
@@ -30,8 +28,6 @@ def test_captured_file() -> None:
     assert meminfo.anon_pages_bytes == lines[b"AnonPages"] * KIB
     assert meminfo.shmem_bytes == lines[b"Shmem"] * KIB
     assert meminfo.slab_unreclaimable_bytes == lines[b"SUnreclaim"] * KIB
-    assert meminfo.kernel_stack_bytes == lines[b"KernelStack"] * KIB
-    assert meminfo.page_tables_bytes == lines[b"PageTables"] * KIB
     assert meminfo.commit_limit_bytes == lines[b"CommitLimit"] * KIB
     assert meminfo.committed_as_bytes == lines[b"Committed_AS"] * KIB
 
@@ -75,6 +71,21 @@ def test_optional_fields_are_missing() -> None:
     meminfo = parse_meminfo(b"MemTotal: 10 kB\nMemFree: 4 kB\nMemAvailable: 6 kB\n")
     assert (meminfo.mem_total_bytes, meminfo.mem_free_bytes, meminfo.mem_available_bytes) == (10240, 4096, 6144)
     assert (meminfo.swap_total_bytes, meminfo.anon_pages_bytes, meminfo.shmem_bytes) == (0, 0, 0)
+
+
+def test_lines_in_any_order() -> None:
+    """Which line stands where depends on the kernel."""
+    lines = captured("meminfo").splitlines(True)
+    for turned in (lines[::-1], lines[20:] + lines[:20]):
+        assert parse_meminfo(b"".join(turned)) == parse_meminfo(captured("meminfo"))
+
+
+@pytest.mark.parametrize("text", [b"x kB", b"-5 kB", b"5", b"", b"5 MB"])
+def test_a_field_that_is_no_number(text: bytes) -> None:
+    """F19: it is named, be it an optional one."""
+    needed = b"MemTotal: 10 kB\nMemFree: 4 kB\nMemAvailable: 6 kB\n"
+    with pytest.raises(KernelFormatError, match="/proc/meminfo: Shmem "):
+        parse_meminfo(needed + b"Shmem: " + text + b"\n")
 
 
 @given(mangled("meminfo"))
