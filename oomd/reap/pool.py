@@ -45,7 +45,7 @@ HANDOFF_S = 0.001
 """How long it is waited until a worker has signalled: 20 to 60 µs where one is free; where every one is deep in the
 kernel the signal goes from here. Waiting gives the interpreter's lock to the worker, which keeps it until the reap
 begins; else it would get it only after whoever asks has gone on for a switch interval."""
-UNDISTURBED_S = 0.0004
+UNDISTURBED_S = 0.0002
 """The interpreter's switch interval from the moment of asking until the reap has begun. A thread that has waited for a
 switch interval asks for the lock, and then whoever gives it up for a system call waits until the other has taken it: a
 wait of a wake-up between signal and reap, in which 5 to 15 % of small victims were gone."""
