@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oomd.debts import NAME, Debt, Debts, put_all_back, put_back, read_debts
+from tests.descriptors import open_descriptors, opened_since
+from tests.ends import until_end
 from tests.fakes.cgroup_tree import CgroupTree
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class Place:
         self.tree.add_group("/a")
         self.group = folder / "cgroup" / "a"
         self.debts = Debts(str(self.run), "me")
+        until_end(self.debts._fd)
 
     def debt(self, **changes: object) -> Debt:
         """What was done to it."""
@@ -112,13 +115,14 @@ def test_what_cannot_be_put_back_stays_written_down(place: Place) -> None:
     place.debts.write_down(place.debt())
     place.debts.write_down(frozen)
     place.high("4096\n")
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     told = put_all_back(str(place.run))
     assert told[0] == f"{place.group}: memory.high is max again"
     assert told[1].startswith(f"{place.group}: cgroup.freeze cannot be put back: ")
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert opened_since(before) == []
     assert read_debts(str(place.run)) == ("me", [frozen])
     later, other = Debts(str(place.run), "later"), place.debt(directory="/b")
+    until_end(later._fd)
     later.write_down(other)
     later.strike_out(other)
     assert read_debts(str(place.run)) == ("later", [frozen])

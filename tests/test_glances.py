@@ -19,6 +19,7 @@ from oomd.loop import Loop
 from oomd.model.units import GIB, MIB, SECOND_US
 from oomd.monitor.sampler import Sampler
 from oomd.parts import clock_us
+from tests.ends import stop_at_end, until_end
 from tests.test_foresight import CALM, CRITICAL, PATIENCE_S, Rig
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ class Glancing(Rig):
         self.floor: int | None = 0
         parts = replace(
             self.loop.parts,
-            sampler=Sampler(str(folder), PAGE_BYTES),
+            sampler=until_end(Sampler(str(folder), PAGE_BYTES)),
             on_tick=lambda _: self.ticks.update(looks=1),
             on_glance=lambda _: self.ticks.update(glances=1),
             floor_bytes=lambda: self.floor,
         )
         self.loop = Loop(parts, self.loop.rules)
         parts.sharing.start()
+        stop_at_end(parts.sharing)
 
     def tick(self) -> None:
         """One round, at once."""
@@ -79,7 +81,6 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Glancing]:
     made.hold("large", 64)
     yield made
     made.close()
-    made.loop.parts.sharing.stop()
 
 
 @pytest.mark.parametrize("available", [FAR, CALM])

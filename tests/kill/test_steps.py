@@ -14,6 +14,7 @@ from oomd.model.snapshot import Cgroup
 from oomd.model.steps import FreezeStep, NotifyStep, ReclaimStep, RestartStep, ThrottleStep
 from oomd.model.threshold import Threshold
 from oomd.model.units import GIB, MIB, SECOND_US
+from tests.ends import until_end
 from tests.fakes.builders import process, status
 from tests.kill.cgroups import Site, text_of
 
@@ -34,6 +35,7 @@ class Stage:
         self.site = Site(folder)
         self.steps = Steps(self.site.gate, self.site.proc_fd, str(self.site.root), self.site.debts)
         self.site.results = self.steps._results
+        until_end(self.steps.fd)
 
     def begin(self, step: Gentle, path: str, inode: int = 0) -> StepResult:
         """Ask for it, and wait for the first that comes of it."""
@@ -83,6 +85,7 @@ def test_a_probe(stage: Stage) -> None:
     (result,) = stage.site.wait()
     assert (result.decision_id, result.taken_bytes) == ("probe 1 /a", 8 * MIB)
     bare = Steps(stage.site.gate, stage.site.proc_fd, None, None)
+    until_end(bare.fd)
     bare.probe("probe 2 /a", asked, SECOND_US)
     assert bare.take_results()[0].why == NO_CGROUPS
 
@@ -121,6 +124,7 @@ def test_another_cgroup_of_that_name(stage: Stage) -> None:
 def test_without_cgroups(stage: Stage) -> None:
     """Nothing can be done, and it is said; a process can be swapped out all the same."""
     steps = Steps(stage.site.gate, stage.site.proc_fd, None, None)
+    until_end(steps.fd)
     stage.site.results, mine = steps._results, stage.site.results
     target = Candidate(process(1), 1, "size", "normal", 1, kind="cgroup", name="/a")
     steps.begin("1", FreezeStep(), target, MACHINE, {})
@@ -140,4 +144,6 @@ def test_debts_of_a_folder(tmp_path: Path) -> None:
     """None where there is no folder."""
     assert open_debts("", "me") is None
     assert open_debts(f"{tmp_path}/none", "me") is None
-    assert open_debts(str(tmp_path), "me") is not None
+    debts = open_debts(str(tmp_path), "me")
+    assert debts is not None
+    os.close(debts._fd)

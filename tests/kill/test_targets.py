@@ -19,8 +19,9 @@ from oomd.model.units import SECOND_US
 from oomd.monitor.waiter import Waiter
 from oomd.parts import clock_us
 from tests.descriptors import open_descriptors, opened_since
+from tests.ends import at_end, until_end
 from tests.fakes.builders import alarm
-from tests.integration.way_to_a_kill import build
+from tests.integration.way_to_a_kill import build, take_down
 from tests.kill.test_executor import FRESH, LOW, Stage
 from tests.reap.sharers import sharers
 from tests.waiting import is_ready
@@ -138,7 +139,7 @@ def test_sweep_until_nothing_new_appears(stage: Stage) -> None:
 def test_dry_run_gives_credit_and_touches_nobody(stage: Stage) -> None:
     """Without a gate each part is credited as a single victim would be."""
     target = group_of(stage.start("hold", "one", "8"), stage.start("hold", "two", "4"))
-    executor = Executor(None, None, Waiter())
+    executor = Executor(None, None, until_end(Waiter()))
     state = begin_all(executor, "1", decision(target, KILL), parts_of(target), FRESH, lambda _: -1)
     assert len(state.credits) == 2
     assert [child.poll() for child in stage.children] == [None, None]
@@ -148,6 +149,7 @@ def test_sharers_of_one_memory_map_go_together(tmp_path: Path) -> None:
     """Who shares the victim's memory map goes with it; where one of them is spared, the victim is passed over."""
     events: list[Any] = []
     loop = build(events)
+    at_end(lambda: take_down(loop))
     with sharers(tmp_path, 48) as (parent, child):
         pidfd = os.pidfd_open(child)
         status = loop.parts.sampler.read_status(clock_us())

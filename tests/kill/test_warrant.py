@@ -15,6 +15,7 @@ from oomd.kill.warrant import GONE, Gate, GateError, Refused
 from oomd.model.scope import parse_scope
 from oomd.monitor.rows import Row, read_row
 from tests.descriptors import open_descriptors, opened_since
+from tests.ends import at_end
 from tests.fakes.builders import process
 from tests.fakes.proc_tree import ProcTree
 
@@ -48,6 +49,7 @@ def row_of(proc_fd: int, pid: int) -> Row:
     assert row is not None
     assert row.read_status(proc_fd)
     row.keep(proc_fd)
+    at_end(row.drop)
     return row
 
 
@@ -73,7 +75,6 @@ def test_warrant_for_a_process_in_scope(proc_fd: int, sleeper: subprocess.Popen[
             assert f"Pid:\t{sleeper.pid}\n" in info.read()
         assert warrant.scope == f"tree:{os.getpid()}"
         os.close(warrant.pidfd)
-    row.drop()
 
 
 def test_no_warrant_for_another_start_time(proc_fd: int, sleeper: subprocess.Popen[bytes]) -> None:
@@ -82,7 +83,6 @@ def test_no_warrant_for_another_start_time(proc_fd: int, sleeper: subprocess.Pop
     other = process(sleeper.pid, start_ticks=row.start_ticks - 1)
     assert refusal(gate(proc_fd, "machine"), other) == GONE
     assert refusal(gate(proc_fd, "machine"), other, row.stat_fd) == GONE
-    row.drop()
 
 
 def test_kept_descriptor_of_another_process_proves_nothing(proc_fd: int, sleeper: subprocess.Popen[bytes]) -> None:
@@ -90,8 +90,6 @@ def test_kept_descriptor_of_another_process_proves_nothing(proc_fd: int, sleeper
     second = subprocess.Popen(["sleep", "60"])
     row, other = row_of(proc_fd, sleeper.pid), row_of(proc_fd, second.pid)
     assert refusal(gate(proc_fd, "machine"), row.value(0), other.stat_fd) == GONE
-    for each in (row, other):
-        each.drop()
     second.kill()
     second.wait()
 

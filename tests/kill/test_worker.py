@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from oomd.kill.worker import Results, Worker
 from oomd.model.decision import StepResult
+from tests.ends import until_end
 from tests.waiting import is_ready
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def test_end_is_not_waited_for_without_end() -> None:
 def test_results_wake_whoever_waits() -> None:
     """Nothing is there until somebody has something to say; then all of it, once."""
     results = Results()
+    until_end(results.fd)
     assert results.take() == []
     assert not is_ready(results.fd, 0)
     first, second = StepResult("1", "done"), StepResult("2", "impossible")
