@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from oomd.kernel.threads import Thread
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 """For the end of a thread."""
 _ENDS: list[ExitStack] = []
 """Of the test that runs."""

@@ -248,7 +248,7 @@ def test_no_second_victim_while_the_first_gives_back(rig: Rig) -> None:
 
 def test_the_dead_are_passed_over(rig: Rig) -> None:
     """A process that ended by itself is no victim; the next one is, in the same evaluation."""
-    gone = subprocess.Popen(["sleep", "60"])
+    gone = subprocess.Popen(["sleep", "300"])
     with child(HOLD_32_MIB) as one, Client(rig.path) as client:
         said(one)
         client.send(1, gone.pid, 10001, 1000)

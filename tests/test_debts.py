@@ -86,10 +86,10 @@ def test_by_the_service_manager(place: Place) -> None:
     command = [sys.executable, "-m", "oomd.debts", str(place.run)]
     place.debts.write_down(place.debt())
     place.high("4096\n")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == f"{place.group}: memory.high is max again\n"
     assert place.high() == "max"
-    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == ""
+    assert subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout == ""
 
 
 def test_what_is_not_ours_any_more(place: Place) -> None:

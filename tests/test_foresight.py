@@ -57,7 +57,7 @@ rulesets:
     choose: {policy: freeable}
 """
 CALM, LOW, CRITICAL = 700 * MIB, 400 * MIB, 50 * MIB
-PATIENCE_S = 60
+PATIENCE_S = 90.0
 
 
 class Rig:

@@ -45,7 +45,7 @@ class Site:
         self._fd = os.open(self.proc.root, os.O_RDONLY | os.O_DIRECTORY)
         ours, self.outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        self.outside.settimeout(20)
+        self.outside.settimeout(90)
         companion = Companion(ours.detach(), 0, [], "")
         self.notified: list[str] = []
         self.last: Any = None

@@ -112,7 +112,7 @@ def test_who_lets_his_memory_lie_goes_first(
             return len(rows_there) == 2 and all(row.touches.over_us for row in rows_there)
         return len(rows_there) == 2 and all(row.measured_us for row in rows_there)
 
-    end = time.monotonic() + 60
+    end = time.monotonic() + 90
     while not known():
         assert time.monotonic() < end
         loop.tick()

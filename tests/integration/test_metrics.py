@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 def scrape(address: Address) -> dict[str, float]:
     """Every series by ``name{label,…}``; empty while nobody serves."""
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/metrics", timeout=120) as answer:
         families: list[Metric] = list(read_text(answer.read().decode()))
         return {
             f"{sample.name}{{{','.join(sample.labels.values())}}}": sample.value

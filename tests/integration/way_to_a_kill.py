@@ -133,7 +133,7 @@ def main() -> None:
         assert clock_us() - begin < PATIENCE_US
         loop._take(loop.parts.waiter.wait_ready(100_000))
     watching = False
-    answer = {"noted": noted, "victim": victim.wait(timeout=60), "action": events[0]["decision"]["action"]}
+    answer = {"noted": noted, "victim": victim.wait(timeout=120), "action": events[0]["decision"]["action"]}
     print(json.dumps(answer))
 
 

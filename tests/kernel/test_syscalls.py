@@ -176,7 +176,7 @@ def test_signal_ends_every_thread() -> None:
         pidfd = open_pidfd(process.pid)
         assert pidfd is not None
         pidfd_send_signal(pidfd, signal.SIGKILL)
-        assert process.wait(20) == -signal.SIGKILL
+        assert process.wait(90) == -signal.SIGKILL
         assert is_readable(pidfd)
         os.close(pidfd)
 

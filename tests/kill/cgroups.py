@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from oomd.model.decision import StepResult
 
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 
 
 class Site:

@@ -26,7 +26,7 @@ from tests.kernel.test_trace_pipe import line_of, line_of_loss
 from tests.kill.parked import anon_mib, parked, parked_thread, wait_parked
 from tests.reap.victims import hold
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 LARGE, SMALL = 96, 16
 """MiB; either side of WORTH_BYTES."""
 

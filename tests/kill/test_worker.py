@@ -47,8 +47,8 @@ def test_order_and_end() -> None:
     worker.start()
     for word in ("one", "two", "three"):
         worker.submit(worker.note(word))
-    worker.stop(20)
-    assert [worker.log.get(timeout=20) for _ in range(4)] == ["one", "two", "three", "finished"]
+    worker.stop(90)
+    assert [worker.log.get(timeout=120) for _ in range(4)] == ["one", "two", "three", "finished"]
 
 
 def test_tended_in_time_and_beside_jobs() -> None:
@@ -56,14 +56,14 @@ def test_tended_in_time_and_beside_jobs() -> None:
     worker = Tending()
     worker.every_s = 0.01
     worker.start()
-    assert worker.log.get(timeout=20) == "tended"
+    assert worker.log.get(timeout=120) == "tended"
 
     def due() -> None:
         worker.every_s = 0
 
     worker.submit(due)
-    assert worker.log.get(timeout=20) == "tended"
-    worker.stop(20)
+    assert worker.log.get(timeout=120) == "tended"
+    worker.stop(90)
 
 
 def test_end_is_not_waited_for_without_end() -> None:
@@ -71,12 +71,12 @@ def test_end_is_not_waited_for_without_end() -> None:
     worker = Tending()
     gate: queue.SimpleQueue[None] = queue.SimpleQueue()
     worker.start()
-    worker.submit(lambda: gate.get(timeout=20))
+    worker.submit(lambda: gate.get(timeout=120))
     begin = time.monotonic()
     worker.stop(0.05)
     assert time.monotonic() - begin < 10
     gate.put(None)
-    assert worker.log.get(timeout=20) == "finished"
+    assert worker.log.get(timeout=120) == "finished"
 
 
 def test_results_wake_whoever_waits() -> None:

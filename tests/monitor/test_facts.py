@@ -34,7 +34,7 @@ def proc_fd() -> Iterator[int]:
 @pytest.fixture
 def sleeper() -> Iterator[int]:
     """A process of ours with words of its own; its pid."""
-    code = "import time; print(1, flush=True); time.sleep(60)"
+    code = "import time; print(1, flush=True); time.sleep(300)"
     with subprocess.Popen([sys.executable, "-c", code, "some", "wörds"], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -51,7 +51,7 @@ def row_of(proc_fd: int, pid: int) -> Row:
 
 def collected(reader: FactsReader, row: Row) -> None:
     """Wait for the answer."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while row.read_as is None:
         assert time.monotonic() < end
         reader.collect({row.pid: row})
@@ -60,7 +60,7 @@ def collected(reader: FactsReader, row: Row) -> None:
 
 def test_a_real_process(proc_fd: int, sleeper: int) -> None:
     """Words with spaces between them; the executable's real path; nothing of who is gone."""
-    assert read_cmdline(proc_fd, sleeper).endswith("time.sleep(60) some wörds")
+    assert read_cmdline(proc_fd, sleeper).endswith("time.sleep(300) some wörds")
     assert read_exe(proc_fd, sleeper) == os.path.realpath(sys.executable)
     assert (read_cmdline(proc_fd, 2**22 + 1), read_exe(proc_fd, 2**22 + 1)) == ("", "")
 

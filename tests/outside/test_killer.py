@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 import socket
 
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 LONG_US = 60_000_000
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from oomd.outside.program import Result
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 CGROUP = "/user.slice/user-1000.slice/app.scope"
 
 

@@ -17,7 +17,7 @@ from oomd.outside.metrics.web import Web
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 BODY = b"figures\n"
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
