@@ -153,7 +153,9 @@ def test_a_question_is_answered_to_whoever_asked() -> None:
     """Two threads ask; each gets its own answer, whatever the order."""
     with both_ends() as (companion, killer):
         got: dict[str, Any] = {}
-        asking = [threading.Thread(target=lambda name=name: got.update({name: killer.ask(name)})) for name in "ab"]
+        asking = [
+            threading.Thread(target=lambda name=name: got.update({name: killer.ask(name, PATIENCE_S)})) for name in "ab"
+        ]
         for thread in asking:
             thread.start()
         for message in reversed([hear(companion), hear(companion)]):
