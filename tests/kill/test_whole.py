@@ -13,6 +13,7 @@ from oomd.engine.levels import parts_of
 from oomd.kill.targets import begin_all
 from oomd.kill.whole import WholeCgroups
 from oomd.model.decision import KILL, Candidate, Decision
+from tests.descriptors import open_descriptors, opened_since
 from tests.kill.test_executor import FRESH, LOW, Stage
 from tests.reap.levers import control_group, find_mount
 
@@ -58,9 +59,9 @@ def test_one_write_beside_the_signals(stage: Stage, tmp_path: Path) -> None:
     victim, late = stage.start("hold", "one", "8"), stage.start("hold", "late", "4")
     group = fake_group(tmp_path, victim.process.id.pid, late.process.id.pid)
     stage.executor.whole = WholeCgroups(str(tmp_path), stage.executor._gate, stage.proc_fd)  # type: ignore[arg-type]
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     assert stage.executor.whole.kill(chosen("/a", victim).target, ())  # type: ignore[arg-type]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened_since(before) == []
     assert (group / "cgroup.kill").read_text("ascii") == "1"
     begin(stage, chosen("/a", victim))
     assert stage.children[0].wait(timeout=120) == -signal.SIGKILL

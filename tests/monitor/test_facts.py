@@ -13,6 +13,7 @@ import pytest
 from oomd.kernel.files import PAGE_BYTES
 from oomd.monitor.facts import MARKS_AGE_US, MOST_BYTES, FactsReader, MarkReader, read_all, read_cmdline, read_exe
 from oomd.monitor.rows import Row, read_row
+from tests.ends import stop_at_end, until_end
 from tests.fakes.cgroup_tree import CgroupTree
 from tests.fakes.proc_tree import ProcTree
 
@@ -24,11 +25,9 @@ BOTH = frozenset(("cmdline", "exe"))
 
 
 @pytest.fixture
-def proc_fd() -> Iterator[int]:
+def proc_fd() -> int:
     """The real procfs."""
-    fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    yield fd
-    os.close(fd)
+    return until_end(os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
 
 
 @pytest.fixture
@@ -72,6 +71,7 @@ def test_read_in_the_background(proc_fd: int, sleeper: int) -> None:
     reader.ask([row])
     assert reader.awaits([row])
     reader.start()
+    stop_at_end(reader)
     collected(reader, row)
     assert "some" in (row.cmdline or "")
     assert not reader.awaits([row])
@@ -81,7 +81,6 @@ def test_read_in_the_background(proc_fd: int, sleeper: int) -> None:
     reader.ask([row])
     assert reader._pending == {row.id}
     assert not reader.awaits([row])
-    reader.stop()
 
 
 def test_nobody_asks_without_need(proc_fd: int, sleeper: int) -> None:

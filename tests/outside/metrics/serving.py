@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import time
@@ -109,8 +108,3 @@ def wait_until(what: str, true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < end, f"never: {what}"
         select.select([], [], [], 0.002)
-
-
-def open_descriptors() -> int:
-    """How many this process has."""
-    return len(os.listdir("/proc/self/fd"))
