@@ -20,5 +20,6 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
         "recorder.FLUSH_S",
         "reporter.FLUSH_S",
         "program.DYING_S",
+        "metrics.service.ANSWER_S",
     ):
         monkeypatch.setattr(f"oomd.outside.{name}", PATIENCE_S)

@@ -103,8 +103,9 @@ def test_scrape_of_a_kill(at: Address) -> None:
         wait_until("requests are counted", lambda: scraped(at).get("oomd_metrics_requests_total{200}", 0) >= 1)
 
 
-def test_scrape_while_the_killer_hangs(at: Address) -> None:
+def test_scrape_while_the_killer_hangs(at: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is answered, and says so."""
+    monkeypatch.setattr("oomd.outside.metrics.service.ANSWER_S", 0.5)
     with running(listen=[str(at)]) as (site, _):
         site.answers = False
         wait_until("it is down", lambda: scraped(at)["oomd_killer_up"] == 0)
