@@ -50,7 +50,9 @@ def test_foreign_procfs_is_no_ground_for_a_kill(tmp_path: Path) -> None:
 def test_ordinary_processes_stand_at_low_pids_in_a_namespace(tmp_path: Path) -> None:
     """Pid 2 and its children are ordinary processes there: the largest is chosen whoever its parent is."""
     actors = str(Path(__file__).with_name("actors.py"))
-    inner = f"{sys.executable} {actors} hold second 80 & sleep 1; {sys.executable} -m oomd explain --assume-low --json"
+    os.mkfifo(tmp_path / "said")  # the shell goes on when the other one owns its memory
+    inner = f"{sys.executable} {actors} hold second 80 > {tmp_path}/said & read -r line < {tmp_path}/said; "
+    inner += f"{sys.executable} -m oomd explain --assume-low --json"
     command = [*UNSHARE, "--mount-proc", "sh", "-c", inner]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, env={**ENVIRONMENT, "OOMD_SCOPE": ""}
