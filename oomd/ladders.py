@@ -174,7 +174,8 @@ class Ladders:
         if self.steps is not None:
             self.steps.close()
             for result in self.steps.take_results():
-                self._tell_put_back(result)
+                if result.status == PUT_BACK:  # before it may stand that it was changed, a moment ago
+                    self._tell_put_back(result)
                 self._tell_ended(result)
         for ended in self._ended.values():
             self._tell_end(ended, None)

@@ -9,6 +9,8 @@ import tracemalloc
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from tests.descriptors import open_descriptors, opened_since
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -76,7 +78,7 @@ def without_a_leak(send: Callable[[int], None]) -> None:
     """
     send(COUNT // 10)
     gc.collect()
-    descriptors = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     tracemalloc.start()
     try:
         held = [0]
@@ -86,5 +88,5 @@ def without_a_leak(send: Callable[[int], None]) -> None:
             held.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert min(after - before for before, after in pairwise(held)) < LEAK_BYTES, held
+    assert opened_since(before) == []
+    assert min(after - former for former, after in pairwise(held)) < LEAK_BYTES, held

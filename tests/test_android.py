@@ -39,6 +39,7 @@ from oomd.outside.lmkd_properties import REQUEST, answer_properties
 from oomd.parts import Parts, clock_us
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.pool import ReaperPool
+from tests.ends import until_end
 from tests.fakes.builders import process
 from tests.kernel.children import HOLD_32_MIB, child, said
 from tests.lmkd.client import PATIENCE_S, Client, words_of
@@ -59,20 +60,20 @@ class Rig:
         self.events: list[dict[str, Any]] = []
         config = load_config(None, overrides={"lmkd.only": "true"})
         assert isinstance(config, Config)
-        self._proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        self._proc_fd = until_end(os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
         guard = ScopeGuard(parse_scope(f"tree:{os.getpid()}"), self._proc_fd)
         own = own_and_ancestors(self._proc_fd)
         gate = None if dry_run else Gate(guard, self._proc_fd, own)
-        self.waiter, self.reaper = Waiter(), ReaperPool(MreleaseReaper())
+        self.waiter, self.reaper = until_end(Waiter()), ReaperPool(MreleaseReaper())
         self.reaper.start()
         self.waiter.watch(self.reaper.fd, "reaper")
-        vmstat, loadavg = KernelFile("/proc/vmstat"), KernelFile("/proc/loadavg")
+        vmstat, loadavg = until_end(KernelFile("/proc/vmstat")), until_end(KernelFile("/proc/loadavg"))
+        bound = GrowthBound(vmstat, PAGE_BYTES)
+        table = ProcessTable(self._proc_fd, guard, own, bound=bound, loadavg=loadavg, page_bytes=PAGE_BYTES)
         parts = Parts(
             waiter=self.waiter,
-            sampler=Sampler("/proc", PAGE_BYTES),
-            table=ProcessTable(
-                self._proc_fd, guard, own, bound=GrowthBound(vmstat, PAGE_BYTES), loadavg=loadavg, page_bytes=PAGE_BYTES
-            ),
+            sampler=until_end(Sampler("/proc", PAGE_BYTES)),
+            table=until_end(table),
             sharing=SharingMeter(self._proc_fd),
             executor=Executor(gate, None if dry_run else self.reaper, self.waiter),
             on_event=self._on_event,
@@ -122,9 +123,10 @@ class Rig:
     def close(self) -> None:
         """End it."""
         self.android.close()
+        self.android._names.wait_end()
+        self.android._mind._files.close()
         self.loop.parts.executor.close()
-        assert self.reaper.close(20)
-        self.waiter.close()
+        assert self.reaper.close(PATIENCE_S)
 
     def _on_event(self, key: Any, lost: bool) -> None:
         self.android.on_event(key, lost=lost)
@@ -246,7 +248,7 @@ def test_no_second_victim_while_the_first_gives_back(rig: Rig) -> None:
 
 def test_the_dead_are_passed_over(rig: Rig) -> None:
     """A process that ended by itself is no victim; the next one is, in the same evaluation."""
-    gone = subprocess.Popen(["sleep", "60"])
+    gone = subprocess.Popen(["sleep", "300"])
     with child(HOLD_32_MIB) as one, Client(rig.path) as client:
         said(one)
         client.send(1, gone.pid, 10001, 1000)

@@ -282,7 +282,7 @@ def test_modules_of_the_killer() -> None:
         f"from oomd.config.compiled import load; load({rules!r}); print(*sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     loaded = set(done.stdout.split())
     assert sorted(name for name in loaded if name.split(".")[0] == "oomd") == sorted(KILLER_MODULES)
@@ -293,7 +293,7 @@ def test_modules_of_the_killer_as_lmkd() -> None:
     """What lmkd's part brings besides is nothing that blocks or weighs much, and nothing of other parts."""
     code = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; import oomd.image, oomd.android; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     loaded = set(done.stdout.split())
     ours = {name for name in loaded if name.split(".")[0] == "oomd"} - set(KILLER_MODULES)
@@ -323,7 +323,7 @@ def test_modules_of_the_first_stage() -> None:
         "load_config(None, overrides={'scope': 'machine', 'dry_run': 'true'}); print(*sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert set(done.stdout.split()) & NEVER_BEFORE_THE_KILLER == set()
 

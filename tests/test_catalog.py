@@ -55,4 +55,4 @@ def test_only_fields_that_exist_are_named() -> None:
 def journalctl(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """On a tree of our own."""
     command = ["journalctl", f"--root={root}", "--no-pager", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oomd.debts import NAME, Debt, Debts, put_all_back, put_back, read_debts
+from tests.descriptors import open_descriptors, opened_since
+from tests.ends import until_end
 from tests.fakes.cgroup_tree import CgroupTree
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class Place:
         self.tree.add_group("/a")
         self.group = folder / "cgroup" / "a"
         self.debts = Debts(str(self.run), "me")
+        until_end(self.debts._fd)
 
     def debt(self, **changes: object) -> Debt:
         """What was done to it."""
@@ -83,10 +86,10 @@ def test_by_the_service_manager(place: Place) -> None:
     command = [sys.executable, "-m", "oomd.debts", str(place.run)]
     place.debts.write_down(place.debt())
     place.high("4096\n")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == f"{place.group}: memory.high is max again\n"
     assert place.high() == "max"
-    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == ""
+    assert subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout == ""
 
 
 def test_what_is_not_ours_any_more(place: Place) -> None:
@@ -112,13 +115,14 @@ def test_what_cannot_be_put_back_stays_written_down(place: Place) -> None:
     place.debts.write_down(place.debt())
     place.debts.write_down(frozen)
     place.high("4096\n")
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     told = put_all_back(str(place.run))
     assert told[0] == f"{place.group}: memory.high is max again"
     assert told[1].startswith(f"{place.group}: cgroup.freeze cannot be put back: ")
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert opened_since(before) == []
     assert read_debts(str(place.run)) == ("me", [frozen])
     later, other = Debts(str(place.run), "later"), place.debt(directory="/b")
+    until_end(later._fd)
     later.write_down(other)
     later.strike_out(other)
     assert read_debts(str(place.run)) == ("later", [frozen])

@@ -57,7 +57,7 @@ def analyze(verb: str, folder: Path, *words: str) -> subprocess.CompletedProcess
     """systemd-analyze on units of a folder."""
     env = {**os.environ, "SYSTEMD_UNIT_PATH": f"{folder}:"}
     command = ["systemd-analyze", verb, "--no-pager", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
 
 
 def place(folder: Path, *names: str) -> Path:

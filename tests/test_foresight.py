@@ -22,8 +22,9 @@ from oomd.model.units import GIB, MIB, SECOND_US
 from oomd.monitor.bound import GrowthBound
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
+from tests.ends import at_end, until_end
 from tests.fakes.proc_tree import ProcTree
-from tests.integration.way_to_a_kill import build
+from tests.integration.way_to_a_kill import build, take_down
 from tests.kernel.children import child, go_on, said
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ rulesets:
     choose: {policy: freeable}
 """
 CALM, LOW, CRITICAL = 700 * MIB, 400 * MIB, 50 * MIB
-PATIENCE_S = 20
+PATIENCE_S = 90.0
 
 
 class Rig:
@@ -68,13 +69,15 @@ class Rig:
         config = load_config("x", text=RULES.encode())
         assert isinstance(config, Config)
         made = build(self.events, KernelFile("/proc/loadavg", single_record=True))
+        at_end(lambda: take_down(made))
         # What others on this machine allocate is no affair of a test.
         self.pages = 1_000_000
         self.grown(0)
-        made.parts.table.bound = GrowthBound(KernelFile(f"{folder}/vmstat"), PAGE_BYTES)
-        assert made.parts.executor._reaper is not None
-        self.reaper = made.parts.executor._reaper
-        parts = replace(made.parts, sampler=Sampler(str(folder), PAGE_BYTES))
+        vmstat = made.parts.table.bound._vmstat
+        assert vmstat is not None
+        vmstat.close()
+        made.parts.table.bound = GrowthBound(until_end(KernelFile(f"{folder}/vmstat")), PAGE_BYTES)
+        parts = replace(made.parts, sampler=until_end(Sampler(str(folder), PAGE_BYTES)))
         if dry_run:
             parts = replace(parts, executor=Executor(None, None, parts.waiter))
         self.loop = Loop(parts, config.rules)
@@ -117,7 +120,6 @@ class Rig:
     def close(self) -> None:
         self.loop._foresight.drop()
         self.stack.close()
-        assert self.reaper.close(20)
 
 
 @pytest.fixture

@@ -190,5 +190,5 @@ def test_steps_of_the_containerfile(tmp_path: Path) -> None:
     rules = tmp_path / "oomd.yaml"
     rules.write_text(RESOURCES["configmap.yaml"]["data"]["oomd.yaml"], encoding="utf-8")
     command = [str(home / "bin" / "python3"), "-m", "oomd", "check", "--config", str(rules)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr

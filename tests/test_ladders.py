@@ -323,6 +323,18 @@ def test_other_rules_and_the_end() -> None:
     assert desk.told() == [("1", "freeze", "ended"), ("1", "freeze", "put_back")]
 
 
+def test_the_end_in_the_moment_of_a_change() -> None:
+    """The thread says that it has changed it, and that it has put it back, before anybody listens: told as what it
+    is.
+    """
+    desk = Desk()
+    desk.begin(2, "1")
+    desk.steps.results += [StepResult("1", "done", "memory.high 1"), StepResult("1", "put_back", "oomd ends")]
+    desk.ladders.close(status())
+    assert [word for _, _, word in desk.told()] == ["ended", "put_back"]
+    assert [event["why"] for event in desk.events if event.get("status") == "put_back"] == ["oomd ends"]
+
+
 def test_dry_run_tells_only() -> None:
     """No step is carried out, and each says so."""
     desk = Desk(dry_run=True)

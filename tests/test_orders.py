@@ -25,6 +25,7 @@ from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.waiter import Waiter
 from oomd.orders import MOST_WAITING, Orders
 from oomd.parts import Parts
+from tests.ends import until_end
 from tests.fakes.proc_tree import ProcTree
 from tests.waiting import is_ready
 
@@ -44,20 +45,20 @@ class Site:
         self._fd = os.open(self.proc.root, os.O_RDONLY | os.O_DIRECTORY)
         ours, self.outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        self.outside.settimeout(20)
+        self.outside.settimeout(90)
         companion = Companion(ours.detach(), 0, [], "")
         self.notified: list[str] = []
         self.last: Any = None
-        waiter = Waiter()
+        waiter = until_end(Waiter())
         parts = Parts(
             waiter=waiter,
-            sampler=Sampler(str(self.proc.root), PAGE_BYTES),
+            sampler=until_end(Sampler(str(self.proc.root), PAGE_BYTES)),
             table=ProcessTable(
                 self._fd,
                 ScopeGuard(Scope(), self._fd),
                 frozenset(),
-                bound=GrowthBound(KernelFile(f"{self.proc.root}/vmstat"), PAGE_BYTES),
-                loadavg=KernelFile(f"{self.proc.root}/loadavg"),
+                bound=GrowthBound(until_end(KernelFile(f"{self.proc.root}/vmstat")), PAGE_BYTES),
+                loadavg=until_end(KernelFile(f"{self.proc.root}/loadavg")),
                 page_bytes=PAGE_BYTES,
             ),
             sharing=SharingMeter(self._fd),
@@ -98,7 +99,6 @@ class Site:
     def close(self) -> None:
         """Let go of everything."""
         self.loop.parts.table.close()
-        self.loop.parts.waiter.close()
         self.outside.close()
         self.companion._link.close()
         os.close(self._fd)

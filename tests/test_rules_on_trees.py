@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,12 +31,10 @@ from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.waiter import Waiter
 from oomd.monitor.watch import CgroupWatch
 from oomd.parts import Parts, clock_us
+from tests.ends import until_end
 from tests.fakes.builders import pressure, process, snapshot, status
 from tests.fakes.cgroup_tree import CgroupTree
 from tests.fakes.proc_tree import ProcTree
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 RULES_FILE = Path(__file__).parents[1] / "configs" / "rules.yaml"
 
@@ -119,35 +117,35 @@ def test_oom_group_is_one_whole(
 
 
 @pytest.fixture
-def loop(tmp_path: Path, trees: tuple[ProcTree, CgroupTree]) -> Iterator[tuple[Loop, list[Any]]]:
+def loop(tmp_path: Path, trees: tuple[ProcTree, CgroupTree]) -> tuple[Loop, list[Any]]:
     """The daemon's loop in a dry run on the trees, with what it reports."""
     proc, cgroups = trees
     config = load_config(write(tmp_path, "cgroup", recursive=False))
     assert isinstance(config, Config)
-    proc_fd = os.open(proc.root, os.O_RDONLY | os.O_DIRECTORY)
+    proc_fd = until_end(os.open(proc.root, os.O_RDONLY | os.O_DIRECTORY))
     told: list[Any] = []
-    waiter = Waiter()
+    waiter = until_end(Waiter())
     parts = Parts(
         waiter=waiter,
-        sampler=Sampler(str(proc.root), PAGE_BYTES),
-        table=ProcessTable(
-            proc_fd,
-            ScopeGuard(Scope(), proc_fd),
-            frozenset(),
-            bound=GrowthBound(KernelFile(f"{proc.root}/vmstat"), PAGE_BYTES),
-            loadavg=KernelFile(f"{proc.root}/loadavg"),
-            page_bytes=PAGE_BYTES,
+        sampler=until_end(Sampler(str(proc.root), PAGE_BYTES)),
+        table=until_end(
+            ProcessTable(
+                proc_fd,
+                ScopeGuard(Scope(), proc_fd),
+                frozenset(),
+                bound=GrowthBound(until_end(KernelFile(f"{proc.root}/vmstat")), PAGE_BYTES),
+                loadavg=until_end(KernelFile(f"{proc.root}/loadavg")),
+                page_bytes=PAGE_BYTES,
+            )
         ),
         sharing=SharingMeter(proc_fd),
         executor=Executor(None, None, waiter),
         on_event=lambda key, lost: None,
         report=told.append,
         on_tick=lambda now: None,
-        cgroups=CgroupWatch(str(cgroups.root)),
+        cgroups=until_end(CgroupWatch(str(cgroups.root))),
     )
-    yield Loop(parts, config.rules), told
-    parts.table.close()
-    os.close(proc_fd)
+    return Loop(parts, config.rules), told
 
 
 def test_loop_takes_a_cgroup_with_one_credit_for_each_process(loop: tuple[Loop, list[Any]]) -> None:

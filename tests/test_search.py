@@ -27,11 +27,12 @@ from oomd.monitor.waiter import Waiter
 from oomd.monitor.watch import CgroupWatch
 from oomd.parts import Parts
 from oomd.search import LEADING, PATIENCE_US
+from tests.ends import stop_at_end, until_end
 from tests.fakes.cgroup_tree import CgroupTree
 from tests.fakes.proc_tree import GIB, MIB, ProcTree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     Watching = Callable[[str], tuple[Loop, list[Any]]]
@@ -54,56 +55,53 @@ def proc(tmp_path: Path) -> ProcTree:
 
 
 @pytest.fixture
-def watching(tmp_path: Path, proc: ProcTree, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
+def watching(tmp_path: Path, proc: ProcTree, monkeypatch: pytest.MonkeyPatch) -> Watching:
     """The daemon's loop in a dry run on the tree, by these rules; and what it reports. It has time."""
-    monkeypatch.setitem(PATIENCE_US, KILL, 20_000_000)
-    proc_fd = os.open(proc.root, os.O_RDONLY | os.O_DIRECTORY)
+    monkeypatch.setitem(PATIENCE_US, KILL, 60_000_000)
+    proc_fd = until_end(os.open(proc.root, os.O_RDONLY | os.O_DIRECTORY))
     cgroups = CgroupTree(tmp_path / "cgroup")
-    made: list[Loop] = []
 
     def make(text: str) -> tuple[Loop, list[Any]]:
         config = load_config("x", text=text.encode())
         assert isinstance(config, Config), config
         told: list[Any] = []
-        waiter = Waiter()
-        facts = FactsReader(proc_fd, MarkReader(str(cgroups.root)), wanted_of(config.rules.preferences))
+        waiter = until_end(Waiter())
+        marks = until_end(MarkReader(str(cgroups.root)))
+        facts = FactsReader(proc_fd, marks, wanted_of(config.rules.preferences))
         sharing = SharingMeter(proc_fd)
         facts.start()
         sharing.start()
+        stop_at_end(facts)
+        stop_at_end(sharing)
         parts = Parts(
             waiter=waiter,
-            sampler=Sampler(str(proc.root), PAGE_BYTES),
-            table=ProcessTable(
-                proc_fd,
-                ScopeGuard(Scope(), proc_fd),
-                frozenset(),
-                bound=GrowthBound(KernelFile(f"{proc.root}/vmstat"), PAGE_BYTES),
-                loadavg=KernelFile(f"{proc.root}/loadavg"),
-                page_bytes=PAGE_BYTES,
+            sampler=until_end(Sampler(str(proc.root), PAGE_BYTES)),
+            table=until_end(
+                ProcessTable(
+                    proc_fd,
+                    ScopeGuard(Scope(), proc_fd),
+                    frozenset(),
+                    bound=GrowthBound(until_end(KernelFile(f"{proc.root}/vmstat")), PAGE_BYTES),
+                    loadavg=until_end(KernelFile(f"{proc.root}/loadavg")),
+                    page_bytes=PAGE_BYTES,
+                )
             ),
             sharing=sharing,
             executor=Executor(None, None, waiter),
             on_event=lambda key, lost: None,
             report=told.append,
             on_tick=lambda now: None,
-            cgroups=CgroupWatch(str(cgroups.root)),
+            cgroups=until_end(CgroupWatch(str(cgroups.root))),
             facts=facts,
         )
-        made.append(Loop(parts, config.rules))
-        return made[-1], told
+        return Loop(parts, config.rules), told
 
-    yield make
-    for loop in made:
-        assert loop.parts.facts is not None
-        loop.parts.facts.stop()
-        loop.parts.sharing.stop()
-        loop.parts.table.close()
-    os.close(proc_fd)
+    return make
 
 
 def decided(loop: Loop, told: list[Any]) -> dict[str, Any]:
     """Tick until something is decided."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while not any(event["event"] == "decision" for event in told):
         assert time.monotonic() < end
         loop.tick()
@@ -189,7 +187,7 @@ def test_what_was_looked_at_by_its_size_is_known_before_it_is_chosen(
         proc.remove_process(101)
     proc.set_meminfo(total=16 * GIB, available=GIB // 2, anon=12 * GIB)
     if change == "dying" and big:  # somebody else killed it, and what it owns is worth waiting for
-        until = time.monotonic() + 20
+        until = time.monotonic() + 90
         while not loop.state.credits:
             assert time.monotonic() < until
             loop.tick()

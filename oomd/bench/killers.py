@@ -68,7 +68,7 @@ class Killers:
     def close(self) -> None:
         """End the reapers."""
         for pool in self._pools.values():
-            pool.stop()
+            pool.close()
         os.close(self._proc_fd)
 
     def _kill(self, backend: str, warrants: tuple[Warrant, ...], limit_s: float) -> Killed:

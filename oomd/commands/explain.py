@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from contextlib import ExitStack, closing
 
 from oomd.commands.check import ladder_words
 from oomd.commands.options import (
@@ -93,20 +94,15 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
     missing = "" if arguments.proc or arguments.cgroup else missing_cgroup(scope)
     if missing:
         raise ScopeError(f"cgroup:{missing}: there is no such cgroup")
-    proc_fd = os.open(proc_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    own = frozenset() if arguments.proc else own_and_ancestors(proc_fd)
-    table = ProcessTable(
-        proc_fd,
-        ScopeGuard(scope, proc_fd),
-        own,
-        bound=GrowthBound(None, PAGE_BYTES),
-        loadavg=open_optional(f"{proc_dir}/loadavg"),
-        page_bytes=PAGE_BYTES,
-        account_all=True,
-    )
+    with ExitStack() as opened:
+        return _explain(config, arguments, proc_dir, scope, opened)
+
+
+def _explain(config: Config, arguments: argparse.Namespace, proc_dir: str, scope: Scope, opened: ExitStack) -> Decision:
+    table, proc_fd = _open_table(arguments, proc_dir, scope, opened)
     wants = wants_of(config.rules)
-    sampler = Sampler(proc_dir, PAGE_BYTES, wants.details)
-    watch = CgroupWatch(arguments.cgroup or CGROUP_ROOT)
+    sampler = opened.enter_context(closing(Sampler(proc_dir, PAGE_BYTES, wants.details)))
+    watch = opened.enter_context(closing(CgroupWatch(arguments.cgroup or CGROUP_ROOT)))
     watch.want(wants, choices=True)
     state = initial_state(config.rules)
     if not arguments.proc and not arguments.assume_low:
@@ -126,6 +122,27 @@ def explain(config: Config, arguments: argparse.Namespace) -> Decision:
     snapshot = table.snapshot(status, clock_us(), everybody=True)
     snapshot = replace(snapshot, cgroups=watch.choice(wanted_cgroups(config.rules, detections), clock_us()))
     return select(config.rules, snapshot, detections, state)
+
+
+def _open_table(
+    arguments: argparse.Namespace, proc_dir: str, scope: Scope, opened: ExitStack
+) -> tuple[ProcessTable, int]:
+    """The table, and the descriptor of its procfs."""
+    proc_fd = os.open(proc_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    opened.callback(os.close, proc_fd)
+    loadavg = open_optional(f"{proc_dir}/loadavg")
+    if loadavg is not None:
+        opened.enter_context(loadavg)
+    table = ProcessTable(
+        proc_fd,
+        ScopeGuard(scope, proc_fd),
+        frozenset() if arguments.proc else own_and_ancestors(proc_fd),
+        bound=GrowthBound(None, PAGE_BYTES),
+        loadavg=loadavg,
+        page_bytes=PAGE_BYTES,
+        account_all=True,
+    )
+    return opened.enter_context(closing(table)), proc_fd
 
 
 def describe(decision: Decision, ladder: list[str] | None = None) -> list[str]:

@@ -129,6 +129,6 @@ class Sampler:
 
     def close(self) -> None:
         """Close its files."""
-        for file in (self._meminfo, self._pressure, self._zoneinfo, self._arcstats):
+        for file in (self._meminfo, self._pressure, self._zoneinfo, self._arcstats, self._details):
             if file is not None:
                 file.close()

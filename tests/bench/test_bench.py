@@ -213,7 +213,7 @@ def test_nothing_outlives_a_killed_bench() -> None:
         process.kill()
         process.wait()
     for pidfd in pidfds:
-        assert is_ready(pidfd, 20)
+        assert is_ready(pidfd, 90)
         os.close(pidfd)
     while left_over(process.pid):
         assert time.monotonic() < end, left_over(process.pid)
@@ -244,7 +244,7 @@ def test_guardian_ends_what_it_was_told_of_last() -> None:
             abandoned.stdin.write(b"g")
             abandoned.stdin.close()
             assert abandoned.wait(20) == -signal.SIGKILL
-            ended = is_ready(pidfd, 20)
+            ended = is_ready(pidfd, 90)
             if not ended:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.close(pidfd)
@@ -276,7 +276,7 @@ def test_victim_ends_with_its_bench(kind: str, when: str) -> None:
         parent.stdin.write("g")
         parent.stdin.close()
         parent.wait(20)
-        ended = is_ready(pidfd, 20)
+        ended = is_ready(pidfd, 90)
         if not ended:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)
@@ -339,7 +339,7 @@ def test_guardian_forgets_the_dead() -> None:
                 guardian.guard_process(child.pid)
     with sleepers(1) as (child,):
         guardian.guard_process(child.pid)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 90
         while len(os.listdir(f"/proc/{guardian.pid}/fd")) > 20:
             assert time.monotonic() < end
             guardian.guard_process(child.pid)
@@ -367,7 +367,7 @@ def test_guardian_takes_nobody_but_children() -> None:
 def test_meter_goes_on_sampling() -> None:
     """Samples are in order and belong to this machine."""
     meter = Meter()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while meter.count() < 100:
         assert time.monotonic() < end
         os.sched_yield()
@@ -393,8 +393,8 @@ def test_late_answer_is_not_taken_for_the_next() -> None:
     with contextlib.closing(Killers(("mrelease",))) as killers, sleepers(2) as (first, second):
         assert killers.kill("mrelease", [first.pid], -2.0).reap_errno is None
         pool = killers._pools["mrelease"]
-        assert is_ready(pool.fd, 20)
-        killed = killers.kill("mrelease", [second.pid], 20.0)
+        assert is_ready(pool.fd, 90)
+        killed = killers.kill("mrelease", [second.pid], 90.0)
         assert killed.dead_ns is not None
         assert killed.reap_errno in (0, errno.ESRCH, errno.ENOSYS)
         assert pool.take_results() == []
@@ -425,6 +425,6 @@ def test_backends_answer_as_they_should() -> None:
     assert run["dead_ms"] is not None
     forbid = [sys.executable, str(ROOT / "tests/integration/forbid.py"), "process_mrelease", "ENOSYS"]
     argv = [*forbid, sys.executable, "-m", "oomd", "bench", "reap", *words]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=100, check=True, env=ENV)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=200, check=True, env=ENV)
     (run,) = [run for run in json.loads(done.stdout)["runs"] if run["backend"] == "expedite"]
     assert (run["errno"], run["dead_ms"] is not None) == (38, True)

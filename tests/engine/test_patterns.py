@@ -49,9 +49,9 @@ def test_globs_are_those_of_the_shell(pattern: str, text: str) -> None:
 @pytest.mark.parametrize("pattern", ["*a" * 20 + "b", "?*" * 30 + "b", "*" * 200 + "b"])
 def test_no_glob_takes_long(pattern: str) -> None:
     """What makes others try for ever is answered at once; a text longer than is looked at does not matter."""
-    begin = time.monotonic()
+    begin = time.thread_time()  # whoever else runs here takes none of it
     assert not glob_matches(pattern, "a" * 100_000)
-    assert time.monotonic() - begin < 1
+    assert time.thread_time() - begin < 1
     assert glob_matches("x*", "x" * 2 * MOST_TEXT)
 
 
@@ -59,9 +59,9 @@ def test_no_glob_takes_long(pattern: str) -> None:
 def test_no_regex_takes_long(pattern: str) -> None:
     """The worst that is taken, on the worst text, is answered in a fraction of a second."""
     assert why_not_safe(pattern) == ""
-    begin = time.monotonic()
+    begin = time.thread_time()  # whoever else runs here takes none of it
     assert not regex_found(pattern, "a" * 100_000)
-    assert time.monotonic() - begin < 2
+    assert time.thread_time() - begin < 2
 
 
 def test_regexes_see_the_beginning() -> None:

@@ -1,7 +1,7 @@
 """Processes that misbehave on purpose. ``python actors.py ROLE [ARGUMENT…]``; sizes in MiB, and a limit of its own for
 each.
 
-Every actor dies with its parent and ends by itself after a minute: a failing test leaves nothing behind.
+Every actor dies with its parent and ends by itself after some minutes: a failing test leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 
 MIB = 1 << 20
-LONGEST_S = 60
+LONGEST_S = 240
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 BLOCKS: list[mmap.mmap] = []
@@ -135,23 +135,27 @@ def polite(comm: str, most_mib: str, step_mib: str = "8") -> None:
     leak(comm, most_mib, step_mib)
 
 
-def brood(comm: str, most_mib: str) -> None:
-    """Leaks in a process group of its own, and answers SIGTERM by children, each with a little memory."""
+def brood(comm: str, mib: str, more_mib: str) -> None:
+    """The head of a process group, in which another one owns memory and none dies of SIGTERM; it answers that by
+    children, and once all of them are there the other one takes more, at once.
+    """
     os.setpgid(0, 0)
-
-    def multiply(number: int, frame: object) -> None:
-        for _ in range(5):
-            if os.fork() == 0:
-                LIBC.prctl(PR_SET_PDEATHSIG, 0)
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                signal.alarm(LONGEST_S)
-                name("chick")
-                take(2)
-                idle()
-                os._exit(0)
-
-    signal.signal(signal.SIGTERM, multiply)
-    leak(comm, most_mib)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # which all that it starts inherit
+    name("brood")
+    owner = start("brim", comm, mib, more_mib)
+    signal.sigwait({signal.SIGTERM})
+    reading, writing = os.pipe()
+    for _ in range(3):
+        if os.fork() == 0:
+            signal.alarm(LONGEST_S)
+            name("chick")
+            os.write(writing, b".")
+            idle()
+            os._exit(0)
+    for _ in range(3):
+        os.read(reading, 1)
+    owner.send_signal(signal.SIGUSR1)
+    idle()
 
 
 def beside(*scripts: str) -> None:

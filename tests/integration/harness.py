@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 ACTORS = str(Path(__file__).with_name("actors.py"))
-PATIENCE_S = 45.0
+PATIENCE_S = 120.0
 
 
 class Guarded:
@@ -59,12 +59,12 @@ class Guarded:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(timeout=5)
+                self.process.wait(timeout=PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
         for reader in self._readers:
-            reader.join(timeout=5)
+            reader.join(timeout=PATIENCE_S)
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
@@ -81,7 +81,7 @@ class Guarded:
         """The exit status, after everything was read."""
         status = self.process.wait(timeout=PATIENCE_S)
         for reader in self._readers:
-            reader.join(timeout=5)
+            reader.join(timeout=PATIENCE_S)
         return status
 
     def of(self, kind: str) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ def start_as(pid: int) -> subprocess.Popen[bytes]:
     for _ in range(TRIES):
         with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as file:
             file.write(str(pid - 1))
-        process = subprocess.Popen(["sleep", "60"])
+        process = subprocess.Popen(["sleep", "300"])
         if process.pid == pid:
             return process
         process.kill()

@@ -28,6 +28,7 @@ from oomd.monitor.selfcheck import own_and_ancestors
 from oomd.monitor.sharing import SharingMeter
 from oomd.monitor.waiter import Waiter
 from oomd.parts import Parts
+from tests.ends import stop_at_end, until_end
 from tests.fakes.proc_tree import GIB, ProcTree
 from tests.integration.harness import ACTORS
 
@@ -65,21 +66,22 @@ def loop_of(machine: ProcTree, rules: str, told: list[Any]) -> Loop:
     """A dry run of the loop on the real processes of this test, whose memory is what the fake machine says. Touches are
     watched all the same: what a dry run may not do is what the test is about.
     """
-    proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    proc_fd = until_end(os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
     guard = ScopeGuard(parse_scope(f"tree:{os.getpid()}"), proc_fd)
     own = own_and_ancestors(proc_fd)
-    sharing, waiter = SharingMeter(proc_fd), Waiter()
+    sharing, waiter = SharingMeter(proc_fd), until_end(Waiter())
     sharing.forgets = Forgetting(Gate(guard, proc_fd, own), proc_fd).prepare
     sharing.start()
+    stop_at_end(sharing)
     parts = Parts(
         waiter=waiter,
-        sampler=Sampler(str(machine.root), PAGE_BYTES),
+        sampler=until_end(Sampler(str(machine.root), PAGE_BYTES)),
         table=ProcessTable(
             proc_fd,
             guard,
             own,
-            bound=GrowthBound(KernelFile("/proc/vmstat"), PAGE_BYTES),
-            loadavg=KernelFile("/proc/loadavg"),
+            bound=GrowthBound(until_end(KernelFile("/proc/vmstat")), PAGE_BYTES),
+            loadavg=until_end(KernelFile("/proc/loadavg")),
             page_bytes=PAGE_BYTES,
         ),
         sharing=sharing,
@@ -112,7 +114,7 @@ def test_who_lets_his_memory_lie_goes_first(
             return len(rows_there) == 2 and all(row.touches.over_us for row in rows_there)
         return len(rows_there) == 2 and all(row.measured_us for row in rows_there)
 
-    end = time.monotonic() + 60
+    end = time.monotonic() + 90
     while not known():
         assert time.monotonic() < end
         loop.tick()
@@ -123,5 +125,4 @@ def test_who_lets_his_memory_lie_goes_first(
         assert time.monotonic() < end
         loop.tick()
     assert [event["decision"]["target"]["pid"] for event in told if event["event"] == "decision"] == [actors[victim]]
-    loop.parts.sharing.stop()
     loop.parts.table.close()

@@ -58,7 +58,7 @@ def oomd(*words: str) -> Said:
 def oomd_as(uid: int, groups: list[int], *commands: list[str]) -> list[Said]:
     """What commands say to somebody else."""
     argv = [sys.executable, "-c", AS_SOMEBODY, json.dumps([uid, groups, commands])]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False, cwd=REPOSITORY)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     return [(status, out, err) for status, out, err in json.loads(done.stdout)]
 
@@ -88,7 +88,7 @@ def public() -> Iterator[Path]:
 def guarding(folder: Path, text: str = "", *options: str) -> Iterator[tuple[subprocess.Popen[bytes], Guarded]]:
     """A daemon with this configuration on a tree of its own."""
     config = folder / "oomd.yaml"
-    config.write_text(text or "level: {grace: 1s}\n", encoding="utf-8")
+    config.write_text(text or "level: {grace: 60s}\n", encoding="utf-8")
     with tree() as root, daemon(root, folder, "--config", str(config), *options) as run:
         run.wait_event("start")
         wait_until("the socket is there", (folder / "run" / NAME).exists)
@@ -297,7 +297,7 @@ def test_several_daemons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
     def ask() -> tuple[int, str]:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
         return done.returncode, done.stderr
 
     with guarding(first) as (_, one):

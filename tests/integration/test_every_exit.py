@@ -16,7 +16,7 @@ import pytest
 
 from oomd.kernel.tracefs import open_instances, remove_instance, why_not_traced
 from tests.integration.harness import PATIENCE_S, Guarded
-from tests.integration.test_run import outside_of, wait_until
+from tests.integration.test_run import outside_of, suspended, wait_until
 from tests.kernel.test_tracefs import start_ticks
 from tests.kill.parked import anon_mib, parked, wait_parked
 
@@ -67,7 +67,7 @@ def name_of(run: Guarded) -> str:
 
 def kill_as_somebody_else(pid: int) -> None:
     """SIGKILL to a child of ours, by a process that is neither oomd nor we."""
-    subprocess.run(["kill", "-KILL", str(pid)], check=True, timeout=30)
+    subprocess.run(["kill", "-KILL", str(pid)], check=True, timeout=120)
 
 
 def hastened(run: Guarded, pid: int) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def test_what_a_crash_left_is_removed_by_the_next(tmp_path: Path) -> None:
             return
         stale = name_of(run)
         outside = outside_of(run)
-        outside.suspend()  # so that it cannot clean up between the two
+        suspended(outside)  # so that it cannot clean up between the two
         run.process.kill()
         outside.kill()
         run.process.wait(PATIENCE_S)

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-LIMITS = "level: {term: 64MiB, kill: 8MiB, grace: 30s}\nstall: off\n"
+LIMITS = "level: {term: 128MiB, kill: 8MiB, grace: 60s}\nstall: off\n"
 """Of 256 MiB."""
-SHORT = "210"
-"""So many MiB in use are an alarm, and not a critical one."""
+SHORT = "135"
+"""So many MiB in use are an alarm, not a critical one, and so little beyond it that no grace is cut short for it,
+however late it is seen.
+"""
 
 
 def configuration(folder: Path, hooks: str) -> str:
@@ -94,7 +96,7 @@ def test_hook_that_frees_enough_saves_everybody(tmp_path: Path) -> None:
         run.wait_event("start")
         tell(root, "hold cache 100")
         pids.write_text(hear(root, "holding").split()[2])
-        tell(root, "leak leaker 110")
+        tell(root, "leak leaker 60")
         note = run.wait_event("note", lambda event: "nobody is signalled" in event["text"])
         assert note["text"].startswith("#1: the alarm ended while hooks ran")
         assert run.of("decision") == []

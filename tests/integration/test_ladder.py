@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.integration.harness import Guarded
-from tests.integration.test_run import hear, outside_of, tell, tree, wait_until
+from tests.integration.test_run import hear, outside_of, suspended, tell, tree, wait_until
 from tests.reap.levers import control_group, find_mount
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def test_both_killed_in_the_middle(scene: Scene) -> None:
             small = int(hear(scene.root, "holding small").split()[-1])  # type: ignore[arg-type]
             wait_until("frozen", lambda: scene.frozen)
             outside = outside_of(run)
-            outside.suspend()
+            suspended(outside)
             run.process.kill()
             outside.kill()
             run.wait_end()

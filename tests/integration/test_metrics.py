@@ -17,6 +17,7 @@ from tests.integration.test_run import daemon, hear, outside_of, tell, tree, wai
 from tests.outside.metrics.serving import free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from prometheus_client.core import Metric
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 def scrape(address: Address) -> dict[str, float]:
     """Every series by ``name{label,…}``; empty while nobody serves."""
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/metrics", timeout=120) as answer:
         families: list[Metric] = list(read_text(answer.read().decode()))
         return {
             f"{sample.name}{{{','.join(sample.labels.values())}}}": sample.value
@@ -34,6 +35,24 @@ def scrape(address: Address) -> dict[str, float]:
             for sample in family.samples
         }
     return {}
+
+
+def scraped(address: Address, what: str, fits: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    """A scrape that fits, waiting for it: on a busy machine the killer may not have answered in time for this one."""
+    found: dict[str, float] = {}
+
+    def fitting() -> bool:
+        found.clear()
+        found.update(scrape(address))
+        return fits(found)
+
+    wait_until(what, fitting)
+    return found
+
+
+def is_up(found: dict[str, float]) -> bool:
+    """Whether the killer has answered."""
+    return found.get("oomd_killer_up{}") == 1
 
 
 def kills(found: dict[str, float]) -> float:
@@ -52,9 +71,7 @@ def test_counts_go_on_when_the_outside_process_was_killed(tmp_path: Path) -> Non
         run.wait_event("start")
         tell(root, "leak leaker 400")
         first = run.wait_event("outcome")
-        wait_until("the kill is scraped", lambda: kills(scrape(address)) == 1)
-        before = scrape(address)
-        assert before["oomd_killer_up{}"] == 1
+        before = scraped(address, "the kill is scraped", lambda found: kills(found) == 1 and is_up(found))
         assert before["oomd_budget_limit_bytes{}"] == 256 << 20
         assert before["oomd_kill_returned_bytes_total{level}"] == first["returned_bytes"]
         assert before["oomd_detection_to_signal_seconds_count{}"] == 1
@@ -63,8 +80,7 @@ def test_counts_go_on_when_the_outside_process_was_killed(tmp_path: Path) -> Non
         )
         outside_of(run).send_signal(signal.SIGKILL)
         run.wait_event("note", lambda event: "started again" in event["text"])
-        wait_until("it is served again", lambda: bool(scrape(address)))
-        after = scrape(address)
+        after = scraped(address, "it is served again", is_up)
         assert kills(after) == 1
         assert (after["oomd_outside_starts_total{}"], after["oomd_reaping_supported{}"]) == (2, 1)
         tell(root, "leak another 400")
@@ -81,16 +97,15 @@ def test_killer_that_is_stopped_is_told_to_be_down(tmp_path: Path) -> None:
     address = Address("127.0.0.1", free_port())
     with tree() as root, daemon(root, tmp_path, "--metrics-listen", str(address)) as run:
         run.wait_event("start")
-        wait_until("it is up", lambda: scrape(address).get("oomd_killer_up{}") == 1)
+        wait_until("it is up", lambda: is_up(scrape(address)))
         os.kill(run.process.pid, signal.SIGSTOP)
         try:
-            wait_until("it is down", lambda: scrape(address).get("oomd_killer_up{}") == 0)
-            found = scrape(address)
+            found = scraped(address, "it is down", lambda found: found.get("oomd_killer_up{}") == 0)
             assert "oomd_memory_available_bytes{}" not in found
             assert found["oomd_process_threads{killer}"] > 1
         finally:
             os.kill(run.process.pid, signal.SIGCONT)
-        wait_until("it is up again", lambda: scrape(address).get("oomd_killer_up{}") == 1)
+        wait_until("it is up again", lambda: is_up(scrape(address)))
 
 
 def test_taken_port_costs_no_kill(tmp_path: Path) -> None:
@@ -98,7 +113,7 @@ def test_taken_port_costs_no_kill(tmp_path: Path) -> None:
     address = Address("127.0.0.1", free_port())
     with tree() as root, daemon(root, tmp_path, "--metrics-listen", str(address)) as run:
         run.wait_event("start")
-        wait_until("it is up", lambda: scrape(address).get("oomd_killer_up{}") == 1)
+        wait_until("it is up", lambda: is_up(scrape(address)))
         assert {each.laddr.port for each in outside_of(run).net_connections("inet")} == {address.port}
         assert psutil.Process(run.process.pid).net_connections("inet") == []
         other = tmp_path / "other"

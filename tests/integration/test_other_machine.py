@@ -13,7 +13,7 @@ import pytest
 
 from oomd.model.units import GIB, MIB
 from tests.fakes.proc_tree import ProcTree
-from tests.integration.harness import Guarded
+from tests.integration.harness import PATIENCE_S, Guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,15 +65,17 @@ def test_critical_level_of_a_machine(machine: ProcTree, run: Guarded) -> None:
 def test_stall_with_swap_free(machine: ProcTree, run: Guarded) -> None:
     """F3, F5: with swap nearly empty of use the level is silent; full stall while memory is short is not."""
     machine.set_meminfo(total=8 * GIB, available=400 * MIB, anon=6 * GIB, swap_total=4 * GIB, swap_free=3 * GIB)
-    begin = time.monotonic()
-    while not run.of("decision") and time.monotonic() - begin < 20:
-        stalled = int((time.monotonic() - begin) * 0.6e6)
+    begin, stalled, longest = time.monotonic(), 0, 0
+    while not run.of("decision") and time.monotonic() - begin < PATIENCE_S:
+        before, stalled = stalled, int((time.monotonic() - begin) * 0.6e6)
+        longest = max(longest, stalled - before)
         machine.set_pressure(stalled, stalled)
         os.sched_yield()
     event = run.wait_event("decision")
     assert event["decision"]["ruleset"] == "stall"
     assert event["decision"]["action"] == "term"
-    assert time.monotonic() - begin < 5
+    # After five seconds of it, and what nobody has written or looked at meanwhile because the machine is busy.
+    assert event["status"]["psi_full_us"] < 3_000_000 + longest + event["times"]["lag_us"]
 
 
 def test_some_stall_is_no_alarm(machine: ProcTree, run: Guarded) -> None:

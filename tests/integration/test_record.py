@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 def replayed(*arguments: str) -> list[dict[str, Any]]:
     """The lines of ``oomd replay --json``."""
     argv = [sys.executable, "-m", "oomd", "replay", "--json", *arguments]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -62,7 +62,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, place: str, why: str) ->
     (tmp_path / "device").symlink_to("/dev/null")
     path = f"{tmp_path}/{place}"
     argv = [sys.executable, "-m", "oomd", "run", "--dry-run", "--runtime-dir", str(tmp_path / "run")]
-    done = subprocess.run([*argv, "--record", path], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*argv, "--record", path], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr == f"oomd: --record {path}: {why.format(folder=tmp_path)}\n"
     assert (tmp_path / "other").read_text() == "level: off\n"

@@ -98,7 +98,7 @@ def test_found_in_the_machines_tree() -> None:
     os.makedirs(mount + inner)
     try:
         command = [sys.executable, "-c", FINDS, mount, inner]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
         found, called, names = json.loads(done.stdout)
         assert found == inner
         assert called[0] == "/"

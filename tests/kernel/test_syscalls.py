@@ -192,7 +192,7 @@ def test_signal_ends_every_thread() -> None:
         pidfd = open_pidfd(process.pid)
         assert pidfd is not None
         pidfd_send_signal(pidfd, signal.SIGKILL)
-        assert process.wait(20) == -signal.SIGKILL
+        assert process.wait(90) == -signal.SIGKILL
         assert is_readable(pidfd)
         os.close(pidfd)
 
@@ -302,7 +302,7 @@ signal.pause()
             process.kill()
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            assert poll.poll(10_000)
+            assert poll.poll(90_000)
         finally:
             os.close(pidfd)
 
@@ -338,7 +338,6 @@ def test_mount_that_nobody_sees() -> None:
     """A file system is mounted in no place: its files can be opened below the descriptor, and no mount is told; without
     the right it is EPERM, and what the kernel does not have is ENODEV.
     """
-    before = Path("/proc/self/mountinfo").read_bytes()
     for kind, errors in (("tmpfs", {errno.EPERM}), ("no-such-kind", {errno.EPERM, errno.ENODEV})):
         try:
             mount = syscalls.mount_detached(kind)
@@ -349,11 +348,12 @@ def test_mount_that_nobody_sees() -> None:
             assert kind == "tmpfs"
             os.mkdir("folder", dir_fd=mount)
             assert os.get_inheritable(mount) is False
+            device = os.fstat(mount).st_dev
+            assert f" {os.major(device)}:{os.minor(device)} " not in Path("/proc/self/mountinfo").read_text("utf-8")
             os.close(mount)
             continue
         assert number in allowed
         assert kind != "tmpfs" or os.geteuid() or "CAP_SYS_ADMIN" not in own_capabilities()
-    assert Path("/proc/self/mountinfo").read_bytes() == before
 
 
 def own_capabilities() -> frozenset[str]:

@@ -74,7 +74,7 @@ def test_sigkill_of_a_process_is_told() -> None:
             asked.terminate()
             asked.wait()
             code = f"import os; os.kill({victim.pid}, 9)"
-            subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+            subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
             victim.wait()
         pids = [record.pid for record in parse_trace_pipe(os.read(made.pipe_fd, 1 << 16))[0]]
         assert victim.pid in pids
@@ -152,7 +152,7 @@ def test_reason_without_the_right() -> None:
         [sys.executable, "-c", f"{drop}\n{unmount}", f"import sys; sys.path.insert(0, {str(root)!r}); {tell}"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=True,
     )
     mounted = find_tracefs(Path("/proc/self/mountinfo").read_bytes())
@@ -170,7 +170,7 @@ def test_reason_in_another_pid_namespace() -> None:
     if os.geteuid():
         command[1:1] = ["--user", "--map-root-user"]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=root)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=root)
     if done.returncode and "unshare" in done.stderr:
         assert "Operation not permitted" in done.stderr  # no namespaces for us here
     else:

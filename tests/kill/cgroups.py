@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from oomd.model.decision import StepResult
 
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 
 
 class Site:
@@ -34,6 +34,7 @@ class Site:
         self.debts = Debts(str(self.run), "me")
         self.proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         self.results = Results()
+        self._results_fd = self.results.fd  # a test may put others' in their place
         self.children: dict[int, subprocess.Popen[bytes]] = {}
 
     def gate(self) -> Gate:
@@ -91,7 +92,8 @@ class Site:
         for pid in [*self.children]:
             self.end(pid)
         os.close(self.proc_fd)
-        os.close(self.results.fd)
+        os.close(self.debts._fd)
+        os.close(self._results_fd)
 
 
 def text_of(path: Path) -> str:

@@ -22,7 +22,7 @@ PTRACE_SEIZE = 0x4206
 PTRACE_O_TRACEEXIT = 0x40
 WALL = 0x40000000
 """Threads too; wait(2)."""
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
 LIBC.ptrace.restype = ctypes.c_long
@@ -44,8 +44,8 @@ def parked_thread(mib: int) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     code = f"""
 import os, threading, time
 held = bytearray(b"x") * ({mib} << 20)
-threading.Thread(target=lambda: (print(threading.get_native_id(), flush=True), time.sleep(60)), daemon=True).start()
-time.sleep(60)
+threading.Thread(target=lambda: (print(threading.get_native_id(), flush=True), time.sleep(300)), daemon=True).start()
+time.sleep(300)
 """
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert child.stdout is not None

@@ -169,7 +169,7 @@ def test_real_cgroup(real: Stage) -> None:
     pids = [real.start() for _ in range(3)]
     (below / "cgroup.procs").write_text(str(pids[0]), "ascii")
     assert real.kill()
-    assert [child.wait(20) for child in real.children] == [-signal.SIGKILL] * 3
+    assert [child.wait(90) for child in real.children] == [-signal.SIGKILL] * 3
     real.close()
     real.children, real.pidfds = [], {}
     below.rmdir()

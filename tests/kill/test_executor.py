@@ -65,7 +65,7 @@ class Stage:
     def wait(self, state: EngineState, now_us: int, key: str) -> EngineState:
         """Take events until one of this kind came."""
         while True:
-            events = self.waiter.wait_ready(20_000_000)
+            events = self.waiter.wait_ready(90_000_000)
             assert events, f"no {key}"
             for event, _ in events:
                 if event == "reaper":
@@ -79,7 +79,7 @@ class Stage:
     def close(self) -> None:
         """Leave nothing behind."""
         self.executor.close()
-        assert self.reaper.close(20)
+        assert self.reaper.close(90)
         self.waiter.close()
         os.close(self.proc_fd)
         for child in self.children:

@@ -26,7 +26,7 @@ from tests.kernel.test_trace_pipe import line_of, line_of_loss
 from tests.kill.parked import anon_mib, parked, parked_thread, wait_parked
 from tests.reap.victims import hold
 
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 LARGE, SMALL = 96, 16
 """MiB; either side of WORTH_BYTES."""
 
@@ -56,6 +56,10 @@ class Desk:
         self.hastener.stop()
         self.hastener._thread.join(PATIENCE_S)
         assert not self.hastener._thread.is_alive()
+        assert self.hastener._pool.close(PATIENCE_S)
+        for fd in (self.hastener._news_fd, self.hastener._proc_fd, self.hastener._pipe_fd):
+            if fd >= 0:  # the trace may have been given up
+                os.close(fd)
         self.waiter.close()
         os.close(self._trace)
         os.close(self._proc_fd)

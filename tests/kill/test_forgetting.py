@@ -90,7 +90,7 @@ def test_what_lies_still_is_seen_to(proc_fd: int, holder: subprocess.Popen[bytes
 def test_who_may_not_be_touched(proc_fd: int, holder: subprocess.Popen[bytes]) -> None:
     """Without a warrant nothing is done: out of scope, another process by now, too large to be held up."""
     chosen = identity(proc_fd, holder.pid)
-    with subprocess.Popen(["sleep", "60"]) as other:
+    with subprocess.Popen(["sleep", "300"]) as other:
         outside = forgetting(proc_fd, f"tree:{other.pid}").prepare(chosen)
         other.kill()
     assert outside is None
@@ -102,7 +102,7 @@ def test_who_may_not_be_touched(proc_fd: int, holder: subprocess.Popen[bytes]) -
 
 def test_who_is_gone(proc_fd: int) -> None:
     """It ended after the warrant was granted: an errno, no error; nobody of the same pid is touched."""
-    with subprocess.Popen(["sleep", "60"]) as child:
+    with subprocess.Popen(["sleep", "300"]) as child:
         prepared = forgetting(proc_fd).prepare(identity(proc_fd, child.pid))
         child.kill()
         child.wait()

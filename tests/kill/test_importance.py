@@ -38,7 +38,7 @@ def proc_fd() -> Iterator[int]:
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A child that does nothing."""
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "300"])
     yield child
     child.kill()
     child.wait()
@@ -76,12 +76,12 @@ def test_another_process_of_that_pid_is_left_alone(proc_fd: int, sleeper: subpro
 
 def test_process_that_ended_after_the_warrant(proc_fd: int) -> None:
     """Its pid may be anybody's by now: nothing is written to whoever has it."""
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "300"])
     gate = Gate(ScopeGuard(parse_scope(f"tree:{os.getpid()}"), proc_fd), proc_fd, frozenset())
     warrant = gate.grant(identity(proc_fd, child.pid))
     child.kill()
     child.wait()
-    other = subprocess.Popen(["sleep", "60"])
+    other = subprocess.Popen(["sleep", "300"])
     try:
         before = read_adj(other.pid)
         reused = replace(warrant, id=ProcessId(other.pid, 1))  # as though the kernel had handed the pid out again

@@ -10,6 +10,7 @@ import pytest
 from oomd.kernel.cgroup_dir import CgroupDirectory
 from oomd.kill.members import MOST_MEMBERS, Members, look_at
 from oomd.kill.warrant import Refused
+from tests.descriptors import open_descriptors, opened_since
 from tests.kill.cgroups import Site
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def test_everybody_and_newcomers(site: Site) -> None:
     directory = site.add("/a")
     site.add("/a/b")
     late = site.child()
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with CgroupDirectory(str(directory)) as cgroup:
         members = Members(site.gate(), site.proc_fd, cgroup)
         members.prove()
@@ -54,7 +55,7 @@ def test_everybody_and_newcomers(site: Site) -> None:
         members.prove()
         assert set(members.warrants) == {late, *site.pids(directory / "b")}
         members.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened_since(before) == []
 
 
 def test_strangers(site: Site) -> None:

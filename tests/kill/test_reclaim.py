@@ -61,7 +61,7 @@ class Stage:
 
     def take(self, **changes: Any) -> StepResult:
         """Ask for it, and wait for what comes of it."""
-        values: dict[str, Any] = {"decision_id": "1", "amount_bytes": 100 * MIB, "until_s": time.monotonic() + 60}
+        values: dict[str, Any] = {"decision_id": "1", "amount_bytes": 100 * MIB, "until_s": time.monotonic() + 90}
         self.reclaimer.take(Take(**(values | changes)))
         (result,) = self.site.wait()
         return result

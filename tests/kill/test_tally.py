@@ -222,6 +222,6 @@ def test_around_the_signal(tmp_path: Path) -> None:
         assert tally.seen == [(True, [OOMS])]
         assert os.getxattr(directory, KILLS) == b"1"
         assert len(state.credits) == 1
-        assert stage.children[0].wait(timeout=60) == -9
+        assert stage.children[0].wait(timeout=120) == -9
     finally:
         stage.close()

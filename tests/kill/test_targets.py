@@ -19,8 +19,9 @@ from oomd.model.units import SECOND_US
 from oomd.monitor.waiter import Waiter
 from oomd.parts import clock_us
 from tests.descriptors import open_descriptors, opened_since
+from tests.ends import at_end, until_end
 from tests.fakes.builders import alarm
-from tests.integration.way_to_a_kill import build
+from tests.integration.way_to_a_kill import build, take_down
 from tests.kill.test_executor import FRESH, LOW, Stage
 from tests.reap.sharers import sharers
 from tests.waiting import is_ready
@@ -64,7 +65,7 @@ def test_all_die_with_a_credit_each(stage: Stage) -> None:
     state = begin(stage, target, KILL)
     assert [credit.process.comm for credit in state.credits] == ["victim1", "victim0", "victim2"]
     assert sum(credit.expected_bytes for credit in state.credits) == pytest.approx(target.freeable_bytes, abs=3)
-    assert [child.wait(timeout=20) for child in stage.children] == [-signal.SIGKILL] * 3
+    assert [child.wait(timeout=120) for child in stage.children] == [-signal.SIGKILL] * 3
     while not all(credit.phase == "dead" or credit.reaped_us for credit in state.credits):
         state = stage.wait(state, LOW.time_us + 1, "reaper")
     later = replace(LOW, time_us=LOW.time_us + 60 * SECOND_US)
@@ -77,11 +78,11 @@ def test_asked_to_go_all_together(stage: Stage) -> None:
     target = group_of(stage.start("hold", "one", "8"), stage.start("stubborn", "two", "8"))
     state = begin(stage, target, TERM)
     assert {credit.phase for credit in state.credits} == {"term"}
-    assert stage.children[0].wait(timeout=20) == -signal.SIGTERM
+    assert stage.children[0].wait(timeout=120) == -signal.SIGTERM
     assert stage.children[1].poll() is None
     late = replace(LOW, time_us=LOW.time_us + 5 * SECOND_US)
     stage.executor.escalate((), late, state)
-    assert stage.children[1].wait(timeout=20) == -signal.SIGKILL
+    assert stage.children[1].wait(timeout=120) == -signal.SIGKILL
 
 
 def test_a_grace_ends_for_all_at_once(stage: Stage) -> None:
@@ -91,7 +92,7 @@ def test_a_grace_ends_for_all_at_once(stage: Stage) -> None:
     late = replace(LOW, time_us=LOW.time_us + 5 * SECOND_US)
     escalations, state = stage.executor.escalate((), late, state)
     assert len(escalations) == 3
-    assert [child.wait(timeout=20) for child in stage.children] == [-signal.SIGKILL] * 3
+    assert [child.wait(timeout=120) for child in stage.children] == [-signal.SIGKILL] * 3
     while not all(credit.phase == "dead" or credit.reaped_us for credit in state.credits):
         state = stage.wait(state, late.time_us + 1, "reaper")
     outcomes, _ = stage.executor.settle(replace(late, time_us=late.time_us + 60 * SECOND_US), state)
@@ -118,7 +119,7 @@ def test_who_went_meanwhile_is_left_out(stage: Stage) -> None:
     stage.children[1].wait()
     state = begin(stage, group_of(one, two), KILL)
     assert [credit.process.comm for credit in state.credits] == ["one"]
-    stage.children[0].wait(timeout=20)
+    stage.children[0].wait(timeout=120)
     with pytest.raises(Refused, match="is gone"):
         begin(stage, group_of(one, two), KILL)
 
@@ -131,14 +132,14 @@ def test_sweep_until_nothing_new_appears(stage: Stage) -> None:
     state = sweep(stage.executor, "1", decision(target, KILL), FRESH, lambda _: rounds.pop(0))
     assert rounds == []
     assert [credit.process.comm for credit in state.credits] == ["late0", "late1"]
-    assert [child.wait(timeout=20) for child in stage.children[:2]] == [-signal.SIGKILL] * 2
+    assert [child.wait(timeout=120) for child in stage.children[:2]] == [-signal.SIGKILL] * 2
     assert stage.children[2].poll() is None
 
 
 def test_dry_run_gives_credit_and_touches_nobody(stage: Stage) -> None:
     """Without a gate each part is credited as a single victim would be."""
     target = group_of(stage.start("hold", "one", "8"), stage.start("hold", "two", "4"))
-    executor = Executor(None, None, Waiter())
+    executor = Executor(None, None, until_end(Waiter()))
     state = begin_all(executor, "1", decision(target, KILL), parts_of(target), FRESH, lambda _: -1)
     assert len(state.credits) == 2
     assert [child.poll() for child in stage.children] == [None, None]
@@ -148,6 +149,7 @@ def test_sharers_of_one_memory_map_go_together(tmp_path: Path) -> None:
     """Who shares the victim's memory map goes with it; where one of them is spared, the victim is passed over."""
     events: list[Any] = []
     loop = build(events)
+    at_end(lambda: take_down(loop))
     with sharers(tmp_path, 48) as (parent, child):
         pidfd = os.pidfd_open(child)
         status = loop.parts.sampler.read_status(clock_us())
@@ -164,6 +166,6 @@ def test_sharers_of_one_memory_map_go_together(tmp_path: Path) -> None:
             with_sharers(chosen, others, 1)
         assert loop.act.attempt(chosen)
         assert sorted(events[-1]["decision"]["pids"]) == sorted((parent.pid, child))
-        assert parent.wait(20) == -signal.SIGKILL
-        assert is_ready(pidfd, 20)
+        assert parent.wait(90) == -signal.SIGKILL
+        assert is_ready(pidfd, 90)
         os.close(pidfd)

@@ -15,6 +15,7 @@ from oomd.kill.warrant import GONE, Gate, GateError, Refused
 from oomd.model.scope import parse_scope
 from oomd.monitor.rows import Row, read_row
 from tests.descriptors import open_descriptors, opened_since
+from tests.ends import at_end
 from tests.fakes.builders import process
 from tests.fakes.proc_tree import ProcTree
 
@@ -36,7 +37,7 @@ def proc_fd() -> Iterator[int]:
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A child that does nothing."""
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "300"])
     yield child
     child.kill()
     child.wait()
@@ -48,6 +49,7 @@ def row_of(proc_fd: int, pid: int) -> Row:
     assert row is not None
     assert row.read_status(proc_fd)
     row.keep(proc_fd)
+    at_end(row.drop)
     return row
 
 
@@ -73,7 +75,6 @@ def test_warrant_for_a_process_in_scope(proc_fd: int, sleeper: subprocess.Popen[
             assert f"Pid:\t{sleeper.pid}\n" in info.read()
         assert warrant.scope == f"tree:{os.getpid()}"
         os.close(warrant.pidfd)
-    row.drop()
 
 
 def test_no_warrant_for_another_start_time(proc_fd: int, sleeper: subprocess.Popen[bytes]) -> None:
@@ -82,16 +83,13 @@ def test_no_warrant_for_another_start_time(proc_fd: int, sleeper: subprocess.Pop
     other = process(sleeper.pid, start_ticks=row.start_ticks - 1)
     assert refusal(gate(proc_fd, "machine"), other) == GONE
     assert refusal(gate(proc_fd, "machine"), other, row.stat_fd) == GONE
-    row.drop()
 
 
 def test_kept_descriptor_of_another_process_proves_nothing(proc_fd: int, sleeper: subprocess.Popen[bytes]) -> None:
     """The descriptor must be of the chosen pid."""
-    second = subprocess.Popen(["sleep", "60"])
+    second = subprocess.Popen(["sleep", "300"])
     row, other = row_of(proc_fd, sleeper.pid), row_of(proc_fd, second.pid)
     assert refusal(gate(proc_fd, "machine"), row.value(0), other.stat_fd) == GONE
-    for each in (row, other):
-        each.drop()
     second.kill()
     second.wait()
 
@@ -101,7 +99,7 @@ def test_no_warrant_outside_the_scope(proc_fd: int, sleeper: subprocess.Popen[by
     chosen = row_of(proc_fd, sleeper.pid).value(0)
     assert refusal(gate(proc_fd, f"tree:{sleeper.pid},uid:{os.getuid() + 1}"), chosen).startswith("belongs to user")
     assert refusal(gate(proc_fd, "cgroup:/no/such/group"), chosen) == "is outside the cgroup /no/such/group"
-    second = subprocess.Popen(["sleep", "60"])
+    second = subprocess.Popen(["sleep", "300"])
     assert refusal(gate(proc_fd, f"tree:{second.pid}"), chosen) == f"is outside the tree of {second.pid}"
     second.kill()
     second.wait()
@@ -116,7 +114,7 @@ def test_never_pid_1_ourselves_or_what_started_us(proc_fd: int) -> None:
 
 def test_gone_process(proc_fd: int) -> None:
     """A process that was reaped is gone; a zombie that was not reaped yet can be told by its start time only."""
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "300"])
     chosen = row_of(proc_fd, child.pid).value(0)
     child.kill()
     child.wait()

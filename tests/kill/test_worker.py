@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from oomd.kill.worker import Results, Worker
 from oomd.model.decision import StepResult
+from tests.ends import until_end
 from tests.waiting import is_ready
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def test_order_and_end() -> None:
     worker.start()
     for word in ("one", "two", "three"):
         worker.submit(worker.note(word))
-    worker.stop(20)
-    assert [worker.log.get(timeout=20) for _ in range(4)] == ["one", "two", "three", "finished"]
+    worker.stop(90)
+    assert [worker.log.get(timeout=120) for _ in range(4)] == ["one", "two", "three", "finished"]
 
 
 def test_tended_in_time_and_beside_jobs() -> None:
@@ -55,14 +56,14 @@ def test_tended_in_time_and_beside_jobs() -> None:
     worker = Tending()
     worker.every_s = 0.01
     worker.start()
-    assert worker.log.get(timeout=20) == "tended"
+    assert worker.log.get(timeout=120) == "tended"
 
     def due() -> None:
         worker.every_s = 0
 
     worker.submit(due)
-    assert worker.log.get(timeout=20) == "tended"
-    worker.stop(20)
+    assert worker.log.get(timeout=120) == "tended"
+    worker.stop(90)
 
 
 def test_end_is_not_waited_for_without_end() -> None:
@@ -70,17 +71,18 @@ def test_end_is_not_waited_for_without_end() -> None:
     worker = Tending()
     gate: queue.SimpleQueue[None] = queue.SimpleQueue()
     worker.start()
-    worker.submit(lambda: gate.get(timeout=20))
+    worker.submit(lambda: gate.get(timeout=120))
     begin = time.monotonic()
     worker.stop(0.05)
     assert time.monotonic() - begin < 10
     gate.put(None)
-    assert worker.log.get(timeout=20) == "finished"
+    assert worker.log.get(timeout=120) == "finished"
 
 
 def test_results_wake_whoever_waits() -> None:
     """Nothing is there until somebody has something to say; then all of it, once."""
     results = Results()
+    until_end(results.fd)
     assert results.take() == []
     assert not is_ready(results.fd, 0)
     first, second = StepResult("1", "done"), StepResult("2", "impossible")

@@ -9,7 +9,7 @@ import sys
 
 from tests.waiting import is_ready
 
-PATIENCE_S = 45.0
+PATIENCE_S = 90.0
 
 
 class Client:

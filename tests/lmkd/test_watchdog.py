@@ -85,7 +85,7 @@ def test_order_and_limits(pair: Pair, children: list[subprocess.Popen[bytes]]) -
         pair.watchdog.act()
     pids = [child.pid for child in children]
     assert pair.leash.take_killed() == [(pids[1], 900), (pids[0], 900), (pids[2], 0)]
-    assert [child.wait(45) for child in children[:3]] == [-9, -9, -9]
+    assert [child.wait(90) for child in children[:3]] == [-9, -9, -9]
     assert children[3].poll() is None
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from oomd.kernel.files import PAGE_BYTES, KernelFile
 from oomd.model.units import MIB
 from oomd.monitor.bound import UNKNOWN_BYTES, GrowthBound, Rise
+from tests.ends import until_end
 from tests.fakes.proc_tree import ProcTree
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def test_bound_since_the_scan_and_since_the_look(tmp_path: Path) -> None:
     """Growth that was explained comes off both; what a look itself has explained lay before it."""
     tree = ProcTree(tmp_path)
     allocate(tree, 0)
-    bound = GrowthBound(KernelFile(f"{tmp_path}/vmstat"), PAGE_BYTES)
+    bound = GrowthBound(until_end(KernelFile(f"{tmp_path}/vmstat")), PAGE_BYTES)
     bound.begin_scan()
     rise = Rise(0)
     allocate(tree, 100)
@@ -76,7 +77,7 @@ def test_bound_since_the_scan_and_since_the_look(tmp_path: Path) -> None:
 def test_without_counters_nothing_is_bound(tmp_path: Path) -> None:
     """Nor with a file that counts nothing."""
     (tmp_path / "vmstat").write_bytes(b"nr_free_pages 5\n")
-    for bound in (GrowthBound(None, PAGE_BYTES), GrowthBound(KernelFile(f"{tmp_path}/vmstat"), PAGE_BYTES)):
+    for bound in (GrowthBound(None, PAGE_BYTES), GrowthBound(until_end(KernelFile(f"{tmp_path}/vmstat")), PAGE_BYTES)):
         bound.begin_scan()
         bound.measure()
         assert bound.since_scan_bytes() >= UNKNOWN_BYTES
@@ -86,7 +87,7 @@ def test_larger_folios_count_from_the_next_scan_on(tmp_path: Path) -> None:
     """They may be switched on at any time."""
     tree, pages = ProcTree(tmp_path), [1]
     tree.set_vmstat(pgalloc_normal=1000, pgfault=1000)
-    bound = GrowthBound(KernelFile(f"{tmp_path}/vmstat"), PAGE_BYTES, lambda: pages[0], slack_bytes=MIB)
+    bound = GrowthBound(until_end(KernelFile(f"{tmp_path}/vmstat")), PAGE_BYTES, lambda: pages[0], slack_bytes=MIB)
     bound.begin_scan()
     pages[0] = 16
     tree.set_vmstat(pgalloc_normal=2000, pgfault=1010)

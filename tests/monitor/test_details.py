@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from oomd.model.snapshot import NO_DETAILS, Watermarks
 from oomd.monitor.details import DetailReader
 from oomd.monitor.sampler import Sampler
+from tests.descriptors import open_descriptors, opened_since
+from tests.ends import until_end
 from tests.fakes.proc_tree import PAGE_BYTES, ProcTree
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ def test_every_field_from_its_file(tmp_path: Path) -> None:
     proc.set_vmstat(pgscan_kswapd=5, pgscan_direct=3, allocstall_normal=2, workingset_refault_file=9, pswpout=4)
     (tmp_path / "sys/block/zram0").mkdir(parents=True)
     (tmp_path / "sys/block/zram0/mm_stat").write_text("100 50 60 0 0 1 0 2\n")
-    details = DetailReader(str(proc.root), PAGE_BYTES, EVERYTHING).read()
+    details = until_end(DetailReader(str(proc.root), PAGE_BYTES, EVERYTHING)).read()
     assert details.counters is not None
     assert (details.counters.pgscan, details.counters.pgscan_direct, details.counters.allocstall) == (8, 3, 2)
     assert (details.counters.refault_file, details.counters.pswpout) == (9, 4)
@@ -49,7 +51,7 @@ def test_changes_are_seen_and_what_breaks_is_unknown(tmp_path: Path) -> None:
 def test_nothing_is_read_that_nobody_asked_for(tmp_path: Path) -> None:
     """The default rules read no detail; a reload may ask for some, and ask no more."""
     proc = ProcTree(tmp_path / "proc")
-    sampler = Sampler(str(proc.root), PAGE_BYTES)
+    sampler = until_end(Sampler(str(proc.root), PAGE_BYTES))
     assert sampler.read_status(1).details is NO_DETAILS
     sampler.want(frozenset({"tasks"}))
     assert sampler.read_status(2).details.tasks == 1
@@ -58,3 +60,13 @@ def test_nothing_is_read_that_nobody_asked_for(tmp_path: Path) -> None:
     status = sampler.read_status(4)
     assert status.commit_limit_bytes == 4 * 1024**3
     assert status.file_bytes == 3 * 1024**3
+
+
+def test_the_end_closes_details_too(tmp_path: Path) -> None:
+    """Whatever a rule wanted last."""
+    proc = ProcTree(tmp_path / "proc")
+    before = open_descriptors()
+    sampler = Sampler(str(proc.root), PAGE_BYTES, EVERYTHING)
+    assert opened_since(before)
+    sampler.close()
+    assert opened_since(before) == []

@@ -53,12 +53,14 @@ class Machine(RuleBasedStateMachine):
         """The first scan."""
         self.proc_fd = os.open(self.tree.root, os.O_RDONLY | os.O_DIRECTORY)
         self.count()
+        self.vmstat = KernelFile(f"{self.tree.root}/vmstat")
+        self.loadavg = KernelFile(f"{self.tree.root}/loadavg")
         self.table = ProcessTable(
             self.proc_fd,
             ScopeGuard(parse_scope("machine"), self.proc_fd),
             frozenset({1}),
-            bound=GrowthBound(KernelFile(f"{self.tree.root}/vmstat"), PAGE_BYTES),
-            loadavg=KernelFile(f"{self.tree.root}/loadavg"),
+            bound=GrowthBound(self.vmstat, PAGE_BYTES),
+            loadavg=self.loadavg,
             page_bytes=PAGE_BYTES,
         )
         self.table.scan(self.status(), lambda: self.now_us)
@@ -66,6 +68,8 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "table"):
             self.table.close()
+            self.vmstat.close()
+            self.loadavg.close()
             os.close(self.proc_fd)
         self.folder.cleanup()
 

@@ -13,6 +13,7 @@ import pytest
 from oomd.kernel.files import PAGE_BYTES
 from oomd.monitor.facts import MARKS_AGE_US, MOST_BYTES, FactsReader, MarkReader, read_all, read_cmdline, read_exe
 from oomd.monitor.rows import Row, read_row
+from tests.ends import stop_at_end, until_end
 from tests.fakes.cgroup_tree import CgroupTree
 from tests.fakes.proc_tree import ProcTree
 
@@ -24,17 +25,15 @@ BOTH = frozenset(("cmdline", "exe"))
 
 
 @pytest.fixture
-def proc_fd() -> Iterator[int]:
+def proc_fd() -> int:
     """The real procfs."""
-    fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    yield fd
-    os.close(fd)
+    return until_end(os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
 
 
 @pytest.fixture
 def sleeper() -> Iterator[int]:
     """A process of ours with words of its own; its pid."""
-    code = "import time; print(1, flush=True); time.sleep(60)"
+    code = "import time; print(1, flush=True); time.sleep(300)"
     with subprocess.Popen([sys.executable, "-c", code, "some", "wörds"], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -51,7 +50,7 @@ def row_of(proc_fd: int, pid: int) -> Row:
 
 def collected(reader: FactsReader, row: Row) -> None:
     """Wait for the answer."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while row.read_as is None:
         assert time.monotonic() < end
         reader.collect({row.pid: row})
@@ -60,7 +59,7 @@ def collected(reader: FactsReader, row: Row) -> None:
 
 def test_a_real_process(proc_fd: int, sleeper: int) -> None:
     """Words with spaces between them; the executable's real path; nothing of who is gone."""
-    assert read_cmdline(proc_fd, sleeper).endswith("time.sleep(60) some wörds")
+    assert read_cmdline(proc_fd, sleeper).endswith("time.sleep(300) some wörds")
     assert read_exe(proc_fd, sleeper) == os.path.realpath(sys.executable)
     assert (read_cmdline(proc_fd, 2**22 + 1), read_exe(proc_fd, 2**22 + 1)) == ("", "")
 
@@ -72,6 +71,7 @@ def test_read_in_the_background(proc_fd: int, sleeper: int) -> None:
     reader.ask([row])
     assert reader.awaits([row])
     reader.start()
+    stop_at_end(reader)
     collected(reader, row)
     assert "some" in (row.cmdline or "")
     assert not reader.awaits([row])
@@ -81,7 +81,6 @@ def test_read_in_the_background(proc_fd: int, sleeper: int) -> None:
     reader.ask([row])
     assert reader._pending == {row.id}
     assert not reader.awaits([row])
-    reader.stop()
 
 
 def test_nobody_asks_without_need(proc_fd: int, sleeper: int) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from oomd.kernel.files import KernelFile
 from oomd.monitor.newcomers import HALF_BORN, MOST_NEW_PIDS, Newcomers
+from tests.ends import until_end
 from tests.fakes.proc_tree import ProcTree
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def test_those_handed_out_since(tmp_path: Path) -> None:
     """Each once; none where none was; and everybody is to be read where there are too many or the counter wrapped."""
     tree = ProcTree(tmp_path)
     tree.set_loadavg(100)
-    newcomers = Newcomers(KernelFile(f"{tmp_path}/loadavg"))
+    newcomers = Newcomers(until_end(KernelFile(f"{tmp_path}/loadavg")))
     newcomers.begin()
     assert newcomers.new_pids() == HALF_BORN_OF_100
     tree.set_loadavg(103)
@@ -43,7 +44,7 @@ def test_who_is_not_there_yet_is_looked_for_once_more(tmp_path: Path) -> None:
     """A pid is handed out before its process can be seen; it is asked for at the next look, and at no other."""
     tree = ProcTree(tmp_path)
     tree.set_loadavg(100)
-    newcomers = Newcomers(KernelFile(f"{tmp_path}/loadavg"))
+    newcomers = Newcomers(until_end(KernelFile(f"{tmp_path}/loadavg")))
     newcomers.begin()
     for pid in newcomers.new_pids() or ():
         newcomers.miss(pid)  # dead ones are not waited for

@@ -16,6 +16,7 @@ from oomd.model.units import GIB, MIB
 from oomd.monitor.bound import GrowthBound
 from oomd.monitor.podium import LEADERS, NORMAL, PREFER
 from oomd.monitor.process_table import ProcessTable
+from tests.ends import until_end
 from tests.fakes.builders import status
 from tests.fakes.proc_tree import ProcTree
 
@@ -68,8 +69,8 @@ def open_table(tree: ProcTree) -> Iterator[Any]:
             proc_fd,
             ScopeGuard(parse_scope(scope), proc_fd),
             own,
-            bound=GrowthBound(KernelFile(f"{tree.root}/vmstat"), PAGE_BYTES),
-            loadavg=KernelFile(f"{tree.root}/loadavg"),
+            bound=GrowthBound(until_end(KernelFile(f"{tree.root}/vmstat")), PAGE_BYTES),
+            loadavg=until_end(KernelFile(f"{tree.root}/loadavg")),
             page_bytes=PAGE_BYTES,
             **options,
         )

@@ -15,6 +15,7 @@ from oomd.kernel.files import PAGE_BYTES
 from oomd.model.units import MIB
 from oomd.monitor.rows import Row, read_row
 from oomd.monitor.sharing import FORGET_US, FRESH_US, LASTING_US, MOST, SharingMeter, has_twin
+from tests.ends import stop_at_end, until_end
 from tests.integration.harness import ACTORS
 
 if TYPE_CHECKING:
@@ -24,11 +25,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def proc_fd() -> Iterator[int]:
+def proc_fd() -> int:
     """The real procfs."""
-    fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    yield fd
-    os.close(fd)
+    return until_end(os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def rows_of(proc_fd: int, pids: list[int]) -> list[Row]:
 
 def collected(meter: SharingMeter, rows: list[Row]) -> None:
     """Wait for the meter's answers."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while any(row.measured_us is None for row in rows):
         assert time.monotonic() < end
         meter.collect({row.pid: row for row in rows})
@@ -72,12 +71,12 @@ def test_shared_memory_is_told_from_private(proc_fd: int, family: int) -> None:
     assert all(has_twin(row, rows) for row in rows)
     meter = SharingMeter(proc_fd)
     meter.start()
+    stop_at_end(meter)
     meter.ask(rows, 0)
     assert meter.awaits(rows)
     collected(meter, rows)
     assert not meter.awaits(rows)
     assert all(row.private_estimate_bytes() < 16 * MIB for row in rows)
-    meter.stop()
 
 
 def test_fresh_and_condemned_are_not_measured(proc_fd: int) -> None:
@@ -86,6 +85,7 @@ def test_fresh_and_condemned_are_not_measured(proc_fd: int) -> None:
     rows[0].anon_bytes = 100 * MIB
     meter = SharingMeter(proc_fd)
     meter.start()
+    stop_at_end(meter)
     meter.ask(rows, 0)
     collected(meter, rows)
     meter.ask(rows, rows[0].measured_us or 0)
@@ -94,7 +94,6 @@ def test_fresh_and_condemned_are_not_measured(proc_fd: int) -> None:
     meter.condemn(rows[0].id)
     meter.ask(rows, 0)
     assert not meter._pending
-    meter.stop()
 
 
 def test_while_memory_stands_still_who_has_not_changed_can_wait(proc_fd: int) -> None:
@@ -103,6 +102,7 @@ def test_while_memory_stands_still_who_has_not_changed_can_wait(proc_fd: int) ->
     rows[0].anon_bytes = 100 * MIB
     meter = SharingMeter(proc_fd)
     meter.start()
+    stop_at_end(meter)
     meter.ask(rows, 0, calm=True)
     assert meter.is_busy
     collected(meter, rows)
@@ -124,7 +124,6 @@ def test_while_memory_stands_still_who_has_not_changed_can_wait(proc_fd: int) ->
     meter._pending.clear()
     meter.ask(rows, measured_us + LASTING_US, calm=True)
     assert meter._pending
-    meter.stop()
 
 
 def test_busy_until_everybody_was_measured_once(proc_fd: int) -> None:
@@ -143,15 +142,16 @@ def test_busy_until_everybody_was_measured_once(proc_fd: int) -> None:
 
 def test_gone_process_is_forgotten(proc_fd: int) -> None:
     """A process that ends before it is looked at is no error, and is not asked for again."""
-    sleeper = subprocess.Popen(["sleep", "60"])
+    sleeper = subprocess.Popen(["sleep", "300"])
     rows = rows_of(proc_fd, [sleeper.pid])
     rows[0].anon_bytes = 100 * MIB
     sleeper.kill()
     sleeper.wait()
     meter = SharingMeter(proc_fd)
     meter.start()
+    stop_at_end(meter)
     meter.ask(rows, 0)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while meter._pending:
         assert time.monotonic() < end
         meter.collect({rows[0].pid: rows[0]})
@@ -159,7 +159,6 @@ def test_gone_process_is_forgotten(proc_fd: int) -> None:
     assert rows[0].measured_us is None
     meter.ask(rows, 0)
     assert not meter._pending
-    meter.stop()
 
 
 class Forgetful:
@@ -181,7 +180,7 @@ def asked_until(meter: SharingMeter, row: Row, now_us: int, watched: frozenset[P
     """Ask, and wait for the answer."""
     meter._rest_until_us = 0
     meter.ask([row], now_us, watched)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while meter._pending:
         assert time.monotonic() < end
         meter.collect({row.pid: row})
@@ -195,6 +194,7 @@ def test_who_is_watched_is_made_forgotten_now_and_then(proc_fd: int) -> None:
     meter, forgetful = SharingMeter(proc_fd), Forgetful()
     meter.forgets = lambda process, stat_fd: forgetful
     meter.start()
+    stop_at_end(meter)
     asked_until(meter, row, 0, frozenset())
     assert (forgetful.done, row.touches.forgot_us) == ([], None)
     watched = frozenset({row.id})
@@ -206,7 +206,6 @@ def test_who_is_watched_is_made_forgotten_now_and_then(proc_fd: int) -> None:
     assert len(forgetful.done) == 2
     asked_until(meter, row, forgot_us + FORGET_US, watched)
     assert len(forgetful.done) == 4
-    meter.stop()
 
 
 def test_condemned_process_is_not_made_forgotten(proc_fd: int) -> None:
@@ -218,14 +217,14 @@ def test_condemned_process_is_not_made_forgotten(proc_fd: int) -> None:
     meter.ask([row], 0, frozenset({row.id}))
     meter.condemn(row.id)
     meter.start()
-    end = time.monotonic() + 20
+    stop_at_end(meter)
+    end = time.monotonic() + 90
     while meter._pending:
         assert time.monotonic() < end
         meter.collect({row.pid: row})
         os.sched_yield()
     assert forgetful.done == ["let go"]
     assert row.measured_us is None
-    meter.stop()
 
 
 def test_nobody_may_be_made_forgotten(proc_fd: int) -> None:
@@ -234,12 +233,12 @@ def test_nobody_may_be_made_forgotten(proc_fd: int) -> None:
     row.anon_bytes = 100 * MIB
     meter = SharingMeter(proc_fd)
     meter.start()
+    stop_at_end(meter)
     asked_until(meter, row, 0, frozenset({row.id}))
     meter.forgets = lambda process, stat_fd: None
     asked_until(meter, row, (row.measured_us or 0) + FRESH_US, frozenset({row.id}))
     assert row.measured_us is not None
     assert row.touches.forgot_us is None
-    meter.stop()
 
 
 def test_memory_of_condemned_is_bounded(proc_fd: int) -> None:

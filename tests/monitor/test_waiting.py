@@ -17,6 +17,7 @@ from oomd.monitor.notify import Notifier
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import cgroup_version, own_capabilities, raise_shield, start_report
 from oomd.monitor.waiter import Waiter
+from tests.ends import until_end
 from tests.fakes.proc_tree import ProcTree
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def test_waiter_answers_with_keys() -> None:
     """What is ready comes back by its key; what hung up says so; what is unwatched is forgotten."""
-    waiter = Waiter()
+    waiter = until_end(Waiter())
     reading, writing = os.pipe()
     waiter.watch(reading, ("victim", 1))
     assert waiter.wait_ready(0) == []
@@ -42,13 +43,13 @@ def test_waiter_answers_with_keys() -> None:
 
 def test_dead_process_wakes_the_waiter() -> None:
     """A pidfd on the epoll becomes ready when the process has ended."""
-    waiter = Waiter()
-    sleeper = subprocess.Popen(["sleep", "60"])
+    waiter = until_end(Waiter())
+    sleeper = subprocess.Popen(["sleep", "300"])
     pidfd = os.pidfd_open(sleeper.pid)
     waiter.watch(pidfd, "victim")
     assert waiter.wait_ready(0) == []
     sleeper.kill()
-    assert waiter.wait_ready(5_000_000) == [("victim", False)]
+    assert waiter.wait_ready(90_000_000) == [("victim", False)]
     sleeper.wait()
     waiter.unwatch(pidfd)
     os.close(pidfd)
@@ -63,7 +64,7 @@ def test_signals_arrive_as_bytes() -> None:
         "os.kill(os.getpid(), signal.SIGHUP); os.kill(os.getpid(), signal.SIGTERM)\n"
         "print(sorted(pipe.read_signals()))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == str([int(signal.SIGHUP), int(signal.SIGTERM)])
 
 
@@ -71,7 +72,7 @@ def test_notifier(tmp_path: Path) -> None:
     """READY arrives; the watchdog is fed at a third of its time; nobody listening is no error."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(5)
+        listener.settimeout(60)
         notifier = Notifier(str(tmp_path / "notify"), 30_000_000)
         notifier.send("READY=1")
         assert listener.recv(100) == b"READY=1"
@@ -100,7 +101,7 @@ def test_sampler_glances(tmp_path: Path) -> None:
     tree = ProcTree(tmp_path)
     tree.set_meminfo(total=8 * GIB, available=4 * GIB, swap_total=GIB, swap_free=GIB // 2)
     tree.set_pressure(some_us=50, full_us=20)
-    sampler = Sampler(str(tmp_path), PAGE_BYTES)
+    sampler = until_end(Sampler(str(tmp_path), PAGE_BYTES))
     bounds = Calm(0, 3 * GIB, GIB // 4, most_some_us=51, most_full_us=21)
     assert sampler.can_glance
     assert sampler.take_glanced() is None
@@ -119,12 +120,12 @@ def test_sampler_glances(tmp_path: Path) -> None:
         tree.set_meminfo(total=8 * GIB, available=GIB)
         assert sampler.read_levels(8).available_bytes == 4 * GIB
         tree.set_meminfo(total=8 * GIB, available=4 * GIB, swap_total=GIB, swap_free=GIB // 2)
-    assert not Sampler(str(tmp_path), PAGE_BYTES, frozenset({"tasks"})).can_glance
+    assert not until_end(Sampler(str(tmp_path), PAGE_BYTES, frozenset({"tasks"}))).can_glance
 
 
 def test_sampler_reads_this_machine() -> None:
     """The real files give a plausible machine."""
-    now = Sampler("/proc", PAGE_BYTES).read_status(5, per_cpu_lists=True)
+    now = until_end(Sampler("/proc", PAGE_BYTES)).read_status(5, per_cpu_lists=True)
     assert now.time_us == 5
     assert 0 < now.mem_available_bytes <= now.mem_total_bytes
     assert now.pcp_bytes >= 0
@@ -135,7 +136,7 @@ def test_sampler_without_psi_zoneinfo_and_zfs(tmp_path: Path) -> None:
     tree = ProcTree(tmp_path)
     tree.set_meminfo(total=8 * GIB, available=GIB, anon=2 * GIB, swap_total=GIB, swap_free=MIB)
     tree.without_pressure()
-    sampler = Sampler(str(tmp_path), PAGE_BYTES)
+    sampler = until_end(Sampler(str(tmp_path), PAGE_BYTES))
     now = sampler.read_status(0)
     assert not sampler.has_pressure
     assert (now.psi_some_us, now.psi_full_us, now.pcp_bytes, now.arc_bytes) == (None, None, 0, 0)
@@ -143,7 +144,7 @@ def test_sampler_without_psi_zoneinfo_and_zfs(tmp_path: Path) -> None:
     arc = tmp_path / "spl" / "kstat" / "zfs"
     arc.mkdir(parents=True)
     (arc / "arcstats").write_text(f"name type data\nsize 4 {3 * GIB}\nc_min 4 {GIB}\n", encoding="ascii")
-    assert Sampler(str(tmp_path), PAGE_BYTES).read_status(0).available_bytes == 3 * GIB
+    assert until_end(Sampler(str(tmp_path), PAGE_BYTES)).read_status(0).available_bytes == 3 * GIB
 
 
 def test_start_report_of_this_machine() -> None:
@@ -153,7 +154,7 @@ def test_start_report_of_this_machine() -> None:
         "fd = os.open('/proc', os.O_RDONLY); held = own_capabilities(fd)\n"
         "print(json.dumps(start_report('/proc', raise_shield(held), held, ['earlyoom'], 'none')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert "another killer is active (earlyoom)" in done.stdout
     assert all(callable(function) for function in (own_capabilities, raise_shield, start_report))
     assert cgroup_version() in {"v1", "v2", "hybrid", "none"}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from oomd.model.ruleset import NOTHING, Wants
 from oomd.monitor.watch import SOONEST_US, CgroupWatch
+from tests.ends import until_end
 from tests.fakes.cgroup_tree import CgroupTree
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ def make(tmp_path: Path) -> tuple[CgroupTree, CgroupWatch]:
     tree = CgroupTree(tmp_path / "cgroup")
     tree.add_group("/system.slice/a", anon=10, low=5)
     tree.add_group("/system.slice/b", anon=20)
-    return tree, CgroupWatch(str(tree.root))
+    return tree, until_end(CgroupWatch(str(tree.root)))
 
 
 def test_nothing_is_opened_that_no_rule_wants(tmp_path: Path) -> None:
@@ -41,7 +42,6 @@ def test_what_detectors_want_is_read_no_more_often_than_it_is_worth(tmp_path: Pa
     tree.change_group("/system.slice/a", anon=7)
     assert watch.look(lambda: SOONEST_US + 1_000_000)[0].current_bytes == 99
     assert watch.look(lambda: SOONEST_US + 1_050_000)[0].current_bytes == 7
-    watch.close()
 
 
 def test_choice_sees_all_that_it_needs_and_the_ancestors(tmp_path: Path) -> None:

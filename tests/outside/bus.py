@@ -81,8 +81,8 @@ class OwnBus:
 
     def busctl(self, *words: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
         """What systemd's own client says."""
-        command = ["busctl", f"--address={self.address}", "--timeout=20", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, user=user)
+        command = ["busctl", f"--address={self.address}", "--timeout=120", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, user=user)
 
 
 @contextmanager

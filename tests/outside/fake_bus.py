@@ -38,7 +38,7 @@ class FakeBus:
         """No more connections."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(20)
+        self._thread.join(90)
 
     def _serve(self) -> None:
         while True:

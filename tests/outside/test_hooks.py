@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from oomd.model.report import Plain
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 LONG_US = 60_000_000
 IN_CGROUP = {
     **DECISION,

@@ -27,7 +27,7 @@ from oomd.outside.journal import SOCKET, open_journal
 os.makedirs(os.path.dirname(SOCKET))
 journald = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 journald.bind(SOCKET)
-journald.settimeout(20)
+journald.settimeout(90)
 open_journal()(json.loads(sys.argv[1]))
 print(journald.recv(1 << 20).decode("utf-8", "backslashreplace"))
 """
@@ -102,7 +102,7 @@ def test_journald_gets_the_words_and_the_fields() -> None:
         [*in_own_run, sys.executable, "-c", LISTENING, json.dumps(DECISION | {"id": "3\nOOMD_STATUS=forged"})],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ from oomd.model.decision import KillOutcome
 from oomd.model.report import plain_outcome
 from oomd.outside.kmsg import MOST_BYTES, PATH, Kmsg, line_of
 from oomd.outside.reporter import note
+from tests.ends import until_end
 from tests.fakes.builders import process
 from tests.outside.events import DECISION, OUTCOME
 
@@ -31,6 +32,7 @@ def written(path: Path, *events: Plain) -> list[str]:
     """The records that these events make in a file."""
     path.touch()
     kmsg = Kmsg(str(path))
+    until_end(kmsg._fd)
     for event in events:
         kmsg(event)
     return path.read_text(encoding="ascii").splitlines()
@@ -118,7 +120,9 @@ def test_the_kernel_takes_it() -> None:
     reading = os.open(PATH, os.O_RDONLY | os.O_NONBLOCK)
     try:
         os.lseek(reading, 0, os.SEEK_END)
-        Kmsg()(outcome("killed", comm=mark))
+        kmsg = Kmsg()
+        until_end(kmsg._fd)
+        kmsg(outcome("killed", comm=mark))
         record = read_record(reading, mark)
     finally:
         os.close(reading)
@@ -129,7 +133,7 @@ def test_the_kernel_takes_it() -> None:
 
 def read_record(fd: int, mark: str) -> str:
     """The record with this mark, among what others write."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while time.monotonic() < end:
         try:
             record = os.read(fd, 8192).decode("utf-8", "replace")

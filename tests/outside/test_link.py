@@ -45,7 +45,7 @@ def test_full_link_drops_and_counts() -> None:
         begin = time.monotonic()
         for _ in range(100):
             assert not link.send(NOTE)
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 60  # nobody ever reads: whoever waits does so for good
         assert link.dropped == 101
     link.close()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOTE = {"event": "note", "time": 0.0, "text": "hello"}
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 
 
 def start_outside(stdout: int, stderr: int, options: dict[str, Any]) -> Outside:

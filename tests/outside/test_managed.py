@@ -18,7 +18,7 @@ from oomd.outside.managed import MOST_OF_ONE, ManagedListener, Sources
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 WORK = {"mode": "kill", "path": "/work.slice", "property": "ManagedOOMMemoryPressure", "limit": 858993459}
 ROOT = {"mode": "kill", "path": "/", "property": "ManagedOOMSwap"}
 SHOWN = "ControlGroup=/shown.slice\nManagedOOMSwap=kill\n"

@@ -65,7 +65,7 @@ def fetch(bus: OwnBus) -> str:
     """What oomctl would print, by another client than ours."""
     with open_dbus_connection(bus.address, enable_fds=True) as connection:
         address = DBusAddress(PATH, NAME, INTERFACE)
-        reply = connection.send_and_get_reply(new_method_call(address, "DumpByFileDescriptor"), timeout=20)
+        reply = connection.send_and_get_reply(new_method_call(address, "DumpByFileDescriptor"), timeout=120)
         (file,) = reply.body
         with file.to_file("r", encoding="utf-8") as text:
             return str(text.read())
@@ -92,7 +92,7 @@ def test_killer_that_does_not_answer(bus: OwnBus, tmp_path: Path) -> None:
         one.take_over()
         wait_for_name(bus)
         with Bus(bus.address) as client, pytest.raises(BusError, match="the killer did not answer in time"):
-            client.call(NAME, PATH, INTERFACE, "DumpByFileDescriptor", timeout_s=20)
+            client.call(NAME, PATH, INTERFACE, "DumpByFileDescriptor", timeout_s=90)
 
 
 def test_only_root_speaks_in_its_name(bus: OwnBus) -> None:

@@ -39,7 +39,7 @@ def test_somebody_with_groups_of_his_own() -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
-        listener.settimeout(20)
+        listener.settimeout(90)
         with subprocess.Popen([sys.executable, "-c", code]) as child:
             stream, _ = listener.accept()
             with stream:

@@ -23,7 +23,7 @@ from tests.descriptors import open_descriptors, opened_since
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 IDLE = 3
 """The class of who reads and writes only when nobody else does."""
 FACTS = {"event": "decision", "id": "3", "nested": {"list": [1, None]}}

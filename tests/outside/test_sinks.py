@@ -37,7 +37,7 @@ def test_torn_line_is_ended_before_the_next(tmp_path: Path) -> None:
     """F20: a file that took half a line keeps that half as a line of its own; what comes later is whole."""
     path = tmp_path / "log"
     done = subprocess.run(
-        [sys.executable, "-c", TEARING, str(path)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", TEARING, str(path)], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.splitlines() == ["3 File too large"]
     lines = path.read_text(encoding="utf-8").splitlines()

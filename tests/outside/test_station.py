@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 NAME, PATH, INTERFACE = "org.example.oomd", "/org/example/oomd", "org.example.Oomd"
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 
 
 def served(**methods: Method) -> Served:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from oomd.model.report import Plain
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 
 
 class Killer:

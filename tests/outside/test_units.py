@@ -65,7 +65,7 @@ def test_what_goes_wrong(manager: tuple[Manager, FakeBus]) -> None:
     state.values.update(ActiveState="failed", SubState="failed")
     assert ask(bus) == {"ok": False, "text": "web.service is failed (failed)"}
     state.jobs = 10**6
-    assert ask(bus, patience_s=0.8) == {"ok": False, "text": "web.service is still being restarted"}
+    assert ask(bus, patience_s=3) == {"ok": False, "text": "web.service is still being restarted"}
     state.values["LoadState"] = "not-found"
     assert ask(bus) == {"ok": False, "text": "there is no web.service"}
     state.values["LoadState"] = "loaded"

@@ -40,7 +40,7 @@ def control_group(mount: LeverMount, name: str = "") -> Iterator[Path]:
         for pid in (group / "cgroup.procs").read_text("ascii").split():
             with contextlib.suppress(OSError):
                 (group.parent / "cgroup.procs").write_text(pid, "ascii")
-        _remove(group, time.monotonic() + 5)
+        _remove(group, time.monotonic() + 90)
 
 
 def _remove(group: Path, end: float) -> None:

@@ -33,7 +33,7 @@ def sharers(folder: Path, mib: int = 8) -> Iterator[tuple[subprocess.Popen[bytes
     with parent:
         assert parent.stdout is not None
         parent.stdout.readline()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 90
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
         while not (found := children.read_text("ascii").split()):
             assert time.monotonic() < end

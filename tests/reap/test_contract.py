@@ -266,5 +266,5 @@ def test_kernel_without_the_call() -> None:
     code = "from oomd.kernel.features import probe_features; print(probe_features().process_mrelease)"
     forbid = Path(__file__).parents[1] / "integration" / "forbid.py"
     argv = [sys.executable, str(forbid), "process_mrelease", "ENOSYS", sys.executable, "-c", code]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60, cwd=Path(__file__).parents[2])
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120, cwd=Path(__file__).parents[2])
     assert done.stdout == "False\n"

@@ -120,4 +120,4 @@ def test_pid_of_a_pidfd() -> None:
 def thaw(group: Path, *children: subprocess.Popen[bytes]) -> None:
     """Let them run to their end."""
     (group / "freezer.state").write_text("THAWED", "ascii")
-    assert [child.wait(20) for child in children] == [-signal.SIGKILL] * len(children)
+    assert [child.wait(90) for child in children] == [-signal.SIGKILL] * len(children)

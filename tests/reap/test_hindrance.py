@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 
 
 @pytest.fixture
@@ -416,9 +416,10 @@ def test_waiting_for_a_late_signal_costs_little(lifter: Lifter) -> None:
     begin = time.monotonic()
     until(lambda: time.monotonic() > begin + 0.2)
     tid = lifter.thread.native_id
-    before = cpu_ticks(tid)
-    until(lambda: time.monotonic() > begin + 0.7)
-    assert cpu_ticks(tid) - before <= 5  # of 50
+    begin, before = time.monotonic(), cpu_ticks(tid)
+    until(lambda: time.monotonic() > begin + 0.5)
+    spent = cpu_ticks(tid) - before
+    assert spent <= 10 * (time.monotonic() - begin)  # of a hundred in a second
     lift.state = DROPPED
     until(lambda: not lifter._work)
     os.close(pidfd)

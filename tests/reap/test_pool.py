@@ -46,14 +46,14 @@ def pool_of(backend: Reaper, workers: int = 4) -> Iterator[ReaperPool]:
     pool = ReaperPool(backend, workers)
     pool.start()
     yield pool
-    assert pool.close(20)
+    assert pool.close(90)
 
 
 def results_of(pool: ReaperPool, count: int) -> list[ReapResult]:
     """So many."""
     done: list[ReapResult] = []
     while len(done) < count:
-        assert is_ready(pool.fd, 20)
+        assert is_ready(pool.fd, 90)
         done += pool.take_results()
     assert len(done) == count
     return done
@@ -61,7 +61,7 @@ def results_of(pool: ReaperPool, count: int) -> list[ReapResult]:
 
 def result_of(reaper: ReaperPool) -> ReapResult:
     """The next result, told by the eventfd."""
-    assert is_ready(reaper.fd, 20)
+    assert is_ready(reaper.fd, 90)
     results = reaper.take_results()
     assert len(results) == 1
     assert reaper.take_results() == []
@@ -95,7 +95,7 @@ def test_made_ready_before(reaper: ReaperPool, number: int) -> None:
         reaper.come_near()
         sent_us = reaper.fire(motion, number)
         result = result_of(reaper)
-        assert child.wait(20) == -number
+        assert child.wait(90) == -number
     assert (result.id, result.signal, result.signal_errno) == (warrant.id, number, 0)
     assert sent_us in (None, result.signal_us)
     if reaper._lifter is not None:
@@ -211,7 +211,7 @@ class Hanging:
 
     def reap(self, pidfd: int) -> int:  # noqa: ARG002 - the interface of a reaper
         """As where somebody holds the lock of the victim's memory map."""
-        self.released.wait(20)
+        self.released.wait(90)
         return 0
 
 
@@ -224,7 +224,7 @@ def test_workers_that_hang_hold_up_nobody(number: int) -> None:
     children = [hold(1) for _ in range(4)]
     with pool_of(reaper, workers=2) as pool, warrants_of(*children) as warrants:
         sent = [pool.submit(warrant, number) for warrant in warrants]
-        assert [child.wait(timeout=20) for child in children] == [-number] * 4
+        assert [child.wait(timeout=120) for child in children] == [-number] * 4
         assert pool.take_results() == []
         reaper.released.set()
         done = results_of(pool, 4)
@@ -245,7 +245,7 @@ def test_signal_that_fails_while_all_workers_hang() -> None:
         gone.kill()
         gone.wait()
         pool.submit(first)
-        assert busy.wait(20) == -signal.SIGKILL
+        assert busy.wait(90) == -signal.SIGKILL
         pool.submit(second)
         reaper.released.set()
         told = {result.id: (result.signal_errno, result.reap_errno) for result in results_of(pool, 2)}
@@ -279,7 +279,7 @@ def test_worker_outlives_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
             assert result_of(pool).reap_errno == errno.EMFILE
         pool.submit(warrants[1])
         assert result_of(pool).id == warrants[1].id
-        assert children[1].wait(20) == -signal.SIGKILL
+        assert children[1].wait(90) == -signal.SIGKILL
         children[0].kill()
         children[0].wait()
 
@@ -293,7 +293,7 @@ def test_several_at_once_are_signalled_before_the_first_is_reaped() -> None:
         warrants = [replace(warrant, expected_bytes=n) for warrant, n in zip(found, (4, 32, 8), strict=True)]
         assert pool.kill_all(tuple(warrants), max_bytes=1)
         done = results_of(pool, 3)
-        assert [child.wait(20) for child in children] == [-signal.SIGKILL] * 3
+        assert [child.wait(90) for child in children] == [-signal.SIGKILL] * 3
     assert {result.signal_errno for result in done} == {0}
     # The largest is taken first; once it is back the others are left to themselves (ENOSYS), if they were not quicker.
     assert {result.reap_errno for result in done} <= {0, errno.ESRCH, errno.ENOSYS}
@@ -321,7 +321,7 @@ def test_crowd_is_taken_by_size_and_counted() -> None:
         for result, mib in zip(done, (48, 24, 8), strict=True):
             assert result.reaped_bytes in range(mib << 20, (mib + 24) << 20)
         (group / "freezer.state").write_text("THAWED", "ascii")
-        assert [child.wait(20) for child in children] == [-signal.SIGKILL] * 3
+        assert [child.wait(90) for child in children] == [-signal.SIGKILL] * 3
 
 
 class Unlifted(MreleaseReaper):
@@ -342,7 +342,7 @@ def test_without_a_descriptor_left_the_signals_go_all_the_same(monkeypatch: pyte
             patched.setattr("oomd.reap.pool.os.dup", fail)
             pool.kill_all(warrants)
         assert {result.reap_errno for result in results_of(pool, 2)} == {errno.EMFILE}
-        assert [child.wait(20) for child in children] == [-signal.SIGKILL] * 2
+        assert [child.wait(90) for child in children] == [-signal.SIGKILL] * 2
 
 
 class Looking:
@@ -401,9 +401,9 @@ def test_ten_thousand_kills_leave_nothing() -> None:
             pool.submit(warrant)
         pool.kill_all(warrants[10:])
         results_of(pool, 20)
-        assert {child.wait(20) for child in children} == {-signal.SIGKILL}
+        assert {child.wait(90) for child in children} == {-signal.SIGKILL}
         settle(pool)
-        before, threads = open_descriptors(), len(os.listdir("/proc/self/task"))
+        before, threads = open_descriptors(), set(os.listdir("/proc/self/task"))
         for _ in range(100):  # a hundred kills each: one by one, and as a set
             for each in warrants * 2:
                 pool.submit(each)
@@ -411,12 +411,12 @@ def test_ten_thousand_kills_leave_nothing() -> None:
             assert {result.signal_errno for result in results_of(pool, 100)} == {errno.ESRCH}
         settle(pool)
         assert opened_since(before) == []
-        assert len(os.listdir("/proc/self/task")) == threads
+        assert set(os.listdir("/proc/self/task")) <= threads
 
 
 def settle(pool: ReaperPool) -> None:
     """Until the lifter, which closes its copies in its own time, has none left."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     lifter = pool._lifter
     assert lifter is not None
     while lifter._work or lifter._doomed:

@@ -16,7 +16,7 @@ from tests.descriptors import open_descriptors, opened_since
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE_S = 20
+PATIENCE_S = 90.0
 
 
 class Rig:

@@ -13,6 +13,7 @@ from oomd.model.config import Config
 from oomd.model.units import GIB
 from oomd.replay.observation import Observation, Observer
 from oomd.replay.trace import ReplayError, read_trace
+from tests.ends import until_end
 from tests.fakes.cgroup_tree import CgroupTree
 from tests.replay.traces import BIG_AND_SMALL, LOW, add_step
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 def observed(root: Path, config: Config | None = None, step: int = 0) -> Observation:
     """One step of the trace."""
-    return Observer(config or default_config()).observe(read_trace(str(root))[step])
+    seen = Observer(config or default_config()).observe(read_trace(str(root))[step])
+    until_end(seen.watch)
+    return seen
 
 
 def test_everybody_is_seen(tmp_path: Path) -> None:

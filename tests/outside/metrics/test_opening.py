@@ -15,7 +15,7 @@ def test_without_metrics_nothing_is_loaded() -> None:
         "assert main.start_metrics({'metrics': {'listen': [], 'textfile': ''}}, None, None, None) is None\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     loaded = json.loads(done.stdout)
     assert "oomd.outside.metrics.opening" in loaded
     assert not {"prometheus_client", "http.server", "oomd.outside.metrics.web"} & set(loaded)

@@ -19,7 +19,7 @@ from oomd.outside.ledger import Ledger
 from oomd.outside.metrics.opening import start_metrics
 from oomd.outside.reporter import Reporter
 from tests.outside.metrics.reports import DECISION, answer, outcome, start
-from tests.outside.metrics.serving import ask, can_connect, free_port, wait_until
+from tests.outside.metrics.serving import PATIENCE_S, ask, can_connect, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,14 +35,24 @@ class Site:
         self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.told: list[dict[str, Any]] = []
         self.reporter = Reporter(self.told.append)
-        self.killer = Killer(theirs.detach())
+        self._theirs = theirs
+        self.killer = Killer(theirs.fileno())
         self.answers = True
-        threading.Thread(target=self.killer.serve, daemon=True).start()
+        self._serving = threading.Thread(target=self.killer.serve, daemon=True)
+        self._serving.start()
         threading.Thread(target=self._be_the_killer, daemon=True).start()
 
     def send(self, event: dict[str, Any]) -> None:
         """A report."""
         self.ours.send(marshal.dumps(event))
+
+    def close(self) -> None:
+        """The killer ends, and its outside process with it."""
+        self.ours.shutdown(socket.SHUT_RDWR)  # both threads read: an end wakes them, a close would not
+        self._serving.join(PATIENCE_S)
+        assert not self._serving.is_alive()
+        self._theirs.close()
+        self.ours.close()
 
     def texts(self) -> list[str]:
         """What people are told."""
@@ -68,7 +78,7 @@ def running(ledger_fd: int = -1, **asked: Any) -> Iterator[tuple[Site, Service]]
         yield site, service
     finally:
         service.stop()
-        site.ours.close()
+        site.close()
 
 
 def numbers_of(text: str) -> dict[str, float]:
@@ -103,8 +113,9 @@ def test_scrape_of_a_kill(at: Address) -> None:
         wait_until("requests are counted", lambda: scraped(at).get("oomd_metrics_requests_total{200}", 0) >= 1)
 
 
-def test_scrape_while_the_killer_hangs(at: Address) -> None:
+def test_scrape_while_the_killer_hangs(at: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is answered, and says so."""
+    monkeypatch.setattr("oomd.outside.metrics.service.ANSWER_S", 0.5)
     with running(listen=[str(at)]) as (site, _):
         site.answers = False
         wait_until("it is down", lambda: scraped(at)["oomd_killer_up"] == 0)

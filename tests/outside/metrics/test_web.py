@@ -14,6 +14,7 @@ import psutil
 from oomd.config.addresses import Address
 from oomd.outside.metrics import client as one_client
 from oomd.outside.metrics.web import AT_ONCE, MOST_CLIENTS
+from tests.descriptors import open_descriptors, opened_since
 from tests.outside.metrics.serving import (
     BODY,
     GET,
@@ -21,7 +22,6 @@ from tests.outside.metrics.serving import (
     ask,
     connect,
     free_port,
-    open_descriptors,
     read_all,
     served,
     wait_until,
@@ -108,7 +108,7 @@ def test_flood_of_scrapes() -> None:
         assert all(answer.endswith(BODY) for answer in answers)
         assert site.web._allowed <= AT_ONCE
         wait_until("all have left", lambda: not site.web._clients)
-    wait_until("nothing is left", lambda: open_descriptors() == before)
+    wait_until("nothing is left", lambda: opened_since(before) == [])
 
 
 def test_port_that_is_taken_is_told_and_had_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_fuzz_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
             site.ends.clear()
         assert ask(site.addresses[0]).endswith(BODY)
         wait_until("all have left", lambda: not site.web._clients)
-        assert open_descriptors() == before
+        wait_until("nothing is left", lambda: opened_since(before) == [])
         assert psutil.Process().memory_info().rss - resident_bytes < MOST_GROWTH_BYTES
 
 
