@@ -103,6 +103,17 @@ def wait_for_news(event: str, before: int) -> float:
     return wait_until(lambda: len(journal(event)) > before)
 
 
+def ours(event: str) -> list[dict[str, Any]]:
+    """The entries of one kind of the unit as it runs now: what an earlier one has said may come late."""
+    invocation = show("InvocationID")
+    return [entry for entry in journal(event) if entry.get("_SYSTEMD_INVOCATION_ID") == invocation]
+
+
+def wait_for_start() -> float:
+    """Seconds until it has told of its start, and of what was wrong with it; -1 when it never did."""
+    return wait_until(lambda: ours("start"))
+
+
 def look_at_service() -> dict[str, Any]:
     """READY and STATUS."""
     return {name: show(name) for name in ("ActiveState", "SubState", "Type", "StatusText", "NRestarts", "MainPID")}
@@ -204,11 +215,10 @@ def trace_exits() -> dict[str, Any]:
         if name == "dropped_in":
             machine.write(EVERY_EXIT, machine.read("/etc/oomd/every-exit.conf"))
             machine.run("systemctl", "daemon-reload")
-        started, told = len(journal("start")), len(journal("degraded"))
         machine.run("systemctl", "restart", UNIT)
         facts[name] = {
-            "started_s": wait_for_news("start", started),
-            "degraded": [entry.get("MESSAGE") for entry in journal("degraded")[told:]],
+            "started_s": wait_for_start(),
+            "degraded": [entry.get("MESSAGE") for entry in ours("degraded")],
             "instances": [each for each in os.listdir(INSTANCES) if each.startswith("oomd-")],
             "pid": int(show("MainPID")),
             "rights": look_at_process()["CapBnd"],
@@ -227,12 +237,11 @@ def ask_by_socket() -> dict[str, Any]:
     """The control socket under the unit, which may not give files away: root, a member of its group, a stranger."""
     good = machine.read(CONFIG)
     machine.write(CONFIG, good + "\ncontrol: {group: adm}\n")
-    started = len(journal("start"))
     machine.run("systemctl", "restart", UNIT)
-    facts: dict[str, Any] = {"started_s": wait_for_news("start", started)}
+    facts: dict[str, Any] = {"started_s": wait_for_start()}
     facts["socket_s"] = wait_until(lambda: os.path.exists(SOCKET))
     facts["socket"] = [oct(os.stat(SOCKET).st_mode & 0o7777), os.stat(SOCKET).st_uid, os.stat(SOCKET).st_gid]
-    facts["degraded"] = [entry.get("MESSAGE") for entry in journal("degraded") if "control" in entry.get("MESSAGE", "")]
+    facts["degraded"] = [entry.get("MESSAGE") for entry in ours("degraded") if "control" in entry.get("MESSAGE", "")]
     nobody: list[int] = []
     root, member, stranger = (0, nobody), (65534, [4]), (65534, nobody)
     pause = ["pause", "5m", "--reason", "x"]
@@ -268,10 +277,9 @@ def scrape() -> dict[str, Any]:
         except OSError as error:
             return f"failed: {error}"
 
-    started = len(journal("start"))
     machine.run("systemctl", "enable", "oomd-metrics.socket")
     machine.run("systemctl", "restart", UNIT)
-    facts: dict[str, Any] = {"started_s": wait_for_news("start", started), "text": fetch()}
+    facts: dict[str, Any] = {"started_s": wait_for_start(), "text": fetch()}
     own = os.readlink("/proc/self/ns/net")
     facts["other_network"] = os.readlink(f"/proc/{show('MainPID')}/ns/net") != own
     machine.run("systemctl", "stop", UNIT)
