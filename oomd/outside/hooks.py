@@ -6,6 +6,7 @@ it returns is told, and the kill goes on, unless the alarm is over by then.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import select
 import threading
@@ -27,7 +28,9 @@ MOST_WAITING = 64
 """Kills whose after-hook waits for its turn."""
 WORKERS = 2
 FLUSH_S = 0.5
-"""How long hooks may go on when the killer has ended."""
+"""How long hooks may go on when the killer has ended …"""
+END_S = 2.0
+"""… and how long it is waited until they are killed then."""
 LOOK_S = 0.25
 """How soon it is noticed that they may not."""
 
@@ -61,6 +64,9 @@ class Hooks:
         self._waiting: queue.Queue[Plain] = queue.Queue(MOST_WAITING)
         self._dropped = 0
         self._ending = threading.Event()
+        self._under_way: set[int] = set()
+        """One number for each :meth:`_run` that goes on."""
+        self._numbers = itertools.count()
 
     def start(self) -> None:
         """From now on after-hooks are run, in threads of their own."""
@@ -96,8 +102,8 @@ class Hooks:
         while self._waiting.unfinished_tasks and time.monotonic() < end_s:
             time.sleep(0.01)
         self._ending.set()
-        end_s = time.monotonic() + FLUSH_S
-        while self._waiting.unfinished_tasks and time.monotonic() < end_s:
+        end_s = time.monotonic() + END_S
+        while (self._waiting.unfinished_tasks or self._under_way) and time.monotonic() < end_s:
             time.sleep(0.01)
 
     def _work(self) -> None:
@@ -118,9 +124,14 @@ class Hooks:
             self._report({"event": "degraded", "time": time.time(), "text": text})
 
     def _run(self, runs: Sequence[Run], facts: Plain, stage: str) -> list[Result]:
-        for run in runs:
-            run.start()
-        wait_all(runs, self._ending)
+        number = next(self._numbers)
+        self._under_way.add(number)
+        try:
+            for run in runs:
+                run.start()
+            wait_all(runs, self._ending)
+        finally:
+            self._under_way.discard(number)
         results = [run.result for run in runs if run.result is not None]
         for result in results:
             self._report(plain_result(result, facts, stage))

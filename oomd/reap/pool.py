@@ -186,7 +186,7 @@ class ReaperPool:
         """
         sent_us = None
         signalled = []
-        unhindered = self._cpus.are_idle and not any(warrant.hindrances for warrant in warrants)
+        unhindered = not any(warrant.hindrances for warrant in warrants) and self._cpus.are_idle
         for warrant in warrants:
             number = _send(warrant.pidfd, SIGKILL)
             now_us = time.monotonic_ns() // 1000

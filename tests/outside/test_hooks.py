@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from oomd.outside import hooks as module
 from oomd.outside.hooks import Hooks, environment_of, start_hooks
@@ -16,8 +20,6 @@ from tests.outside.test_prekill import CGROUP, listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
     from oomd.model.report import Plain
 
@@ -148,6 +150,22 @@ def test_the_end_of_oomd_ends_its_hooks(tmp_path: Path) -> None:
     begin = time.monotonic()
     hooks.finish()
     assert time.monotonic() - begin < PATIENCE_S / 2
+    assert told.next()["status"] == "late"
+
+
+def test_the_end_of_oomd_ends_those_that_it_waits_for(tmp_path: Path) -> None:
+    """Nothing is left behind that only a deadline of ours would have ended."""
+    told = Told()
+    hooks = Hooks(told.events.put, str(tmp_path / "none"))
+    hangs = script(tmp_path, "hangs", f"echo $$ > {tmp_path}/pid; mv {tmp_path}/pid {tmp_path}/begun; exec sleep 1000")
+    asked = threading.Thread(target=hooks.before, args=(request(exec=[hangs]),))
+    asked.start()
+    wait_for((tmp_path / "begun").exists)
+    hooks.finish()
+    pid = int((tmp_path / "begun").read_text("ascii"))
+    with pytest.raises(ProcessLookupError):
+        os.killpg(pid, 0)
+    asked.join(PATIENCE_S)
     assert told.next()["status"] == "late"
 
 
