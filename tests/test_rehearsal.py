@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 from oomd import rehearsal
 from oomd.kernel.files import PAGE_BYTES
-from oomd.kernel.process import list_pids
 from oomd.monitor.census import SizeReader
 from oomd.rehearsal import read_everybody, rehearse
+from tests.ends import at_end
 from tests.integration.way_to_a_kill import build
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from oomd.monitor.census import Sizes
 
-FEW = 5
+FEW, MANY = 2, 12
+"""How many are read, and how many processes of our own there are at least."""
 
 
 class Counting(SizeReader):
@@ -39,11 +41,14 @@ class Counting(SizeReader):
 def test_only_some_are_read_before_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest, and nothing that counts as a scan: whoever is to be chosen later is chosen among everybody."""
     monkeypatch.setattr(rehearsal, "MOST_READ", FEW)
+    for _ in range(MANY):
+        sleeper = subprocess.Popen(["sleep", "1000"])
+        at_end(sleeper.wait)
+        at_end(sleeper.kill)
     loop = build([])
     table, reader = loop.parts.table, Counting()
     table._whole, table.reader = False, reader  # as on a whole machine; the gate lets nobody through all the same
     rehearse(loop)
-    assert len(list_pids(reader._proc_fd)) > FEW
     assert reader.seen
     assert max(reader.seen) <= FEW
     assert table.ration.scanned_us is None
