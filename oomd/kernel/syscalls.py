@@ -98,7 +98,6 @@ MOST_RANGES = 1024
 _M_ARENA_MAX = -8
 """malloc.h of glibc."""
 
-_F_DUPFD_CLOEXEC = 1030
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -120,10 +119,6 @@ _mrelease.restype = ctypes.c_long
 _madvise = _dropping["syscall"]
 _madvise.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint)
 _madvise.restype = ctypes.c_long
-
-_fcntl = _holding["fcntl"]
-_fcntl.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int)
-_fcntl.restype = ctypes.c_int
 
 _ioprio = _dropping["syscall"]
 _ioprio.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int)
@@ -185,16 +180,6 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
     """
     if _send_signal(_PIDFD_SEND_SIGNAL, pidfd, signal, None, 0) < 0:
         raise _error()
-
-
-def dup(fd: int) -> int:
-    """As os.dup, but holding the GIL, which that one gives up: with a busy thread beside it is back after a switch
-    interval only; fcntl(2) with F_DUPFD_CLOEXEC. Raises OSError: EMFILE, EBADF.
-    """
-    copy: int = _fcntl(fd, _F_DUPFD_CLOEXEC, 0)
-    if copy < 0:
-        raise _error()
-    return copy
 
 
 def process_mrelease(pidfd: int, flags: int = 0) -> None:

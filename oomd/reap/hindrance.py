@@ -18,7 +18,7 @@ from oomd.kernel.cgroup_levers import Lever, find_levers, parse_lever_mounts, re
 from oomd.kernel.pidfd import find_readable, is_readable
 from oomd.kernel.process import read_pid_file
 from oomd.kernel.sched import NICEST, be_realtime
-from oomd.kernel.syscalls import IOPRIO_CLASS_BE, dup, ioprio_set_thread, sched_getcpu
+from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread, sched_getcpu
 from oomd.kernel.threads import Semaphore, Thread
 from oomd.model.values import dataclass
 
@@ -139,7 +139,7 @@ class Lifter:
         with ``ahead`` not before :meth:`add` either, if it comes to that. Raises OSError when there is no descriptor
         left for the copy of its pidfd.
         """
-        lift = Lift(pid, dup(pidfd), time.monotonic(), patient)
+        lift = Lift(pid, os.dup(pidfd), time.monotonic(), patient)
         if not ahead:
             self.add(lift)
         return lift

@@ -18,7 +18,7 @@ import time
 
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.sched import be_prompt, be_realtime
-from oomd.kernel.syscalls import dup, pidfd_send_signal
+from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.kernel.threads import Semaphore, deque, get_native_id
 from oomd.model.decision import ReapResult, Warrant
 from oomd.model.values import dataclass
@@ -136,7 +136,7 @@ class ReaperPool:
         """Make ready all that can be made before anybody is signalled: for :meth:`fire`, or :meth:`disarm`. Raises
         OSError (EMFILE).
         """
-        motion = Motion(warrant, dup(warrant.pidfd), 0, self._lift(warrant, ahead=True) if lifts else None)
+        motion = Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant, ahead=True) if lifts else None)
         motion.taken.acquire()
         return motion
 

@@ -123,22 +123,6 @@ def test_mrelease_of_the_dying() -> None:
 # --- pidfd_send_signal
 
 
-def test_dup() -> None:
-    """The same file under a number of its own, which no child inherits; errors are the kernel's."""
-    first = os.memfd_create("first", 0)
-    second = syscalls.dup(first)
-    try:
-        assert second != first
-        assert os.path.sameopenfile(first, second)
-        assert not os.get_inheritable(second)
-        with pytest.raises(OSError, match="Bad file") as raised:
-            syscalls.dup(-1)
-        assert raised.value.errno == errno.EBADF
-    finally:
-        os.close(first)
-        os.close(second)
-
-
 def test_signals() -> None:
     """F11: a signal reaches the process, a zombie takes it without effect, and after reaping it is ESRCH,
     whoever has the pid.
