@@ -38,11 +38,16 @@ UNPACKED := prometheus prometheus-node-exporter
 # Unpacked for the benchmarks: they search for victims there, and may take none.
 RIVALS := earlyoom nohang
 VM_PACKAGES := mmdebstrap e2fsprogs debian-archive-keyring
+# What the killer loads is compiled without docstrings, assertions and columns of tracebacks, and put into one file.
+LEANLY := -X no_debug_ranges -m compileall -q -f -o 2
+PACKED := -P -X no_debug_ranges -m oomd.packing
 PIP := pip install --quiet --disable-pip-version-check
 
 .PHONY: setup packages run test vm bench lint install takeover leave uninstall clean
 
 setup: $(VENV)/.ready
+	@$(BIN)/python3 $(LEANLY) oomd
+	@$(BIN)/python3 $(PACKED)
 
 packages:
 	@.ci/packages $(PACKAGES)
@@ -90,6 +95,8 @@ install: packages leave
 	$(PYTHON) -m venv $(HOME_OF)
 	rm -rf build
 	@extras=$$(.ci/extras) && set -x && $(HOME_OF)/bin/python3 -m $(PIP) ".$${extras:+[$$extras]}"
+	$(HOME_OF)/bin/python3 $(LEANLY) $(HOME_OF)/lib/python3*/site-packages/oomd
+	$(HOME_OF)/bin/python3 $(PACKED)
 	rm -rf build oomd.egg-info
 	$(if $(DESTDIR),grep -lIr '$(HOME_OF)' $(HOME_OF)/bin | xargs sed -i 's|$(HOME_OF)|$(PREFIX)|g')
 	test -e $(DESTDIR)$(CONFIG)/oomd.yaml || install -m 644 configs/oomd.yaml $(DESTDIR)$(CONFIG)/oomd.yaml
@@ -140,4 +147,4 @@ uninstall: leave
 	@echo "$(DESTDIR)$(CONFIG)/oomd.yaml is kept, if it was there"
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage oomd/__pycache__/killer.*

@@ -36,13 +36,18 @@ def _find_our_place(arguments: argparse.Namespace) -> None:
 
 def _send_scout(words: list[str]) -> Scout | None:
     """Where this process is to become a killer: the scout, in which everything goes on."""
-    if words[:1] in (["run"], ["exec"]):
-        gc.disable()  # all that is made from here to the killer's image is needed until then
-    if words[:1] != ["run"]:
+    if words[:1] not in (["run"], ["exec"]):
         return None
-    from oomd.commands.scout import send_scout
+    gc.disable()  # all that is made from here to the killer's image is needed until then
+    scout = None
+    if words[0] == "run":
+        from oomd.commands.scout import send_scout
 
-    return send_scout()
+        scout = send_scout()
+    from oomd.loading import load_packed
+
+    load_packed(os.path.dirname(os.path.abspath(__file__)))
+    return scout
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from oomd.engine.detection import initial_state
 from oomd.engine.holding import is_critical
 from oomd.engine.ladder import begun, is_possible, next_due, signalled, through
 from oomd.engine.levels import parts_of
+from oomd.engine.pacing import HURRIED_COST
 from oomd.engine.selection import completed, most_of, where_memory_is
 from oomd.hooking import Hooking
 from oomd.kill.targets import begin_all, shares_with, sweep, with_sharers
@@ -22,12 +23,22 @@ from oomd.parts import clock_us
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import TypeVar
+
     from oomd.foresight import Struck
+    from oomd.kill.executor import Aim
     from oomd.model.decision import Candidate, Decision, Detection, KillOutcome
     from oomd.model.ruleset import EngineState, Rules
     from oomd.model.snapshot import MemoryStatus, ProcessId
     from oomd.parts import Parts
     from oomd.search import Search
+
+    Result = TypeVar("Result")
+    Steps = Generator[Aim, None, Result]
+    """What is to be done, and who is to be signalled (:meth:`oomd.kill.executor.Executor.strike`) before it goes on,
+    in whichever thread.
+    """
 
 MOST_TRIES = 8
 """Candidates that are tried in one tick when warrants are refused."""
@@ -87,21 +98,24 @@ class Act:
             if self.parts.tape is not None:
                 self.parts.tape.note_through(ruleset, due_us)
 
-    def carry_out(self, decision: Decision) -> Decision | None:
+    def at_once(self, steps: Steps[Result]) -> Result:
+        """Take these steps, with whoever is to be signalled signalled by another thread while this one waits."""
+        while True:
+            try:
+                aim = next(steps)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            self.parts.executor.strike(aim)
+
+    def carry_out(self, decision: Decision) -> Steps[Decision | None]:
         """What was decided in the end, where somebody may not be touched; None while it waits for a measurement or for
         hooks.
         """
         if decision.step is not None:
             decision = self._climb(decision)
-        if decision.action == NO_ACTION:
-            if decision.target is not None:
-                identity = self.last_id = self._next_id()
-                self.state = self.parts.executor.await_death(identity, decision.target, decision.status, self.state)
-                self._record(decision)
-            return decision
-        if decision.action == NOTIFY:
-            self.nobody_until_us = decision.status.time_us + NOBODY_US
-            self._tell_seldom(decision)
+        if decision.action not in (TERM, KILL):
+            self._note_nobody(decision)
             return decision
         self.hooking.touch()
         ready = None if self._search.must_wait(decision) else self.hooking.hold(decision, self.rules)
@@ -111,11 +125,31 @@ class Act:
             return None
         decision = ready
         for _ in range(MOST_TRIES):
-            if decision.target is None or decision.action not in (TERM, KILL) or self.attempt(decision):
-                return decision
+            if decision.target is None or decision.action not in (TERM, KILL) or (yield from self.attempt(decision)):
+                break
             decision = self._search.select(self.rules, self.state, decision.detections, decision.status)
             self.hooking.tell(decision, self.rules)
-        return replace(decision, action=NO_ACTION, target=None, reason=f"{MOST_TRIES} victims in turn could not be had")
+            if decision.action not in (TERM, KILL) and decision.step is None:
+                self._note_nobody(decision)
+                self._record(decision)  # told or not: who was there before is not any more
+                return decision
+        else:
+            reason = f"{MOST_TRIES} victims in turn could not be had"
+            decision = replace(decision, action=NO_ACTION, target=None, reason=reason)
+        if decision.action not in (TERM, KILL) and self.parts.tape is not None:
+            self.parts.tape.note_held()  # what is due now is done at the next tick
+        return decision
+
+    def _note_nobody(self, decision: Decision) -> None:
+        """Nobody is to be signalled; one that dies by itself, or by somebody else's hand, is waited for."""
+        if decision.action == NOTIFY:
+            cost_us = clock_us() - decision.status.time_us
+            self.nobody_until_us = decision.status.time_us + max(NOBODY_US, HURRIED_COST * cost_us)
+            self._tell_seldom(decision)
+        elif decision.action == NO_ACTION and decision.target is not None:
+            identity = self.last_id = self._next_id()
+            self.state = self.parts.executor.await_death(identity, decision.target, decision.status, self.state)
+            self._record(decision)
 
     def _climb(self, decision: Decision) -> Decision:
         """A gentle step; where there is nobody for it the next one, at once. What is to be done besides: mostly
@@ -135,7 +169,7 @@ class Act:
             decision = self._search.select(self.rules, self.state, next_due(self.rules, decision), decision.status)
         return decision
 
-    def attempt(self, decision: Decision) -> bool:
+    def attempt(self, decision: Decision) -> Steps[bool]:
         """Carry it out. False when the victim may not be touched or is gone: it is left out, and another is chosen."""
         victim = decision.target
         assert victim is not None
@@ -148,19 +182,22 @@ class Act:
             for part in parts:  # before the signal: a reader of its maps would hold its memory
                 self._search.condemn(part.process.id)
         self.ladders.before_signal(decision)
+        aim = None
         try:
             alone = len(parts) == 1 and not decision.whole_cgroup
             if alone:
                 decision = with_sharers(decision, self._search.sharers(victim.process), most_of(self.rules, decision))
                 parts = parts_of(decision.target or victim)
-            if alone and len(parts) == 1:
-                stat_fd = self._search.stat_fd(victim.process.id)
-                self.state = self.parts.executor.begin(identity, decision, self.state, stat_fd)
+            if alone and len(parts) == 1 and not self.parts.executor.dry_run:
+                aim = self.parts.executor.take_aim(decision, self._search.stat_fd(victim.process.id))
             else:
                 self.state = begin_all(self.parts.executor, identity, decision, parts, self.state, self._search.stat_fd)
         except Refused as verdict:
             self._note_refusal(identity, victim, parts, verdict)
             return False
+        if aim is not None:
+            yield aim
+            self.state = self.parts.executor.start(identity, decision, aim.warrant, self.state, signalled=True)
         self._signalled(identity, decision, parts)
         return True
 
@@ -169,7 +206,7 @@ class Act:
         decision = completed(struck.decision, status, detections)
         assert decision.target is not None
         identity = self._next_id()
-        self.times = replace(self.times, decided_us=struck.decided_us)
+        self.times = replace(self.times, decided_us=struck.decided_us, scans=self._search.scans)
         self._search.seen = struck.snapshot
         self.state = self.parts.executor.start(identity, decision, struck.warrant, self.state, signalled=True)
         self._signalled(identity, decision, parts_of(decision.target))
@@ -290,7 +327,7 @@ class Act:
     def tell(self, event: str, **content: object) -> None:
         self.parts.report({"event": event, "time": time.time(), **content})
 
-    def advance(self, detections: tuple[Detection, ...], status: MemoryStatus) -> bool:
+    def advance(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Steps[bool]:
         """Kills under way: grace over, memory back, deadline passed. True when somebody was killed just now: what was
         detected before that does not count for the next one.
         """
@@ -301,7 +338,9 @@ class Act:
         if not self.state.credits:
             return False
         resting = self.state.resting_until_us
-        escalations, self.state = self.parts.executor.escalate(detections, status, self.state)
+        escalations, aim, self.state = self.parts.executor.escalate(detections, status, self.state)
+        if aim is not None:
+            yield aim
         for escalation in escalations:
             self._condemn(escalation.process.id.pid)
             if self.parts.tape is not None:

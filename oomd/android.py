@@ -34,6 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oomd.act import Steps
     from oomd.companion import Answer
     from oomd.kernel.scope import ScopeGuard
     from oomd.kill.warrant import Gate
@@ -164,7 +165,7 @@ class Android:
             self._event = max(level, self._event or 0)
             self._debug(f"{'critical' if level == CRITICAL else 'medium'} memory pressure event")
 
-    def on_tick(self, now_us: int) -> None:
+    def on_tick(self, now_us: int) -> Steps[None]:
         """Look at memory, if it is time to, and kill if the mind says so."""
         paused = pause_of(self._loop.state, now_us) is not None
         calm = now_us >= self._until_us and not self._loop.pace.warm
@@ -180,7 +181,7 @@ class Android:
                 self._event = None  # of before the memory came back: no reason to kill afterwards
             return  # its end wakes us
         if self._event is not None or completed or now_us >= self._next_us:
-            self._evaluate(now_us, completed=completed)
+            yield from self._evaluate(now_us, completed=completed)
         self._wait_at_most(max(0, self._next_us - now_us))  # the loop's next round is not later than ours
 
     def counters(self) -> dict[str, int]:
@@ -232,14 +233,14 @@ class Android:
         )
         return not self._loop.parts.executor.dry_run  # where nothing came back, nothing is to be seen of it
 
-    def _evaluate(self, now_us: int, *, completed: bool) -> None:
+    def _evaluate(self, now_us: int, *, completed: bool) -> Steps[None]:
         event, self._event = self._event, None
         if event is not None and event < self._seen_level and not completed and now_us < self._next_us:
             return
         self._seen_level = event or 0
         recent = bool(self._loop.state.credits)
         wish = self._mind.evaluate(now_us, event, after_kill=completed, count_lists=completed or recent)
-        killed = wish is not None and self._kill(wish, now_us)
+        killed = wish is not None and (yield from self._kill(wish, now_us))
         if event is not None or killed or self._mind.in_direct_reclaim:
             self._until_us = now_us + self._mind.properties.psi_window_size_ms * MILLISECOND_US
         if now_us < self._until_us:
@@ -251,7 +252,7 @@ class Android:
         if wait_us < self._loop.pace.interval_us:
             self._loop.pace = replace(self._loop.pace, interval_us=wait_us)
 
-    def _kill(self, wish: Wish, now_us: int) -> bool:
+    def _kill(self, wish: Wish, now_us: int) -> Steps[bool]:
         """Whether somebody was killed."""
         candidates = in_order(
             self.registry.candidates(),
@@ -266,20 +267,20 @@ class Android:
             if seen is None:
                 self.registry.forget(chosen.id.pid)  # a zombie, or on its way out: the next one
                 continue
-            if self._strike(wish, chosen, seen, now_us):
+            if (yield from self._strike(wish, chosen, seen, now_us)):
                 return True
             tries += 1
             if tries >= MOST_TRIES:
                 break
         return False
 
-    def _strike(self, wish: Wish, chosen: Registered, seen: Seen, now_us: int) -> bool:
+    def _strike(self, wish: Wish, chosen: Registered, seen: Seen, now_us: int) -> Steps[bool]:
         status = self._loop.parts.sampler.read_status(now_us, per_cpu_lists=True)
         process = seen.process
         because = f"oom_score_adj {chosen.adj}, of at least {wish.min_adj}"
         victim = Candidate(process, process.size_bytes, "size", "normal", score=chosen.adj, because=because)
         decision = Decision(KILL, wish.text, status, ruleset=RULESET, target=victim, ranking=(victim,))
-        if not self._loop.act.attempt(decision):
+        if not (yield from self._loop.act.attempt(decision)):
             self.registry.forget(chosen.id.pid)
             return False
         if not self._loop.parts.executor.dry_run:
@@ -331,7 +332,8 @@ class Android:
         status = self._loop.status
         if seen is not None and status is not None:
             victim = Candidate(seen.process, seen.process.size_bytes, "size", "normal", score=adj)
-            self._loop.act.carry_out(Decision(NO_ACTION, "killed by the watchdog", status, target=victim))
+            act = self._loop.act
+            act.at_once(act.carry_out(Decision(NO_ACTION, "killed by the watchdog", status, target=victim)))
 
     def _debug(self, text: str) -> None:
         """What is told only where ro.lmk.debug asks for it."""

@@ -26,6 +26,7 @@ from oomd.ladders import Ladders
 from oomd.loop import Loop
 from oomd.monitor.bound import GrowthBound
 from oomd.monitor.facts import FactsReader, MarkReader
+from oomd.monitor.families import Families
 from oomd.monitor.notify import Notifier
 from oomd.monitor.process_table import ProcessTable
 from oomd.monitor.sampler import Sampler
@@ -45,16 +46,17 @@ from oomd.orders import Orders
 from oomd.parts import UNLIMITED_US, Parts, clock_us
 from oomd.reap.backends import choose_reaper
 from oomd.reap.pool import ReaperPool
-from oomd.rehearsal import read_everybody, rehearse
+from oomd.rehearsal import get_ready
 from oomd.trimming import Trimming
 from oomd.ward import PASSED_ON, pass_on, wait_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
 
     from oomd.android import Android
+    from oomd.kill.executor import Aim
     from oomd.model.config import Config
 else:
     import _signal as signal  # the C module alone: `signal` brings enum
@@ -117,8 +119,7 @@ class Daemon:
             self._android.start(self.options.lmkd_properties)
             self._know_ours()
         self.loop.act.ladders.prepare(self.loop.rules)
-        rehearse(self.loop)
-        self._notifier.send(f"READY=1\nSTATUS={self._status()}")
+        get_ready(self.loop, lambda: self._tell_status("READY=1\n"), first=self._android is not None)
         self._tell_start()
         gc.collect()
         gc.freeze()
@@ -146,7 +147,7 @@ class Daemon:
 
     def _tell_start(self) -> None:
         """What there is to know of us."""
-        others = other_killers(read_everybody(self.loop), self._own_pids)
+        others = other_killers(self._table.rows, self._own_pids)
         backend = self._reaper.reaper.name if self._reaper is not None else "none (dry run)"
         report = start_report(self.options.proc_dir, self._shield, self._capabilities, others, backend)
         mode, lost = self.config.reap.every_exit, self.options.trace_lost
@@ -159,17 +160,14 @@ class Daemon:
         self._orders.tell_rules()
 
     def _build_table(self) -> ProcessTable:
-        proc = self.options.proc_dir
+        proc, slack_bytes = self.options.proc_dir, self.options.rss_slack_bytes
+        vmstat = open_optional(f"{proc}/vmstat", enough=GROWTH_ENDS)
+        families = Families(self._proc_fd, PAGE_BYTES)
         return ProcessTable(
             self._proc_fd,
             self._guard,
             frozenset(self._own_pids),
-            bound=GrowthBound(
-                open_optional(f"{proc}/vmstat", enough=GROWTH_ENDS),
-                PAGE_BYTES,
-                read_fault_pages,
-                self.options.rss_slack_bytes,
-            ),
+            bound=GrowthBound(vmstat, PAGE_BYTES, read_fault_pages, slack_bytes, families),
             loadavg=open_optional(f"{proc}/loadavg", single_record=True),
             page_bytes=PAGE_BYTES,
             account_all=self.config.budget_bytes is not None and not self.options.usage_cgroup,
@@ -178,11 +176,10 @@ class Daemon:
     def _build_gate(self) -> tuple[Gate | None, ReaperPool | None]:
         if self.config.dry_run:
             return None, None
-        mrelease = probe_features(self.options.proc_dir).process_mrelease
+        reap, mrelease = self.config.reap, probe_features(self.options.proc_dir).process_mrelease
         gate = Gate(self._guard, self._proc_fd, frozenset(self._own_pids))
-        reap = self.config.reap
         reaper = choose_reaper(reap.backend, kernel_has_mrelease=mrelease, beneath=reap.expedite_mrelease)
-        return gate, ReaperPool(reaper, reap.workers)
+        return gate, ReaperPool(reaper, reap.workers, for_loop=True)
 
     def _build_tally(self) -> Tally | None:
         """Counts kills on units' cgroups, where there are units and kills."""
@@ -252,6 +249,7 @@ class Daemon:
             report=self._outside.send,
             ask=self._outside.ask,
             on_tick=self._on_tick,
+            beside=self._decide_beside,
             limit_bytes=self.config.budget_bytes,
             read_cgroup_usage=usage,
             cgroup=self.options.usage_cgroup,
@@ -364,8 +362,11 @@ class Daemon:
         pause = f"{paused}; " if paused else ""
         return f"{pause}watching {self._scope}{mode}; decisions: {decisions}; reports dropped: {dropped}"
 
-    def _tell_status(self) -> None:
-        self._notifier.send(f"STATUS={self._status()}")
+    def _tell_status(self, before: str = "") -> None:
+        self._notifier.send(f"{before}STATUS={self._status()}")
+
+    def _decide_beside(self, now_us: int) -> Iterator[Aim]:
+        return iter(()) if self._android is None else self._android.on_tick(now_us)
 
     def _on_tick(self, now_us: int) -> None:
         self._notifier.feed(now_us)
@@ -376,8 +377,6 @@ class Daemon:
         self._trimming.on_tick(self.loop)
         if self._tally is not None and self.loop.pace.warm:
             self._tally.keep((row.cgroup for row in self._table.leaders[:LEADING]), now_us)
-        if self._android is not None:
-            self._android.on_tick(now_us)
         if self.loop.act.decisions != self._told_decisions:
             self._told_decisions = self.loop.act.decisions
             self._tell_status()

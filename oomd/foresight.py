@@ -13,22 +13,39 @@ from oomd.engine.reflex import due, foresee
 from oomd.kill.warrant import Refused
 from oomd.model.decision import KILL
 from oomd.model.values import dataclass, replace
+from oomd.overtaking import FRESH_SHARE, Overtaking, slack_bytes
 from oomd.parts import clock_us
 from oomd.policies.freeable import NEAR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.engine.reflex import Reflex
+    from oomd.kill.executor import Aim
     from oomd.model.decision import Candidate, Decision, Warrant
     from oomd.model.ruleset import EngineState, Rules
     from oomd.model.snapshot import MemoryStatus, Snapshot
     from oomd.monitor.rows import Row
+    from oomd.monitor.sampler import Sampler
+    from oomd.overtaking import Overtaker, Reading
     from oomd.parts import Parts
-    from oomd.reap.motion import Motion
     from oomd.search import Search
 
-FRESH_SHARE = 64
-"""Nobody else may have grown by more than one part in so many of the victim's size since the choice was made."""
+
+@dataclass(slots=True)
+class Foreseen:
+    """What is to be done now."""
+
+    aim: Aim
+    read_us: int
+    """When memory was read, and when it was decided (CLOCK_MONOTONIC, microseconds)."""
+    decided_us: int
+    decision: Decision
+    snapshot: Snapshot
+    """As it was foreseen."""
+    row: Row
+    """The victim's, as it was confirmed."""
+    overtaker: Overtaker | None = None
+    """Where it is not who was foreseen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +67,16 @@ class Foresight:
         self._search = search
         self._reflexes: tuple[Reflex, ...] = ()
         self._snapshot: Snapshot | None = None
+        self._overtaking = Overtaking(parts.table, search)
         self._state: EngineState | None = None
-        self._warrant: Warrant | None = None
-        self._motion: Motion | None = None
-        """Its signal, made ready."""
+        self._aim: Aim | None = None
+        """At the victim, with its warrant."""
         self._looked_us = 0
+        self._reading: Reading | None = None
+        """Of the leaders' sizes, for the confirmation."""
 
     def prepare(self, rules: Rules, status: MemoryStatus, state: EngineState) -> None:
         """Decide in advance, on the leaders as they were last looked at, unless that was done already."""
-        self._parts.executor.come_near()
         looked_us = self._parts.table.looked_us
         if looked_us == self._looked_us and self._stands(state):
             self._state = state
@@ -77,41 +95,73 @@ class Foresight:
             return  # what is measured may change the choice; who shares its memory map must go with it
         if self._hold_warrant(reflexes[0].decision.target):
             self._search.keep_marks(row)
+            self._overtaking.prepare(rules, self._snapshot, [reflex.decision for reflex in reflexes])
             self._reflexes = reflexes
 
-    def strike(self, status: MemoryStatus, state: EngineState) -> Struck | None:
-        """Signal the victim, if its level is crossed and everything is as it was foreseen. What changed ``state`` since
-        (a pause, a kill by other hands) was not.
+    @property
+    def is_armed(self) -> bool:
+        """Whether the next look at memory may be somebody's last."""
+        return bool(self._reflexes)
+
+    def take_aim(self, sampler: Sampler, state: EngineState) -> Foreseen | None:
+        """At the victim, if its level is crossed and everything is as it was foreseen; whoever calls has it signalled.
+        What changed ``state`` since (a pause, a kill by other hands) was not. Only the levels are looked at for that,
+        and the rest of what was read by whoever goes on.
         """
+        self._search.note_sought(0)
         if not self._reflexes or self._snapshot is None or state is not self._state:
             return None
-        decision = due(self._reflexes, status, state, self._snapshot)
-        if decision is None or decision.target is None or self._warrant is None:
+        levels = sampler.read_brief(clock_us())
+        read_us = clock_us()
+        self._overtaking.swapped = levels.swap_free_bytes < levels.swap_total_bytes
+        decision = due(self._reflexes, levels, state, self._snapshot)
+        if decision is None or decision.target is None or self._aim is None:
             return None
-        row = self._confirmed(decision.target)
+        row, overtaker = self._confirmed(decision), None
         if row is None:
+            overtaker = self._find_overtaker(decision, state)
+        if overtaker is not None:
+            decision, row = overtaker.decision, overtaker.row
+        if decision.target is None or row is None or self._aim is None:
             self._reflexes = ()
             return None
         decided_us = clock_us()
-        process_id = decision.target.process.id
-        warrant, self._warrant, self._reflexes = self._warrant, None, ()
-        motion, self._motion = self._motion, None
+        aim, self._aim, self._reflexes = self._aim, None, ()
+        aim.action = decision.action
         if decision.action == KILL:
-            self._search.condemn(process_id)  # before the signal: a reader of its maps would hold its memory
-        self._parts.executor.strike(warrant, decision.target.process, decision.action, motion)
-        process = row.value(status.time_us)
-        others = tuple(each for each in self._snapshot.processes if each.id != process_id)
-        seen = replace(self._snapshot, status=status, processes=(process, *others))
-        target = replace(decision.target, process=process)
-        return Struck(replace(decision, target=target), warrant, seen, decided_us)
+            self._search.condemn(decision.target.process.id)  # before the signal: a reader of its maps holds its memory
+        return Foreseen(aim, read_us, decided_us, decision, self._snapshot, row, overtaker)
+
+    def struck(self, foreseen: Foreseen, status: MemoryStatus, state: EngineState) -> Struck:
+        """All that is to be told of it; there was no time for that before the signal."""
+        decision, snapshot = foreseen.decision, foreseen.snapshot
+        if foreseen.overtaker is not None:
+            overtaker = self._overtaking.in_full(foreseen.overtaker, state)
+            decision, snapshot = overtaker.decision, overtaker.snapshot
+        process, target = foreseen.row.value(status.time_us), decision.target
+        assert target is not None
+        others = tuple(each for each in snapshot.processes if each.id != process.id)
+        seen = replace(snapshot, status=status, processes=(process, *others))
+        decision = replace(decision, target=replace(target, process=process))
+        return Struck(decision, foreseen.aim.warrant, seen, foreseen.decided_us)
+
+    def _find_overtaker(self, decision: Decision, state: EngineState) -> Overtaker | None:
+        """Somebody has overtaken the victim, or it is another one now: who is to be signalled in its place, under
+        warrant; None where the ordinary way must tell.
+        """
+        assert self._snapshot is not None
+        before = self._parts.table.scans
+        found = self._overtaking.find(decision, self._snapshot, state, self._reading)
+        self._search.note_sought(self._parts.table.scans - before)
+        return found if found is not None and self._hold_warrant(found.decision.target) else None
 
     def rehearse(self, rules: Rules, status: MemoryStatus, state: EngineState) -> None:
-        """Go through the motions before READY: whoever would be chosen is confirmed, and nothing is done."""
+        """Go through the motions at the beginning: whoever would be chosen is confirmed, and nothing is done."""
         self.prepare(rules, status, state)
         for reflex in self._reflexes:
             due((reflex,), status, state, self._parts.table.snapshot(status, status.time_us))
             if reflex.decision.target is not None:
-                self._confirmed(reflex.decision.target)
+                self._confirmed(reflex.decision)
         self.drop()
 
     def drop(self) -> None:
@@ -126,16 +176,19 @@ class Foresight:
             return False
         return (known.rulesets, known.refusals) == (state.rulesets, state.refusals)
 
-    def _confirmed(self, target: Candidate) -> Row | None:
+    def _confirmed(self, decision: Decision) -> Row | None:
         """The victim's row, read again, if it is still who it was and nobody can have overtaken it."""
+        target = decision.target
+        assert target is not None
         table, chosen = self._parts.table, target.process
-        newcomers = table.find_newcomers()
+        self._reading = None
+        newcomers = table.find_newcomers(urgent=True)
         if newcomers is None or any(row.size_bytes * FRESH_SHARE > target.score for row in newcomers):
             return None
         row = table.rows.get(chosen.id.pid)
         if row is None or row.start_ticks != chosen.id.start_ticks or not row.is_kept or not table.reread(row):
             return None
-        slack = max(table.bound.slack_bytes, target.score // FRESH_SHARE)
+        slack = slack_bytes(table, target)
         same = (row.comm, row.uid) == (chosen.comm, chosen.uid) and not row.kill_pending and row.state not in "ZX"
         shrunk = chosen.rss_anon_bytes + chosen.swap_bytes - row.size_bytes > slack
         shrunk = shrunk or chosen.rss_shmem_bytes - row.shmem_bytes > slack
@@ -144,39 +197,39 @@ class Foresight:
         rest = table.rest_bound_bytes()
         if table.bound.since_look_bytes() <= slack and rest * NEAR <= target.score:
             return row
-        return row if self._others_stand(row, target, slack) else None
+        return row if self._others_stand(decision, slack) else None
 
-    def _others_stand(self, victim: Row, target: Candidate, slack: int) -> bool:
+    def _others_stand(self, decision: Decision, slack: int) -> bool:
         """Much was allocated since the look: whether none of it by those who lead besides the victim, whose sizes are
         read again, and the others are still too small.
         """
-        table, grown = self._parts.table, 0
-        for row in [row for row in table.leaders if row is not victim]:
-            before = row.size_bytes
-            if not table.reread(row, size_only=True):
-                return False
-            grown += max(0, row.size_bytes - before)
-            if grown > slack:
-                return False
-        return table.rest_bound_bytes() * NEAR <= target.score
+        table, target = self._parts.table, decision.target
+        assert target is not None
+        assert self._snapshot is not None
+        self._reading = reading = self._overtaking.read_sizes(decision)
+        if reading.grown_bytes > slack or table.rest_bound_bytes() * NEAR > target.score:
+            return False
+        return reading.is_enough(table, target)
 
     def _hold_warrant(self, target: Candidate | None) -> bool:
         """One for this victim, kept as long as it stays the same one."""
         assert target is not None
-        if self._warrant is not None and self._warrant.id == target.process.id:
+        held, process = self._aim, target.process
+        if held is not None and (held.warrant.id, held.process.cgroup) == (process.id, process.cgroup):
+            held.process = process
             return True
         self._release()
         try:
-            self._warrant = self._parts.executor.grant(target.process, self._search.stat_fd(target.process.id))
+            warrant = self._parts.executor.grant(target.process, self._search.stat_fd(target.process.id))
         except Refused:
             return False
-        self._motion = self._parts.executor.arm(self._warrant)
+        self._aim = self._parts.executor.arm(warrant, target.process)
         return True
 
     def _release(self) -> None:
-        if self._motion is not None:
-            self._parts.executor.disarm(self._motion)
-            self._motion = None
-        if self._warrant is not None:
-            os.close(self._warrant.pidfd)
-            self._warrant = None
+        if self._aim is None:
+            return
+        if self._aim.motion is not None:
+            self._parts.executor.disarm(self._aim.motion)
+        os.close(self._aim.warrant.pidfd)
+        self._aim = None

@@ -9,6 +9,7 @@ from oomd.engine.pacing import OLDEST_US, STEADY, Pace, followed, pace
 from oomd.engine.preferences import prepare, wanted_of
 from oomd.engine.selection import looks_at_cgroups, may_choose
 from oomd.foresight import Foresight
+from oomd.kernel.threads import allocate_lock
 from oomd.model.decision import NO_ACTION, Times
 from oomd.model.snapshot import Budget
 from oomd.model.units import SECOND_US
@@ -20,9 +21,10 @@ from oomd.search import Search
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
 
     from oomd.engine.calm import Groups
+    from oomd.kill.executor import Aim
     from oomd.model.decision import Decision, Detection
     from oomd.model.ruleset import EngineState, Rules
     from oomd.model.snapshot import MemoryStatus
@@ -50,6 +52,12 @@ class Loop:
         """Whether the last tick did, or began, anything."""
         self.lags = Lags()
         self._effort = Effort()
+        self._is_relay = False
+        """Whether another thread may take over."""
+        self._over = allocate_lock()
+        """Held while other threads than the caller's run the loop."""
+        self._failure: BaseException | None = None
+        """How the loop ended in another thread."""
         self._alerted_until_us = 0
         self._groups: Groups | None = None
         self._calm: Calm | None = None
@@ -62,11 +70,63 @@ class Loop:
         self._want()
 
     def run(self) -> None:
-        """Tick until somebody sets :attr:`stopping`."""
+        """Tick until somebody sets :attr:`stopping`. Where there are reapers it is their threads that run the loop: the
+        one that decides on a kill may do it, and reap, and another goes on meanwhile. The caller's only waits, so that
+        signals always find it, and it returns whoever may hang in a reap.
+        """
+        self._over.acquire()
+        self._is_relay = True
+        if self.parts.executor.hand_over(self._begin):
+            self._over.acquire()
+        else:
+            self._is_relay = False
+            self._go_on()
+        self._is_relay = False
+        self._over.release()
+        if self._failure is not None:
+            raise self._failure
+
+    def _begin(self) -> None:
+        self._effort.skip()
+        self._run_on(iter(()))
+
+    def _go_on(self) -> bool:
+        """Whether another thread has it now; else it has ended."""
         while not self.stopping:
-            self.tick()
+            if self.tick():
+                return True
         self._take(self.parts.waiter.wait_ready(0))
         self.act.conclude()  # what ends us may be the very victim
+        return False
+
+    def _walk(self, steps: Iterator[Aim]) -> bool:
+        """Go through one round of the journey, and signal who is to be signalled on the way. Whether another thread has
+        gone on with it, and with the loop.
+        """
+        for aim in steps:
+            if self.parts.executor.strike(aim, self._successor(aim, steps) if self._is_relay else None):
+                return True
+        return False
+
+    def _successor(self, aim: Aim, steps: Iterator[Aim]) -> Callable[[], None]:
+        """What another thread does in place of the calling one, which kills."""
+
+        def go_on() -> None:
+            self._effort.skip()
+            self._run_on(steps, aim)
+
+        return go_on
+
+    def _run_on(self, steps: Iterator[Aim], aim: Aim | None = None) -> None:
+        """The loop is the calling thread's, from here on."""
+        try:
+            if aim is not None:
+                self.parts.executor.note_struck(aim)
+            if self._walk(steps) or self._go_on():
+                return
+        except BaseException as error:  # noqa: BLE001 - raised where the loop was begun
+            self._failure = error
+        self._over.release()
 
     @property
     def rules(self) -> Rules:
@@ -82,19 +142,27 @@ class Loop:
     def state(self, state: EngineState) -> None:
         self.act.state = state
 
-    def tick(self) -> None:
-        """One round of the journey; its beginning only, where nothing has come closer."""
+    def tick(self) -> bool:
+        """One round of the journey; its beginning only, where nothing has come closer. Whether another thread has gone
+        on with it, and with the loop.
+        """
         woke_us, lag_us, called = self._wait()
         if not called and self._glance(woke_us):
-            return
+            return False
         self._calm = None
-        levels = self.parts.sampler.read_levels(clock_us())
-        read_us = clock_us()
         self.parts.executor.sent_us = None
-        struck = self._foresight.strike(levels, self.state)
+        return self._walk(self._journey(woke_us, lag_us))
+
+    def _journey(self, woke_us: int, lag_us: int) -> Iterator[Aim]:
+        """One round, up to whoever is to be signalled, and from there."""
+        foreseen = self._foresight.take_aim(self.parts.sampler, self.state)
+        if foreseen is not None:
+            yield foreseen.aim
+        levels = self.parts.sampler.read_levels(clock_us() if foreseen is None else foreseen.read_us)
+        struck = None if foreseen is None else self._foresight.struck(foreseen, levels, self.state)
         self._remember_glance()
         status = self._observe(levels)
-        self.act.times = Times(woke_us, read_us if struck else clock_us(), 0, lag_us=lag_us)
+        self.act.times = Times(woke_us, clock_us() if foreseen is None else foreseen.read_us, 0, lag_us=lag_us)
         cgroups = () if self.parts.cgroups is None else self.parts.cgroups.look(clock_us)
         if self.parts.tape is not None:
             self.parts.tape.begin(status, self.state, cgroups)
@@ -102,20 +170,21 @@ class Loop:
         self.ticks, self.status, self.detections = self.ticks + 1, status, detections
         if struck is not None:
             self.act.complete(struck, status, detections)
-        self.acted = self.act.advance(detections, status) or struck is not None
+        self.acted = (yield from self.act.advance(detections, status)) or struck is not None
         if not self.acted and self._may_act(detections, status):
             decision = self._select(detections, status)
-            self.acted = self.act.carry_out(decision) is not None and decision.action != NO_ACTION
+            done = yield from self.act.carry_out(decision)
+            self.acted = done is not None and decision.action != NO_ACTION
         self._prepare(detections, status)
+        yield from self.parts.beside(status.time_us)
         self.parts.on_tick(status.time_us)
         if self.act.worth_writing:
             self.act.hand_out()
-        if self.pace.warm:
-            self._effort.note()
+        self._effort.note()
         self._calm_down(status)
 
     def rehearse(self, status: MemoryStatus) -> None:
-        """What is decided in advance, once before READY."""
+        """What is decided in advance, once at the beginning."""
         self._foresight.rehearse(self.rules, status, self.state)
 
     def replace_rules(self, rules: Rules, *, carry: bool = False) -> None:
@@ -154,6 +223,8 @@ class Loop:
         begin_us = clock_us()
         longest_us = self.parts.longest_us() if self._calm is None else max(0, self._due_us - begin_us)
         wait_us = min(self.pace.interval_us, self.parts.rhythm_us, longest_us)
+        if self.pace.warm and self._foresight.is_armed:
+            self.parts.executor.expect(wait_us)
         events = self.parts.waiter.wait_ready(wait_us)
         woke_us = clock_us()
         if events:
@@ -276,4 +347,4 @@ class Loop:
             table.scan(status, clock_us)
 
     def _select(self, detections: tuple[Detection, ...], status: MemoryStatus) -> Decision:
-        return self.search.select(self.rules, self.state, detections, status)
+        return self.search.select(self.rules, self.state, detections, status, known=True)

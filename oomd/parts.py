@@ -8,9 +8,9 @@ from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
 
-    from oomd.kill.executor import Executor
+    from oomd.kill.executor import Aim, Executor
     from oomd.ladders import Ladders
     from oomd.model.report import Plain
     from oomd.monitor.facts import FactsReader
@@ -46,6 +46,8 @@ class Parts:
     report: Callable[[Plain], object]
     on_tick: Callable[[int], None]
     """Called at the end of every tick with its time: the watchdog is fed by real progress."""
+    beside: Callable[[int], Iterator[Aim]] = lambda now_us: iter(())  # noqa: ARG005
+    """Called before that: who else decides whom to kill, in the same thread (:mod:`oomd.android`)."""
     limit_bytes: int | None = None
     """The budget."""
     read_cgroup_usage: Callable[[], int] | None = None

@@ -123,7 +123,7 @@ class Rounds:
         if not dry_run and (decision.action in (TERM, KILL) or decision.target is not None):
             if self._loop.parts.tape is not None:
                 self._loop.parts.tape.note_asked(text)
-            decision = act.carry_out(decision)
+            decision = act.at_once(act.carry_out(decision))
             if decision is None:
                 return False
         signals = decision.action in (TERM, KILL) and not dry_run and not self._loop.parts.executor.dry_run

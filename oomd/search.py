@@ -8,6 +8,7 @@ from __future__ import annotations
 from oomd.engine.eligibility import leaning_of, sift
 from oomd.engine.levels import late_members
 from oomd.engine.marks import NORMAL, PREFER
+from oomd.engine.nobody import is_nobody, nobody_of
 from oomd.engine.preferences import UNREAD
 from oomd.engine.selection import (
     WORTH_WAITING_BYTES,
@@ -27,8 +28,9 @@ from oomd.policies.freeable import NEAR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from oomd.engine.nobody import Nobody
     from oomd.model.ruleset import EngineState, Rules
     from oomd.model.snapshot import MemoryStatus, Process, ProcessId, Snapshot
     from oomd.monitor.facts import FactsReader
@@ -68,7 +70,8 @@ class Search:
         """What the last choice was made of."""
         self.scans = 0
         """How often everybody was read, or sought through, for the choices of this look at memory."""
-        self._chosen_us = -1
+        self._chosen_us, self._sought = -1, 0
+        self._nobody: Nobody | None = None
 
     def collect(self, now_us: int, *, ask: bool) -> None:
         """Take what the background threads have read, and the marks of the leaders' cgroups; with ``ask`` have the
@@ -127,19 +130,37 @@ class Search:
         return tuple(each.value(now) for each in find_sharers(row, self._table.leaders))
 
     def select(
-        self, rules: Rules, state: EngineState, detections: tuple[Detection, ...], status: MemoryStatus
+        self,
+        rules: Rules,
+        state: EngineState,
+        detections: tuple[Detection, ...],
+        status: MemoryStatus,
+        *,
+        known: bool = False,
     ) -> Decision:
         """Whom these detections ask for. A mark that was set a moment ago counts: those of whoever would die are
         compared with what is there now, and the choice is made again, on fresh marks, where one has changed.
+        ``known``: where nobody was worth a signal among all processes a moment ago, and nothing else has come up since,
+        the largest are enough to say that it is still so.
         """
         if status.time_us != self._chosen_us:
-            self.scans, self._chosen_us = 0, status.time_us
+            self.scans, self._sought, self._chosen_us = self._sought, 0, status.time_us
+        if not known:
+            self._nobody = None
         before = self._table.scans
         decision = self._select(rules, state, detections, status)
         if self._marks_changed(decision):
             decision = self._select(rules, state, detections, status)
         self.scans += self._table.scans - before
+        if not is_nobody(decision):
+            self._nobody = None
+        elif self._nobody is None:
+            self._nobody = nobody_of(decision, state, self._clock_us() - status.time_us)
         return decision
+
+    def note_sought(self, scans: int) -> None:
+        """Before anything is chosen at this look at memory everybody was read, or sought through, so often."""
+        self.scans = self._sought = scans
 
     def _marks_changed(self, decision: Decision) -> bool:
         """Whether those of anybody who would be signalled are others now."""
@@ -167,6 +188,9 @@ class Search:
             table.seek(status, self._clock_us)  # whoever is chosen among these, nothing would be proved
         self.collect(status.time_us, ask=True)
         decision = choose(table.snapshot(status, self._clock_us()))
+        if self._nobody is not None and self._nobody.explains(decision, state):
+            return decision
+        self._nobody = None
         if decision.action != NO_ACTION and self._has_changed(self._least_that_counts(decision, rules)):
             decision = choose(table.snapshot(status, self._clock_us()))
         if decision.action == NO_ACTION or self.is_proved(decision, rules):
@@ -233,6 +257,7 @@ class Search:
 
     def judge_by(self, rules: Rules) -> None:
         """Have those lead who may be taken by these preferences."""
+        self._nobody = None
 
         def judge(row: Row) -> str:
             now = self._clock_us()
@@ -248,6 +273,22 @@ class Search:
         """Whether something is being measured, or read, for the first time that this decision hangs on."""
         awaited = self._awaits_facts(decision)
         return awaited or self._sharing.awaits(self._table.leaders)
+
+    def meet(self, rows: Iterable[Row]) -> None:
+        """Have the marks of these."""
+        if self._facts is not None:
+            self._facts.note_marks(rows, self._clock_us())
+
+    def is_settled(self, decision: Decision) -> bool:
+        """Whether nothing else is to be known before this one, chosen a moment ago, is signalled: no mark of its cgroup
+        has changed, nobody shares its memory map, and nothing that it hangs on is being measured, or read, or should be
+        for the first time.
+        """
+        target = decision.target
+        row = None if target is None else self._table.rows.get(target.process.id.pid)
+        if row is None or self._marks_changed(decision) or find_sharers(row, self._table.leaders):
+            return False
+        return not self._sharing.wants_first(self._table.leaders) and not self.awaits(decision)
 
     def keep_marks(self, row: Row) -> None:
         """Be ready to tell at once whether this one's marks have changed."""
@@ -279,7 +320,7 @@ class Search:
         """Whether that is being read of the leaders, of anybody who would die, or of those who come last only because
         it is not known: they may be in their place, and may as well be the next.
         """
-        if self._facts is None:
+        if self._facts is None or not self._facts.wanted:
             return False
         last = [each for each in decision.ranking if each.because == UNREAD.because][:LEADING]
         chosen = (*(() if decision.target is None else (decision.target,)), *last)

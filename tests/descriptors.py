@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import time
+
+PATIENCE_S = 90.0
 
 
 def open_descriptors() -> dict[int, str]:
@@ -24,3 +27,11 @@ def opened_since(before: dict[int, str]) -> list[str]:
     """What is open now, was not then, and that nobody has merely forgotten to collect."""
     gc.collect()
     return sorted(what for number, what in open_descriptors().items() if before.get(number) != what)
+
+
+def left_since(before: dict[int, str]) -> list[str]:
+    """The same once other threads, which close theirs in their own time, have had time enough for it."""
+    end = time.monotonic() + PATIENCE_S
+    while (left := opened_since(before)) and time.monotonic() < end:
+        os.sched_yield()
+    return left

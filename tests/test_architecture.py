@@ -65,6 +65,7 @@ KILLER_MODULES = [
     "oomd.engine.levels",
     "oomd.engine.marks",
     "oomd.engine.names",
+    "oomd.engine.nobody",
     "oomd.engine.pacing",
     "oomd.engine.patterns",
     "oomd.engine.pause",
@@ -87,10 +88,13 @@ KILLER_MODULES = [
     "oomd.kernel.features",
     "oomd.kernel.files",
     "oomd.kernel.foreign",
+    "oomd.kernel.kin",
     "oomd.kernel.loadavg",
     "oomd.kernel.maps",
     "oomd.kernel.meminfo",
+    "oomd.kernel.numbers",
     "oomd.kernel.pidfd",
+    "oomd.kernel.pids",
     "oomd.kernel.process",
     "oomd.kernel.psi",
     "oomd.kernel.sched",
@@ -139,6 +143,7 @@ KILLER_MODULES = [
     "oomd.monitor.details",
     "oomd.monitor.effort",
     "oomd.monitor.facts",
+    "oomd.monitor.families",
     "oomd.monitor.lag",
     "oomd.monitor.newcomers",
     "oomd.monitor.notify",
@@ -162,6 +167,7 @@ KILLER_MODULES = [
     "oomd.outside.link",
     "oomd.outside.plain",
     "oomd.outside.spawn",
+    "oomd.overtaking",
     "oomd.parts",
     "oomd.pausing",
     "oomd.policies",
@@ -171,14 +177,17 @@ KILLER_MODULES = [
     "oomd.proactive",
     "oomd.reap",
     "oomd.reap.backends",
+    "oomd.reap.bell",
     "oomd.reap.crowd",
     "oomd.reap.dying",
     "oomd.reap.expedite",
+    "oomd.reap.expedited",
     "oomd.reap.hindrance",
     "oomd.reap.motion",
     "oomd.reap.mrelease",
     "oomd.reap.none",
     "oomd.reap.pool",
+    "oomd.reap.results",
     "oomd.reap.urgency",
     "oomd.reap.workers",
     "oomd.rehearsal",
@@ -343,6 +352,6 @@ def test_modules_before_the_fork() -> None:
         "import oomd.__main__, oomd.commands.scout; print(*(set(sys.modules) - before))"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert set(done.stdout.split()) <= BEFORE_THE_FORK

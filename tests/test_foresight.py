@@ -25,7 +25,7 @@ from oomd.monitor.sampler import Sampler
 from tests.ends import at_end, until_end
 from tests.fakes.proc_tree import ProcTree
 from tests.integration.way_to_a_kill import build, take_down
-from tests.kernel.children import child, go_on, said
+from tests.kernel.children import child, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,19 +196,6 @@ def test_nothing_happens_above_the_level(rig: Rig, monkeypatch: pytest.MonkeyPat
     assert rig.events == []
 
 
-def test_one_that_leapt_past_the_victim_dies_in_its_place(rig: Rig, ordinary: Callable[[], int]) -> None:
-    """What grew since cannot be the victim's: the ordinary way finds whose it is."""
-    big, other = rig.hold("big", 90), rig.hold("other", 10, then="more = hold(300)")
-    rig.prepare()
-    go_on(other)
-    said(other)
-    rig.grown(300)
-    told = rig.strike()
-    assert (told["decision"]["target"]["comm"], ordinary()) == ("other", 1)
-    assert ended(other) == -signal.SIGKILL
-    assert big.poll() is None
-
-
 def test_what_nobody_in_sight_took_stops_nothing(rig: Rig, ordinary: Callable[[], int]) -> None:
     """Somebody allocates all the time while memory is short. Those who lead are asked whether it was they; what is left
     may be anybody's, and is too little to overtake the victim.
@@ -222,68 +209,19 @@ def test_what_nobody_in_sight_took_stops_nothing(rig: Rig, ordinary: Callable[[]
     assert other.poll() is None
 
 
-def test_one_of_those_in_sight_that_took_it_is_seen(rig: Rig, ordinary: Callable[[], int]) -> None:
-    """Another one who leads has grown: the ordinary way decides."""
-    big, other = rig.hold("big", 90), rig.hold("other", 70, then="more = hold(30)")
-    rig.prepare()
-    go_on(other)
-    said(other)
-    rig.grown(30)
-    told = rig.strike()
-    assert (told["decision"]["target"]["comm"], ordinary()) == ("other", 1)
-    assert ended(other) == -signal.SIGKILL
-    assert big.poll() is None
-
-
-def test_a_newcomer_that_is_larger_dies(rig: Rig, ordinary: Callable[[], int]) -> None:
-    """It was not there when it was decided."""
-    rig.hold("big", 60)
-    rig.prepare()
-    new = rig.hold("new", 150)
-    told = rig.strike()
-    assert (told["decision"]["target"]["comm"], ordinary()) == ("new", 1)
-    assert ended(new) == -signal.SIGKILL
-
-
-def test_one_that_changed_its_name_is_judged_anew(rig: Rig, ordinary: Callable[[], int]) -> None:
-    """Protection goes by names: who executed another program meanwhile may be spared."""
-    big, small = rig.hold("big", 90, then="be('sshd')"), rig.hold("small", 60)
-    rig.prepare()
-    go_on(big)
-    said(big)
-    told = rig.strike()
-    assert (told["decision"]["target"]["comm"], ordinary()) == ("small" if os.geteuid() == 0 else "sshd", 1)
-    assert ended(small if os.geteuid() == 0 else big) == -signal.SIGKILL
-
-
-def test_one_that_is_gone_or_gave_its_memory_back(rig: Rig, ordinary: Callable[[], int]) -> None:
-    """Another one dies."""
-    big, second = rig.hold("big", 90), rig.hold("second", 60, then="del held")
-    third = rig.hold("third", 50)
-    rig.prepare()
-    big.kill()
-    big.wait()
-    rig.prepare()
-    go_on(second)
-    said(second)
-    told = rig.strike()
-    assert (told["decision"]["target"]["comm"], ordinary()) == ("third", 1)
-    assert ended(third) == -signal.SIGKILL
-
-
 def test_nobody_is_held_for_long(rig: Rig) -> None:
     """The warrant is let go when the rules change, and when memory is no longer short."""
     rig.hold("big", 90)
     before = len(os.listdir("/proc/self/fd"))
     rig.prepare()
-    assert rig.loop._foresight._warrant is not None
+    assert rig.loop._foresight._aim is not None
     rig.level(4 * GIB)
     rig.tick()
-    assert rig.loop._foresight._warrant is None
+    assert rig.loop._foresight._aim is None
     rig.level(CALM)
     rig.prepare()
     rig.loop.replace_rules(rig.loop.rules)
-    assert rig.loop._foresight._warrant is None
+    assert rig.loop._foresight._aim is None
     assert len(os.listdir("/proc/self/fd")) >= before
 
 
@@ -294,7 +232,7 @@ def test_dry_run_foresees_nothing(tmp_path: Path) -> None:
         big = rig.hold("big", 90)
         end = time.monotonic() + PATIENCE_S
         rig.tick()
-        assert rig.loop._foresight._warrant is None
+        assert rig.loop._foresight._aim is None
         rig.level(CRITICAL)
         while not rig.events:  # the first measurement is waited for
             assert time.monotonic() < end
@@ -311,7 +249,7 @@ def test_rehearsal_touches_nobody(rig: Rig) -> None:
     rig.tick()
     rig.loop.rehearse(rig.loop.parts.sampler.read_status(1))
     assert big.poll() is None
-    assert rig.loop._foresight._warrant is None
+    assert rig.loop._foresight._aim is None
     with pytest.raises(subprocess.TimeoutExpired):
         big.wait(0.05)
 

@@ -46,7 +46,7 @@ def test_nothing_is_opened_forked_or_imported_on_the_way_to_a_kill() -> None:
     reaper.
     """
     done = subprocess.run(
-        [sys.executable, WAY_TO_A_KILL], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+        [sys.executable, WAY_TO_A_KILL], capture_output=True, text=True, timeout=240, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -69,7 +69,7 @@ def test_way_to_a_kill_is_so_many_system_calls(tmp_path: Path) -> None:
     """
     log = tmp_path / "strace"
     argv = [strace_or_skip(), "-f", "-o", str(log), sys.executable, WAY_TO_A_KILL]
-    subprocess.run(argv, capture_output=True, timeout=60, check=True, cwd=ROOT)
+    subprocess.run(argv, capture_output=True, timeout=240, check=True, cwd=ROOT)
     way = log.read_text("utf-8").partition("/the/way/to/a/kill")[2].partition("\n")[2]
     thread = way.partition(" ")[0]
     way = way[: way.rindex("\n", 0, way.index(", SIGKILL"))]  # the loop itself signals where no worker did in time
@@ -87,7 +87,7 @@ def test_quiet_ticks_leave_nothing_behind() -> None:
     what one takes meanwhile is what it took before. Eleven of twelve are glances.
     """
     done = subprocess.run(
-        [sys.executable, "-m", QUIET_TICKS], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+        [sys.executable, "-m", QUIET_TICKS], capture_output=True, text=True, timeout=240, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
     told: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
@@ -104,7 +104,7 @@ def test_quiet_ticks_leave_nothing_behind() -> None:
 def test_kernel_keeps_little_for_the_kept_descriptors() -> None:
     """Charged to a cgroup of its own: descriptors, inodes, names and a buffer for each file that was read."""
     done = subprocess.run(
-        [sys.executable, "-m", KEPT], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+        [sys.executable, "-m", KEPT], capture_output=True, text=True, timeout=240, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -125,7 +125,7 @@ def test_quiet_tick_is_three_system_calls(tmp_path: Path) -> None:
             assert len(os.listdir(f"/proc/{run.process.pid}/fd")) <= MOST_DESCRIPTORS
             log = tmp_path / "strace"
             tracer = subprocess.Popen([strace, "-p", str(run.process.pid), "-o", str(log)], stderr=subprocess.DEVNULL)
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while log.read_text("utf-8").count("epoll_wait") < 5 if log.exists() else True:
                 assert time.monotonic() < end
                 os.sched_yield()

@@ -34,4 +34,4 @@ def test_the_interpreter_is_prepared() -> None:
     over is inherited by nobody; and the daemon's exit status is ours.
     """
     done = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    assert (done.stdout.split(), done.returncode) == (["0.0001", str(256 * 1024), "False"], 7)
+    assert (done.stdout.split(), done.returncode) == (["0.0001", str(512 * 1024), "False"], 7)

@@ -22,7 +22,7 @@ from tests.kernel.arbitrary import FIXTURES, mangled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-FURTHER = {"file": "/proc/x", "field": "x", "page_bytes": 4096, "now": 1_000_000.0}
+FURTHER = {"file": "/proc/x", "library": b"libm", "field": "x", "page_bytes": 4096, "now": 1_000_000.0}
 """What some of them want besides."""
 FILES = sorted(path.name for path in FIXTURES.iterdir())
 TEXT = st.text(max_size=60) | st.text("0123456789.,:%+-_/ kKMGTiBsmhd()minmaxoff*\n\x00", max_size=40)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oomd.config.loader import load_config
+from oomd.engine import nobody
 from oomd.engine.preferences import wanted_of
 from oomd.kernel.files import PAGE_BYTES, KernelFile
 from oomd.kernel.scope import ScopeGuard
@@ -196,3 +197,71 @@ def test_what_was_looked_at_by_its_size_is_known_before_it_is_chosen(
     decision = decided(loop, told)
     expected = {"renamed": 102, "dying": 101, "gone": 102}[change]
     assert (decision["action"], decision["target"]["pid"]) == ("kill", expected)
+
+
+def test_nobody_among_all_is_not_found_out_twice_a_second(
+    proc: ProcTree, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading everybody takes time from those who are to be saved, so it is spared until some time is over; whoever is
+    large by then and may be killed is found all the same.
+    """
+    monkeypatch.setattr(nobody, "COST", 1_000_000)
+    for number in range(40):
+        proc.add_process(100 + number, comm="kept", rss_anon=(300 - number) * MIB)
+    proc.set_vmstat(pgalloc_normal=1000, pgfault=1000)
+    proc.set_loadavg(139)
+    loop, told = watching(RULES % "policy: freeable" + "protect: [kept]\n")
+    table = loop.parts.table
+    everybody: list[int] = []
+    read_everybody = table.read_everybody
+
+    def noted() -> None:
+        everybody.append(table.scans)
+        read_everybody()
+
+    monkeypatch.setattr(table, "read_everybody", noted)
+    loop.pace = replace(loop.pace, interval_us=0)
+    assert decided(loop, told)["action"] == "notify"
+    assert len(everybody) == 1
+    scans, looks = table.scans, []
+    for _ in range(5):
+        loop.act.nobody_until_us = 0
+        loop.tick()
+        looks.append(loop.acted)
+    assert (looks, len(everybody), table.scans) == ([True] * 5, 1, scans)
+
+    assert loop.search._nobody is not None
+    loop.search._nobody = replace(loop.search._nobody, until_us=0)
+    loop.act.nobody_until_us = 0
+    loop.tick()
+    assert len(everybody) == 2
+
+    loop.replace_rules(loop.rules)
+    loop.act.nobody_until_us = 0
+    loop.tick()
+    assert len(everybody) == 3
+
+    told.clear()
+    proc.add_process(200, comm="hog", rss_anon=500 * MIB)
+    proc.set_loadavg(200)
+    loop.act.nobody_until_us = 0
+    assert decided(loop, told)["pids"] == [200]
+
+
+def test_whoever_is_asked_for_by_hand_is_sought_among_all(
+    proc: ProcTree, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is believed where a person waits for the answer."""
+    monkeypatch.setattr(nobody, "COST", 1_000_000)
+    proc.add_process(100, comm="kept", rss_anon=300 * MIB)
+    proc.set_vmstat(pgalloc_normal=1000, pgfault=1000)
+    proc.set_loadavg(139)
+    loop, told = watching(RULES % "policy: freeable" + "protect: [kept]\n")
+    decided(loop, told)
+    before = loop.parts.table.scans
+    assert loop.status is not None
+    chosen = (loop.rules, loop.state, loop.detections, loop.status)
+    assert loop.search.select(*chosen, known=True).action == "notify"
+    assert loop.parts.table.scans == before
+    assert loop.search.select(*chosen).action == "notify"
+    assert loop.parts.table.scans > before

@@ -18,13 +18,12 @@ from oomd.bench.stages import ABOUT, KINDS
 from oomd.commands.options import complain
 from oomd.image import STACK_BYTES, SWITCH_INTERVAL_S
 from oomd.kernel.meminfo import parse_meminfo
+from oomd.kernel.sched import LOOP_PRIORITY, be_realtime
 from oomd.model.scope import ScopeError
 from oomd.model.units import GIB, MIB, UnitError, format_size, parse_size
 
 DEFAULT_VICTIMS = ("running", "stopped", "starved", "frozen")
 SMALLEST = 16 * MIB
-LOOP_PRIORITY = 10
-"""The daemon's own, below the reapers' and the meter's."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -105,12 +104,10 @@ def _count(text: str) -> int:
 
 def _be_realtime() -> bool:
     """As the daemon does: what it measures is the daemon's way to a kill. Victims do not inherit it."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(LOOP_PRIORITY))
-    except OSError:
-        print("not permitted to be real-time: times are longer than those of the service", file=sys.stderr)
-        return False
-    return True
+    if be_realtime(LOOP_PRIORITY):
+        return True
+    print("not permitted to be real-time: times are longer than those of the service", file=sys.stderr)
+    return False
 
 
 def _be_ordinary(*, realtime: bool) -> None:

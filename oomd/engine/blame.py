@@ -5,8 +5,11 @@ back. Pure.
 from __future__ import annotations
 
 from oomd.model.ruleset import FileBlame, MemorySample
-from oomd.model.snapshot import MemoryStatus, Process, Snapshot
 from oomd.model.units import SECOND_US, format_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomd.model.snapshot import Levels, Process, Snapshot
 
 LOOK_BACK_US = 60 * SECOND_US
 """How far back the cause of an alarm is looked for."""
@@ -20,7 +23,7 @@ SLACK_SHARE = 50
 """Once files are blamed, so little less (a fiftieth of all memory) is no new cause."""
 
 
-def followed(trail: tuple[MemorySample, ...], status: MemoryStatus) -> tuple[MemorySample, ...]:
+def followed(trail: tuple[MemorySample, ...], status: Levels) -> tuple[MemorySample, ...]:
     """The trail with this status; empty for a budget, which counts files like any other memory."""
     if status.budget is not None:
         return ()
@@ -34,7 +37,7 @@ def followed(trail: tuple[MemorySample, ...], status: MemoryStatus) -> tuple[Mem
 
 
 def blame(
-    trail: tuple[MemorySample, ...], status: MemoryStatus, before: FileBlame | None, *, alarmed: bool
+    trail: tuple[MemorySample, ...], status: Levels, before: FileBlame | None, *, alarmed: bool
 ) -> FileBlame | None:
     """What files are to blame for. Once blamed they remain so, however long the alarm lasts or flickers, until memory
     comes back, the files shrink, or something else takes more.

@@ -30,8 +30,8 @@ not lost its caches yet, so what follows takes half the time."""
 CALM_COST = 20
 """While memory is short looking takes at most one part in so many of the time, however slow the machine …"""
 HURRIED_COST = 4
-"""… and where memory falls straight towards a limit, or a kill is under way, one in so many: a real-time process that
-looks all the time takes the time of those whom it is to save."""
+"""… and where memory falls straight towards a limit, could fall there until the next look, or a kill is under way, one
+in so many: a real-time process that looks all the time takes the time of those whom it is to save."""
 
 LOOKS_ON_THE_WAY = 8
 """A limit that will be reached in some time is looked at so many times until then, and twice as often from there."""
@@ -131,7 +131,7 @@ def pace(
     if trend.falling:  # a ruleset that holds has a critical level below
         holds = any(detection.since_us is not None for detection in detections)
         left_us = max(0, headroom if holds else distance) * SECOND_US // trend.falling
-    dearest = CALM_COST * cost_us if warm else 0
+    dearest = (CALM_COST if warm else HURRIED_COST) * cost_us
     if warm:
         interval = min(interval, WARM_US)
         if left_us is not None and left_us // LOOKS_ON_THE_WAY < interval:

@@ -14,16 +14,19 @@ from __future__ import annotations
 from oomd.detectors.thresholds import HOLDS, LET_GO, MEMORY, MemoryAvailable, SwapFree
 from oomd.engine.blame import blame, followed, taken_by_files
 from oomd.engine.detection import among_of
+from oomd.engine.eligibility import sift
+from oomd.engine.levels import rank
+from oomd.engine.preferences import pod_usage
 from oomd.engine.selection import Order, decide, order_of, takes_one_by_size
 from oomd.model.decision import KILL, TERM, Decision, Detection
-from oomd.model.ruleset import LAST_KILL
+from oomd.model.ruleset import LAST_KILL, NEVER
 from oomd.model.threshold import Threshold
-from oomd.model.values import dataclass
+from oomd.model.values import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.model.ruleset import Detector, EngineState, Rules, Ruleset, RulesetState
-    from oomd.model.snapshot import MemoryStatus, Snapshot
+    from oomd.model.snapshot import Levels, Process, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,13 @@ class Limit:
     factor: float
     """Hysteresis of an alarm that holds."""
 
-    def is_crossed(self, status: MemoryStatus) -> bool:
+    def is_crossed(self, status: Levels) -> bool:
         """Whether it holds now; as the detectors have it."""
-        if self.swapless and not status.has_swap and self.swapless != MEMORY:
+        if self.swapless and status.has_swap:
+            return status.swap_free_bytes < self.below.resolve_bytes(status.swap_total_bytes) * self.factor
+        if self.swapless and self.swapless != MEMORY:
             return self.swapless == HOLDS
-        if not self.swapless or not status.has_swap:
-            return status.available_bytes < self.below.resolve_bytes(status.base_bytes) * self.factor
-        return status.swap_free_bytes < self.below.resolve_bytes(status.swap_total_bytes) * self.factor
+        return status.available_bytes < self.below.resolve_bytes(status.base_bytes) * self.factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,26 @@ def _decided(ruleset: Ruleset, snapshot: Snapshot, state: EngineState, order: Or
     return decide(ruleset, snapshot, (alarm,), state, order)
 
 
-def due(reflexes: tuple[Reflex, ...], status: MemoryStatus, state: EngineState, snapshot: Snapshot) -> Decision | None:
+def decided_anew(
+    rules: Rules, decision: Decision, others: Snapshot, changed: tuple[Process, ...], state: EngineState
+) -> Decision:
+    """What was decided in advance, decided again: ``others`` are those of its snapshot who are as they were, and need
+    not be judged again; ``changed`` those who are not, or were not among them.
+    """
+    ruleset = next(each for each in rules.rulesets if each.name == decision.ruleset)
+    whole = replace(others, processes=(*changed, *others.processes))
+    if pod_usage(whole) or any(each.standing for each in decision.ranking):  # whoever is there moves the others
+        return decide(ruleset, whole, decision.detections, state, order_of(rules, ruleset, whole, state))
+    same = {process.id.pid for process in others.processes}
+    candidates, rejected = sift(replace(others, processes=changed), rules.preferences, state)
+    candidates += tuple([each for each in decision.ranking if each.process.id.pid in same])
+    rejected += tuple([each for each in decision.rejected if each.process.id.pid in same])
+    omit_last = rules.preferences.omit != NEVER
+    order = Order(rank(ruleset, whole, candidates, rejected, omit_last=omit_last), candidates, rejected)
+    return decide(ruleset, whole, decision.detections, state, order)
+
+
+def due(reflexes: tuple[Reflex, ...], status: Levels, state: EngineState, snapshot: Snapshot) -> Decision | None:
     """What is to be carried out at once, now that memory stands so; ``snapshot`` is that of :func:`foresee`."""
     for reflex in reflexes:
         if status.time_us < reflex.from_us or not all(limit.is_crossed(status) for limit in reflex.limits):

@@ -79,7 +79,7 @@ class KernelFile:
         return bytes(view[:length])
 
     def _holds_enough(self, first: bytes) -> bool:
-        at = first.find(self._enough)
+        at = first.rfind(self._enough)  # it is near the end, where so much was read the last time too
         end = first.find(b"\n", at + 1) if at >= 0 else -1
         if 0 <= end < len(self._first) - 2 * MARGIN_BYTES:
             self._first = self._view[: end + MARGIN_BYTES]

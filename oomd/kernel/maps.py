@@ -53,6 +53,17 @@ def parse_unnamed_shmem(data: bytes) -> dict[Place, int]:
     return {place: last - first for place, (first, last) in extents.items()}
 
 
+def parse_code(data: bytes, library: bytes) -> list[tuple[int, int]]:
+    """Where the code of a library is mapped (begin and end), by how its file's name begins."""
+    found = []
+    for line in data.split(b"\n"):
+        fields = line.split(None, 5)
+        if len(fields) == 6 and fields[1] == b"r-xp" and fields[5].rpartition(b"/")[2].startswith(library):
+            begin, _, end = fields[0].partition(b"-")
+            found.append((int(begin, 16), int(end, 16)))
+    return found
+
+
 def _is_nameless(path: bytes) -> bool:
     return path in _NAMELESS or path.startswith(_MEMFD) or (path.startswith(_SHM) and path.endswith(_DELETED))
 

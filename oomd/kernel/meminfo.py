@@ -76,6 +76,20 @@ def parse_available(data: bytes) -> int:
     return find_kib(data, b"\nMemAvailable:", _FILE)
 
 
+def parse_brief(data: bytes) -> tuple[int, int, int, int, int, int]:
+    """MemTotal, MemAvailable, AnonPages, Shmem, SwapTotal and SwapFree, in bytes; without swap 0 and 0. Raises
+    :class:`KernelFormatError` where one of the others is missing.
+    """
+    return (
+        find_kib(data, b"MemTotal:", _FILE),
+        find_kib(data, b"\nMemAvailable:", _FILE),
+        find_kib(data, b"\nAnonPages:", _FILE),
+        find_kib(data, b"\nShmem:", _FILE),
+        find_kib(data, b"\nSwapTotal:", _FILE, default=0),
+        find_kib(data, b"\nSwapFree:", _FILE, default=0),
+    )
+
+
 def parse_swap_free(data: bytes) -> int:
     """SwapFree alone, in bytes; 0 where there is none."""
     return find_kib(data, b"\nSwapFree:", _FILE, default=0)

@@ -13,32 +13,15 @@ import os
 import sys
 import time
 
+from oomd.kernel.numbers import KCMP, SETRESUID, ioprio_number, number_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
     from collections.abc import Callable
+    from typing import Any
 else:
     from oomd.kernel import foreign as ctypes
-
-_MIPS_BASE = {"o32": 4000, "n64": 5000, "n32": 6000}
-
-
-def number_of(generic: int, machine: str, pointer_bytes: int, multiarch: str = "") -> int:
-    """The number of a system call newer than 5.1 (``generic``, include/uapi/asm-generic/unistd.h) for a
-    process of this machine.
-
-    ``machine`` is uname's, ``multiarch`` the interpreter's triplet, which tells the ABIs of 32-bit processes
-    on 64-bit kernels apart.
-    """
-    if machine == "alpha":
-        return generic + 110
-    if machine.startswith("mips"):
-        narrow = "n32" if multiarch.endswith("abin32") else "o32"
-        return generic + _MIPS_BASE["n64" if pointer_bytes == 8 else narrow]
-    if machine == "x86_64" and multiarch.endswith("x32"):
-        return generic | 0x40000000
-    return generic
-
 
 _MACHINE = os.uname().machine
 _MULTIARCH: str = getattr(sys.implementation, "_multiarch", "")
@@ -56,30 +39,13 @@ _CLOEXEC = 1
 _FSCONFIG_CMD_CREATE = 6
 _MOUNT_ATTR_NOSUID_NODEV_NOEXEC = 0x2 | 0x4 | 0x8
 
-_IOPRIO_SET = {
-    "x86_64": 251, "i386": 289, "i486": 289, "i586": 289, "i686": 289, "s390x": 282, "s390": 282, "ppc64le": 273,
-    "ppc64": 273, "ppc": 273, "alpha": 442, "armv7l": 314, "armv6l": 314, "armv5tel": 314, "sparc64": 196,
-}  # fmt: skip
-"""Older than the common numbers: each table of its own, arch/*/kernel/syscalls/syscall.tbl."""
-_IOPRIO_SET_GENERIC = 30
-"""aarch64, riscv, loongarch; include/uapi/asm-generic/unistd.h."""
 _IOPRIO_WHO_PROCESS = 1
 _IOPRIO_CLASS_SHIFT = 13
-_MIPS_IOPRIO_SET = {"o32": 4314, "n64": 5273, "n32": 6277}
 IOPRIO_CLASS_BE = 2
 """Best effort, the class of those who asked for none; ioprio_set(2)."""
 
-_KCMP = {
-    "x86_64": 312, "i386": 349, "i486": 349, "i586": 349, "i686": 349, "s390x": 343, "s390": 343, "ppc64le": 354,
-    "ppc64": 354, "ppc": 354, "armv7l": 378, "armv6l": 378, "aarch64": 272, "riscv64": 272, "loongarch64": 272,
-}  # fmt: skip
 _KCMP_VM = 1
 
-_SETRESUID = {
-    "x86_64": 117, "i386": 208, "i486": 208, "i586": 208, "i686": 208, "s390x": 208, "s390": 208, "ppc64le": 164,
-    "ppc64": 164, "ppc": 164, "armv7l": 208, "armv6l": 208, "aarch64": 147, "riscv64": 147, "loongarch64": 147,
-}  # fmt: skip
-"""With user numbers of 32 bits."""
 _KEEP = -1
 
 _SHIFTED_MCL = _MACHINE == "alpha" or _MACHINE.startswith(("ppc", "sparc"))
@@ -94,6 +60,8 @@ MADV_PAGEOUT = 21
 """Take these pages now; madvise(2), Linux 5.4."""
 MOST_RANGES = 1024
 """In one call; IOV_MAX."""
+
+_MADV_DONTNEED = 4
 
 _M_ARENA_MAX = -8
 """malloc.h of glibc."""
@@ -112,6 +80,14 @@ _send_signal = _holding["syscall"]
 _send_signal.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
 _send_signal.restype = ctypes.c_long
 
+_timerfd_create = _holding["timerfd_create"]
+_timerfd_create.argtypes = (ctypes.c_int, ctypes.c_int)
+_timerfd_create.restype = ctypes.c_int
+
+_timerfd_settime = _holding["timerfd_settime"]
+_timerfd_settime.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_timerfd_settime.restype = ctypes.c_int
+
 _mrelease = _dropping["syscall"]
 _mrelease.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_uint)
 _mrelease.restype = ctypes.c_long
@@ -127,6 +103,17 @@ _ioprio.restype = ctypes.c_long
 _getcpu = _holding["sched_getcpu"]
 _getcpu.argtypes = ()
 _getcpu.restype = ctypes.c_int
+
+_getdents: Any = None
+try:
+    _getdents = _holding["getdents64"]
+    _getdents.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+    _getdents.restype = ctypes.c_long
+except AttributeError:  # glibc before 2.30
+    pass
+MOST_ENTRIES_BYTES = 4096
+_entries = ctypes.create_string_buffer(b"\0" * (MOST_ENTRIES_BYTES - 1))
+_entries_view = memoryview(_entries).cast("B")
 
 _kcmp = _dropping["syscall"]
 _kcmp.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong)
@@ -182,6 +169,31 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
         raise _error()
 
 
+HAS_TIMER = _POINTER_BYTES == 8
+"""Where both numbers of a timespec are as wide as a long: whatever else 32-bit libcs have is left alone."""
+
+
+class Timer:
+    """Makes a descriptor readable at a set time from now on; timerfd_create(2). Python has it from 3.13 on."""
+
+    def __init__(self) -> None:
+        """Raises OSError: EMFILE, ENFILE, ENOMEM."""
+        self.fd: int = _timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)
+        if self.fd < 0:
+            raise _error()
+        self._after = (ctypes.c_long * 4)()  # struct itimerspec: no interval, the time
+        self._address = ctypes.addressof(self._after)
+
+    def start(self, after_us: int) -> None:
+        """So long from now, not 0, and not as it was set before; holding the GIL. Cannot fail."""
+        self._after[2], self._after[3] = after_us // 1_000_000, after_us % 1_000_000 * 1000
+        _timerfd_settime(self.fd, 0, self._address, None)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
+
+
 def process_mrelease(pidfd: int, flags: int = 0) -> None:
     """Frees the memory of a dying process in the caller's time, with the GIL dropped; process_mrelease(2),
     5.15 and later.
@@ -226,16 +238,6 @@ def signal_and_release(pidfd: int, signal: int, sent: Callable[[int], None]) -> 
     return 0, sent_us, _get_errno() if failed else 0
 
 
-def ioprio_number(machine: str, pointer_bytes: int, multiarch: str = "") -> int:
-    """The number of ioprio_set(2), which is older than the numbers that all machines share."""
-    if machine.startswith("mips"):
-        narrow = "n32" if multiarch.endswith("abin32") else "o32"
-        return _MIPS_IOPRIO_SET["n64" if pointer_bytes == 8 else narrow]
-    if machine == "x86_64" and pointer_bytes == 4:
-        return 251 | 0x40000000 if multiarch.endswith("x32") else _IOPRIO_SET["i386"]
-    return _IOPRIO_SET.get(machine, _IOPRIO_SET_GENERIC)
-
-
 def ioprio_set_thread(tid: int, io_class: int, level: int) -> None:
     """The I/O class and level (0, the first, to 7) of a thread; ioprio_set(2). Raises OSError: ESRCH, EPERM, EINVAL,
     ENOSYS.
@@ -251,7 +253,7 @@ def kcmp_vm(pid: int, other: int) -> bool:
     Raises OSError: ESRCH, EPERM (it asks for what ptrace may read), ENOSYS (not built in, or a machine whose number for
     it is not known here).
     """
-    number = _KCMP.get(_MACHINE)
+    number = KCMP.get(_MACHINE)
     if number is None or (_MACHINE == "x86_64" and _POINTER_BYTES == 4):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     answer = _kcmp(number, pid, other, _KCMP_VM, 0, 0)
@@ -267,7 +269,7 @@ def seteuid_of_thread(uid: int) -> None:
 
     Raises OSError: EPERM (it asks for CAP_SETUID), ENOSYS (a machine whose number for it is not known here).
     """
-    number = _SETRESUID.get(_MACHINE)
+    number = SETRESUID.get(_MACHINE)
     if number is None or (_MACHINE == "x86_64" and _POINTER_BYTES == 4):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     if _ids(number, _KEEP, uid, _KEEP) < 0:
@@ -336,8 +338,17 @@ def share_heap() -> None:
     except AttributeError:
         return
     mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
-    mallopt.restype = ctypes.c_int
     mallopt(_M_ARENA_MAX, 1)
+
+
+def unmap_pages(begin: int, end: int) -> None:
+    """Has these pages of ours, private ones of a file that nobody has written to, count as not yet touched; who touches
+    one gets it from the file again. madvise(2) with MADV_DONTNEED; of locked memory nothing is taken, and that is no
+    error.
+    """
+    madvise = _dropping["madvise"]
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    madvise(begin, end - begin, _MADV_DONTNEED)
 
 
 def mount_detached(kind: str) -> int:
@@ -359,3 +370,15 @@ def mount_detached(kind: str) -> int:
         return mount
     finally:
         os.close(context)
+
+
+def next_entries(fd: int, room_bytes: int = 256) -> bytes:
+    """The next entries of an open directory, where its offset stands, each a struct linux_dirent64: as many as there is
+    room for (at most :data:`MOST_ENTRIES_BYTES`), eight at least of those that are pids; none at its end. (os.listdir
+    reads 32 KiB of them.) getdents64(2). For one thread at a time. Raises OSError.
+    """
+    length = -1 if _getdents is None else _getdents(fd, ctypes.addressof(_entries), room_bytes)
+    if length < 0:
+        code = errno.ENOSYS if _getdents is None else ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return bytes(_entries_view[:length])

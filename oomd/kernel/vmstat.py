@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oomd.kernel.files import PAGE_BYTES, find_number, parse_number
+from oomd.kernel.files import PAGE_BYTES, KernelFormatError, find_number, parse_number
 from oomd.model.values import dataclass
 
 _FILE = "/proc/vmstat"
@@ -122,27 +122,61 @@ GROWTH_ENDS = b"\nthp_collapse_alloc "
 """The last line that :func:`parse_growth` looks at."""
 
 
-def parse_growth(data: bytes, *, fault_pages: int = 1) -> Growth | None:
-    """The :class:`Growth` of the text of /proc/vmstat; None where the kernel does not count (recorded trees).
-    ``fault_pages`` is how many pages one ordinary fault may bring (:func:`read_fault_pages`).
+_ALLOCATED, _FAULTED, _HUGE, _COLLAPSED = (
+    b"\npgalloc_", b"\npgfault ", b"\nthp_fault_alloc ", b"\nthp_collapse_alloc "
+)  # fmt: skip
+PLACES = dict.fromkeys((_ALLOCATED, _FAULTED, _HUGE, _COLLAPSED), 0)
+"""Where :func:`parse_growth` begins to look for its lines; a copy is kept by whoever parses again and again."""
+NEAR_BYTES = 64
+"""Numbers grow by a digit at a time, and each before a line moves it by that."""
 
-    Read on the way to a kill: each search begins where the zones' lines end, as the file has it. Raises
-    KernelFormatError when a counter is no number.
+
+def parse_growth(data: bytes, *, fault_pages: int = 1, places: dict[bytes, int] | None = None) -> Growth | None:
+    """The :class:`Growth` of the text of /proc/vmstat; None where the kernel does not count (recorded trees).
+    ``fault_pages`` is how many pages one ordinary fault may bring (:func:`read_fault_pages`), ``places`` a copy of
+    :data:`PLACES`, which learns.
+
+    Read on the way to a kill. Raises KernelFormatError when a counter is no number.
     """
     data = b"\n" + data
-    at = max(0, data.find(b"\npgalloc_"))
-    words = data[at : data.find(b"\nallocstall", at)].split()
-    allocated, names = 0, iter(words)
-    for name, count in zip(names, names, strict=False):
-        if not name.startswith(b"pgalloc_"):
-            break
-        allocated += parse_number(count, _FILE, "pgalloc")
-    faulted = find_number(data, b"\npgfault ", _FILE, hint=at, default=0)
+    if places is None:
+        places = dict(PLACES)
+    at = _find(data, _ALLOCATED, places)
+    if at < 0:
+        return None
+    allocated, words = 0, iter(data[at : data.find(b"\nallocstall", at)].split())
+    try:
+        for name in words:
+            if name[:8] != b"pgalloc_":
+                break
+            allocated += int(next(words))
+        faulted = _count(data, _FAULTED, places)
+        huge = _count(data, _HUGE, places) + _count(data, _COLLAPSED, places)
+    except (ValueError, StopIteration):
+        raise KernelFormatError(_FILE, "pgalloc, pgfault or thp") from None
     if not allocated or not faulted:
         return None
-    huge = find_number(data, b"\nthp_fault_alloc ", _FILE, hint=at, default=0)
-    huge += find_number(data, b"\nthp_collapse_alloc ", _FILE, hint=at, default=0)
     return Growth(allocated, faulted * fault_pages + huge * PAGES_PER_HUGE_PAGE)
+
+
+def _find(data: bytes, key: bytes, places: dict[bytes, int]) -> int:
+    """Where the line is; below 0 where there is none."""
+    place = places[key]
+    at = data.find(key, place)
+    if at < 0:
+        at = data.find(key)
+    if at - place > 2 * NEAR_BYTES:
+        places[key] = at - NEAR_BYTES
+    return at
+
+
+def _count(data: bytes, key: bytes, places: dict[bytes, int]) -> int:
+    """What the line counts; 0 where there is none. Raises ValueError."""
+    at = _find(data, key, places)
+    if at < 0:
+        return 0
+    start = at + len(key)
+    return int(data[start : data.find(b"\n", start)])
 
 
 def read_fault_pages(root: str = TRANSPARENT_HUGE_PAGES) -> int:

@@ -16,9 +16,11 @@ from oomd.kernel.pidfd import open_pidfd
 from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.kill.warrant import GONE, NOT_PERMITTED
 from oomd.model.decision import KILL, TERM, Decision, KillOutcome
+from oomd.model.placement import unit_path
 from oomd.model.snapshot import ProcessId
 from oomd.model.values import dataclass, replace
 from oomd.reap.dying import DYING
+from oomd.reap.workers import Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +48,21 @@ if TYPE_CHECKING:
 
 SIGTERM = 15
 SIGKILL = 9
+
+
+@dataclass(slots=True)
+class Aim:
+    """One that is to be signalled in this moment."""
+
+    warrant: Warrant
+    process: Process
+    action: str
+    motion: Motion | None
+    """Its signal, made ready; None where no descriptor was left for that."""
+    counts: bool
+    """Whether it belongs to a unit that may have to be told."""
+    counted: Counted = ()
+    """The cgroups of its units that were told why it ends (:meth:`Executor.count_ooms`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,50 +103,60 @@ class Executor:
         """Whether nobody is ever signalled."""
         return self._gate is None
 
-    def begin(self, decision_id: str, decision: Decision, state: EngineState, stat_fd: int = -1) -> EngineState:
-        """Send the decision's signal and open its credit. Raises Refused when the victim may not be touched: choose
-        another.
+    def take_aim(self, decision: Decision, stat_fd: int = -1) -> Aim:
+        """At the decision's victim, under warrant: for :meth:`strike`, and :meth:`start` with ``signalled`` after that.
+        Raises Refused when the victim may not be touched: choose another.
         """
-        victim = decision.target
-        assert victim is not None
-        if self._gate is None:
-            patience = credits.DRY_RUN_US
-            opened = credits.open_credit(decision_id, victim, decision.ruleset, KILL, decision.status, patience)
-            return with_credit(state, opened)
-        warrant = self.grant(victim.process, stat_fd)
-        counted = self.count_ooms((victim.process,))
-        try:
-            return self.start(decision_id, decision, warrant, state)
-        finally:
-            self.count_kills(counted)
+        assert decision.target is not None
+        process = decision.target.process
+        return self.arm(self.grant(process, stat_fd), process, decision.action)
 
-    def arm(self, warrant: Warrant) -> Motion | None:
-        """Whatever can be made ready for the signal, for :meth:`strike` or :meth:`disarm`; None where no descriptor is
-        left for that.
-        """
+    def arm(self, warrant: Warrant, process: Process, action: str = KILL) -> Aim:
+        """Whatever can be made ready for the signal, for :meth:`strike` or :meth:`disarm`."""
         assert self._reaper is not None
+        counts = self.tally is not None and bool(unit_path(process.cgroup))
         try:
-            return self._reaper.arm(warrant)
+            return Aim(warrant, process, action, self._reaper.arm(warrant), counts)
         except OSError:
-            return None
+            return Aim(warrant, process, action, None, counts)
 
     def disarm(self, motion: Motion) -> None:
         """It does not come to a signal."""
         assert self._reaper is not None
         self._reaper.disarm(motion)
 
-    def come_near(self) -> None:
-        """Somebody may soon be signalled: have at hand who does it."""
-        if self._reaper is not None:
-            self._reaper.come_near()
-
-    def strike(self, warrant: Warrant, process: Process, action: str, motion: Motion | None) -> None:
-        """Signal one that is under warrant, by ``motion`` if that was made ready; :meth:`start` follows, with
-        ``signalled``.
+    def strike(self, aim: Aim, go_on: Callable[[], None] | None = None) -> bool:
+        """Signal one that is under warrant; :meth:`start` follows, with ``signalled``. With ``go_on`` the caller may
+        signal and reap itself, and where that lasts another thread calls it meanwhile, which begins with
+        :meth:`note_struck`. Whether that is so.
         """
-        counted = self.count_ooms((process,))
-        self._submit(warrant, SIGKILL if action == KILL else SIGTERM, motion)
-        self.count_kills(counted)
+        if aim.counts:
+            aim.counted = self.count_ooms((aim.process,))
+        self._submit(aim.warrant, SIGKILL if aim.action == KILL else SIGTERM, aim.motion, go_on)
+        if aim.motion is not None and aim.motion.is_passed:
+            return True
+        self.count_kills(aim.counted)
+        return False
+
+    def expect(self, wait_us: int) -> None:
+        """:meth:`strike` may follow after so long."""
+        if self._reaper is not None:
+            self._reaper.expect(wait_us)
+
+    def note_struck(self, aim: Aim) -> None:
+        """What another thread was about to strike as this one was told to go on is signalled now."""
+        assert self._reaper is not None
+        assert aim.motion is not None
+        sent_us = self._reaper.await_signal(aim.motion)  # of every one: it puts back what asking has set
+        self.sent_us = self.sent_us or sent_us
+        self._reaping.add(aim.warrant.id)
+        self.count_kills(aim.counted)
+
+    def hand_over(self, go_on: Callable[[], None]) -> bool:
+        """Have one of the reapers' threads call this, and the others as :meth:`strike` says; False where there are
+        none.
+        """
+        return self._reaper is not None and self._reaper.workers.give(Turn(go_on))
 
     def count_ooms(self, processes: tuple[Process, ...]) -> Counted:
         """Before these, all under warrant, are signalled: tell their units' manager why they end."""
@@ -196,8 +223,8 @@ class Executor:
 
     def escalate(
         self, detections: tuple[Detection, ...], status: MemoryStatus, state: EngineState
-    ) -> tuple[tuple[Escalation, ...], EngineState]:
-        """SIGKILL for victims whose grace is over, or is cut short."""
+    ) -> tuple[tuple[Escalation, ...], Aim | None, EngineState]:
+        """SIGKILL for victims whose grace is over, or is cut short: for :meth:`strike` where it is a single one."""
         escalations, due = [], []
         for credit in state.credits:
             why = why_kill_now(credit, detections, status)
@@ -206,8 +233,12 @@ class Executor:
                 due.append(warrant)
                 state = replace(with_credit(state, credits.killed(credit, status.time_us)), history=())
                 escalations.append(Escalation(credit.decision_id, credit.process, why))
-        self.kill_all(due)
-        return tuple(escalations), state
+        aim = self.arm(due[0], escalations[0].process) if len(due) == 1 else None
+        if aim is None:
+            self.kill_all(due)
+        else:
+            aim.counts = False  # it was, when it was asked to go
+        return tuple(escalations), aim, state
 
     def note_death(self, process_id: ProcessId, now_us: int, state: EngineState) -> EngineState:
         """A victim's pidfd became readable: it is dead."""
@@ -263,10 +294,21 @@ class Executor:
         for process_id in [*self._warrants, *self._awaited]:
             self._release(process_id)
 
-    def _submit(self, warrant: Warrant, number: int, motion: Motion | None = None) -> None:
+    def _submit(
+        self,
+        warrant: Warrant,
+        number: int,
+        motion: Motion | None = None,
+        go_on: Callable[[], None] | None = None,
+    ) -> None:
         assert self._reaper is not None
         try:
-            sent_us = self._reaper.submit(warrant, number) if motion is None else self._reaper.fire(motion, number)
+            if motion is None:
+                sent_us = self._reaper.submit(warrant, number)
+            else:
+                sent_us = self._reaper.fire(motion, number, go_on)
+                if motion.is_passed:
+                    return  # all that is ours is another thread's now
             self.sent_us = self.sent_us or sent_us
             self._reaping.add(warrant.id)
         except OSError:  # no descriptor left for the reaper's copy: a kill without a reap is better than none

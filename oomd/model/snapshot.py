@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from oomd.model.values import dataclass
 
+TYPE_CHECKING = False
+
 PF_KTHREAD = 0x00200000
 """Flag of kernel threads in field 9 of proc_pid_stat(5); include/linux/sched.h. The same in every PID namespace, unlike
 "child of pid 2".
@@ -175,6 +177,29 @@ class MemoryStatus:
         """Whether swap delays the end; a budget counts swap as usage, so there it never does."""
         return self.budget is None and self.swap_total_bytes > 0
 
+
+@dataclass(slots=True)
+class Brief:
+    """The part of a :class:`MemoryStatus` that levels are compared with, where there is no time for the whole of it."""
+
+    time_us: int
+    mem_total_bytes: int
+    available_bytes: int
+    base_bytes: int
+    shmem_bytes: int
+    swap_total_bytes: int
+    swap_free_bytes: int
+    budget: Budget | None = None
+
+    @property
+    def has_swap(self) -> bool:
+        """As that has it."""
+        return self.swap_total_bytes > 0
+
+
+if TYPE_CHECKING:
+    Levels = MemoryStatus | Brief
+    """Where memory stands."""
 
 HORIZONS_US = (2_000_000, 8_000_000, 32_000_000, 128_000_000)
 """How far back the growth of processes is told: the fast leak shows in the first, the slow one in the last."""

@@ -20,12 +20,12 @@ class Threshold:
 
     def resolve_bytes(self, base_bytes: int) -> int:
         """The limit in bytes for this base."""
-        amounts = []
-        if self.share is not None:
-            amounts.append(int(base_bytes * self.share))
-        if self.size_bytes is not None:
-            amounts.append(self.size_bytes)
-        return max(amounts) if self.combine == "max" else min(amounts)
+        if self.share is None or self.size_bytes is None:
+            return int(base_bytes * self.share) if self.share is not None else self.size_bytes or 0
+        by_share = int(base_bytes * self.share)
+        if self.combine == "max":
+            return max(self.size_bytes, by_share)
+        return min(self.size_bytes, by_share)
 
     @property
     def is_nothing(self) -> bool:

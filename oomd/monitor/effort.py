@@ -14,7 +14,7 @@ REMEMBERED = 8
 
 
 class Effort:
-    """The last looks while memory was short. One instance per loop."""
+    """The last looks that were no glances. One instance per loop."""
 
     def __init__(self) -> None:
         self.least_us = 0

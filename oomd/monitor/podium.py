@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from oomd.monitor.bound import GrowthBound
     from oomd.monitor.census import Sizes
     from oomd.monitor.rows import Row
 
@@ -120,21 +121,24 @@ def remember(rows: Iterable[Row], before: Mapping[int, int], read_us: int) -> No
             row.history.begin(read_us, size, row.shmem_bytes if size else 0)
 
 
-def lead(row: Row, leaders: list[Row], size_bytes: int) -> None:
+def lead(row: Row, leaders: list[Row], size_bytes: int, bound: GrowthBound) -> None:
     """One more leader. What it gains from this size on is its own, unless another leader has the same memory map: what
     two gain is gained once, and the second explains nothing.
     """
     row.rise = None if find_sharers(row, leaders) else Rise(size_bytes)
+    bound.tell_apart((row,))
     leaders.append(row)
 
 
-def begin_rises(leaders: list[Row], former: list[Row]) -> None:
+def begin_rises(leaders: list[Row], former: list[Row], bound: GrowthBound) -> None:
     """What each gains counts from here. Of those who led before it is known who shares its memory map."""
     for place, row in enumerate(leaders):
         if row not in former:
             row.rise = None if find_sharers(row, leaders[:place]) else Rise(row.size_bytes)
         elif row.rise is not None:
             row.rise = Rise(row.size_bytes)
+    bound.leaders = leaders
+    bound.tell_apart(leaders)
 
 
 def largest_first(row: Row) -> tuple[int, int]:

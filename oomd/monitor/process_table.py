@@ -14,6 +14,7 @@ scan is found by the next.
 
 from __future__ import annotations
 
+from oomd.kernel.pids import PidRange
 from oomd.kernel.process import list_pids
 from oomd.model.snapshot import MemoryStatus, Snapshot
 from oomd.monitor.census import SizeReader, Sizes, complete, find_moved, read_able, read_rows, read_whole
@@ -29,7 +30,7 @@ from oomd.monitor.podium import (
     lead,
     remember,
 )
-from oomd.monitor.ration import Ration
+from oomd.monitor.ration import LOOK_US, Ration
 from oomd.monitor.rows import Row, read_row
 from oomd.monitor.usage import note_forks, sum_usage
 
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from oomd.kernel.scope import ScopeGuard
     from oomd.monitor.bound import GrowthBound
     from oomd.monitor.podium import Podium
-
-LOOK_US = 1_000_000
-"""How often the leaders are looked at while memory is short and does not fall."""
 
 
 class ProcessTable:
@@ -75,14 +73,14 @@ class ProcessTable:
         self.prefers = False
         """What the preferences make of a process (oomd.engine.marks), and whether they name anybody who goes first."""
         self.bound = bound
-        self._newcomers = Newcomers(loadavg)
+        self._newcomers = Newcomers(loadavg, pids := PidRange(proc_fd))
         self._page_bytes = page_bytes
         self._account_all = account_all
-        self._whole = account_all or not guard.scope.is_machine
-        """Whether a row of everybody is kept."""
+        self._whole, self._everybody = account_all or not guard.scope.is_machine, False
+        """Whether a row of everybody is kept; whether there are such rows although only the leaders' are kept."""
         self._rows: dict[int, Row] = {}
         self._leaders: list[Row] = []
-        self.reader, self._sizes = SizeReader(proc_fd, page_bytes), Sizes(page_bytes)
+        self.reader, self._sizes = SizeReader(proc_fd, page_bytes, pids), Sizes(page_bytes)
         self._condemned: dict[int, int] = {}
         """Killed and not known to be dead: nobody reads them any more. What they last used, by pid."""
         self._rest_bytes = self._unexamined_bytes = self._behind_bytes = 0
@@ -92,8 +90,6 @@ class ProcessTable:
         """How often everybody was read or sought through; when the leaders' sizes were last read, and all of them."""
         self.sized: list[Row] = []
         """Of whom the last look has read the size only."""
-        self._swapped = self._everybody = False
-        """Whether anything lies in swap; whether rows of everybody are there although only the leaders' are kept."""
 
     @property
     def leaders(self) -> list[Row]:
@@ -109,7 +105,7 @@ class ProcessTable:
         """Read every process; what vanishes meanwhile is skipped."""
         begin_us = clock_us()
         self.scans += 1
-        self._swapped = status.swap_free_bytes < status.swap_total_bytes
+        self.bound.swapped = status.swap_free_bytes < status.swap_total_bytes
         self.bound.begin_scan()
         self.sized = []
         self._newcomers.begin()
@@ -123,9 +119,8 @@ class ProcessTable:
         self.ration.note(begin_us, clock_us())
 
     def seek(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
-        """Right after a look: find out whose the growth was that nobody explains. Everybody is read, the newest first,
-        until it is clear that nobody else owns more than the largest; whoever has overtaken the rest leads from now on.
-        Where that is never clear all sizes are known in the end.
+        """Right after a look: find out whose the growth was that nobody explains. Everybody is read until it is clear
+        that nobody else owns more than the largest; whoever has overtaken the rest leads from now on.
         """
         begin_us = clock_us()
         if self.looked_us == self.ration.read_us:
@@ -134,8 +129,9 @@ class ProcessTable:
             self.scan(status, clock_us)
             return
         self.scans += 1
-        led, self._behind_bytes = {row.pid: row for row in self._leaders}, 0
-        sizes = self.reader.read({*led, *self._condemned, *self.own_pids}, swapped=self._swapped, enough=self._is_clear)
+        led, born, self._behind_bytes = {row.pid: row for row in self._leaders}, self._newcomers.since_scan, 0
+        skip = {*led, *self._condemned, *self.own_pids}
+        sizes = self.reader.seek(self._sizes, born, skip, swapped=self.bound.swapped, enough=self._is_clear)
         if sizes.complete:
             for row in led.values():
                 sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
@@ -152,8 +148,8 @@ class ProcessTable:
     def _settle(self, sizes: Sizes) -> None:
         """Everybody was read, and whoever had overtaken the rest leads already; nobody else's place is another."""
         self._sizes = sizes
-        self._rest_bytes = self._unexamined_bytes = self._behind_bytes
-        begin_rises(self._leaders, self._leaders)
+        self._rest_bytes = self._unexamined_bytes = max(self._behind_bytes, WORTH_BYTES)
+        begin_rises(self._leaders, self._leaders, self.bound)
 
     def wants_scan(self, now_us: int) -> bool:
         """Whether the picture is too old, or so much was allocated that the leaders may be others by now."""
@@ -175,8 +171,8 @@ class ProcessTable:
         ``sizes_only`` the rest of what is known may be :data:`LOOK_US` old, but of those who own ``but_from``: then
         somebody is about to be chosen, and :meth:`note_sizes` is for afterwards.
         """
-        self._swapped = status.swap_free_bytes < status.swap_total_bytes
-        if self.ration.scanned_us is None or self.find_newcomers() is None:
+        self.bound.swapped = status.swap_free_bytes < status.swap_total_bytes
+        if self.ration.scanned_us is None or self.find_newcomers(urgent=but_from > 0) is None:
             self.scan(status, clock_us)
             return
         begin_us = clock_us()
@@ -184,7 +180,7 @@ class ProcessTable:
             self._rows = {row.pid: row for row in self._leaders}
             self._everybody = False
         self.bound.begin_look()
-        sizes_only = sizes_only and not self._swapped and begin_us - self._read_us < LOOK_US
+        sizes_only = sizes_only and not self.bound.swapped and begin_us - self._read_us < LOOK_US
         if not sizes_only:
             self._read_us = begin_us
         self.sized = []
@@ -209,12 +205,13 @@ class ProcessTable:
             self.bound.explain(row.rise, row.size_bytes)
         return True
 
-    def find_newcomers(self) -> list[Row] | None:
-        """Those that appeared since the last look and are large enough to be told apart. None when there are too many,
-        or that cannot be told: a full scan is needed.
+    def find_newcomers(self, *, urgent: bool = False) -> list[Row] | None:
+        """Those large enough to be told apart that appeared since the last look. None when that cannot be told, or they
+        are too many: a full scan is needed. If nothing is ``urgent`` a parent may become known besides.
         """
         pids = self._newcomers.new_pids()
         if pids is None or len(self._leaders) > 4 * LEADERS:
+            self.reader.forget()
             return None
         found = []
         for pid in pids:
@@ -223,22 +220,22 @@ class ProcessTable:
             row = self._meet(pid)
             if row is not None:
                 found.append(row)
+        if not urgent:
+            self.bound.find_family(self._newcomers.living)
         return found
 
     def rest_bound_bytes(self) -> int:
-        """The most that any process other than the leaders can own by now; UNKNOWN_BYTES or more where that cannot be
-        told.
-        """
+        """The most that any process but the leaders can own by now; UNKNOWN_BYTES and more: that cannot be told."""
         self.bound.measure()
         return self.rest_seen_bytes()
 
     def rest_seen_bytes(self) -> int:
         """The same as of the last reading of the kernel's counters."""
-        return self._rest_bytes + self.bound.since_scan_bytes()
+        return self.bound.most_since_scan_bytes(self._rest_bytes)
 
     def unexamined_bound_bytes(self) -> int:
         """The same of those of whom it is not known that nothing prefers them; after :meth:`rest_bound_bytes`."""
-        return self._unexamined_bytes + self.bound.since_scan_bytes()
+        return self.bound.most_since_scan_bytes(self._unexamined_bytes)
 
     def most_bytes(self) -> int:
         """The most that the leaders can use together, if they share nothing."""
@@ -246,9 +243,8 @@ class ProcessTable:
 
     def usage_bytes(self) -> int:
         """Anonymous memory, shared memory and swap of everything in scope, where everybody counts."""
-        return sum(self._condemned.values()) + sum_usage(
-            row for row in self._rows.values() if row.pid not in self.own_pids
-        )
+        rows = (row for row in self._rows.values() if row.pid not in self.own_pids)
+        return sum(self._condemned.values()) + sum_usage(rows)
 
     def read_everybody(self) -> None:
         """Have in :attr:`rows` all that can be known of everybody, until the next look."""
@@ -290,6 +286,7 @@ class ProcessTable:
         row = self._rows.get(pid)
         self._condemned[pid] = row.private_estimate_bytes() if row is not None and row.exact else 0
         self.forget(pid)
+        self.bound.forget(pid)
 
     def bury(self, pid: int) -> None:
         """It is dead, or given up."""
@@ -297,12 +294,14 @@ class ProcessTable:
 
     def close(self) -> None:
         """Close every kept descriptor."""
+        self._newcomers.close()
+        self.bound.close()
         for row in self._rows.values():
             row.drop()
 
     def _scan_sizes(self, known: dict[int, Row]) -> None:
         """Sizes of everybody, rows of the leaders; ``known`` was read just now."""
-        sizes = self.reader.read({*known, *self._condemned, *self.own_pids}, swapped=self._swapped)
+        sizes = self.reader.read({*known, *self._condemned, *self.own_pids}, swapped=self.bound.swapped)
         for row in known.values():
             sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
         self._choose_leaders(sizes, known)
@@ -330,7 +329,7 @@ class ProcessTable:
         row.history.begin(self.ration.read_us or 0, former_bytes, 0)
         self._rows[pid] = row
         row.keep(self._proc_fd)
-        lead(row, self._leaders, former_bytes)
+        lead(row, self._leaders, former_bytes, self.bound)
         if row.rise is not None:
             self.bound.explain(row.rise, row.size_bytes)
         best = max(each.size_bytes for each in self._leaders)
@@ -362,16 +361,18 @@ class ProcessTable:
             remember(self._rows.values(), before, self.ration.read_us)
         for row in self._leaders:
             row.keep(self._proc_fd)
-        begin_rises(self._leaders, former)
+        begin_rises(self._leaders, former, self.bound)
 
     def _meet(self, pid: int) -> Row | None:
         """A pid that was not there before. None for threads, and for those that are small: they join the rest."""
+        self.reader.forget(pid)
         if not self._whole:
-            size = self.reader.read_one(pid, swapped=self._swapped)
+            size = self.reader.read_one(pid, swapped=self.bound.swapped)
             if size is None:
                 self._newcomers.miss(pid)
                 return None
             if size <= max(self._rest_bytes, WORTH_BYTES):
+                self._newcomers.living = pid
                 self._rest_bytes = max(self._rest_bytes, size)
                 self._unexamined_bytes = max(self._unexamined_bytes, size)
                 return None
@@ -387,7 +388,7 @@ class ProcessTable:
         row.history.begin(self.looked_us, 0, 0)
         if row.out_of_scope or not row.size_bytes:
             return None
-        lead(row, self._leaders, row.size_bytes)
+        lead(row, self._leaders, row.size_bytes, self.bound)
         return row
 
     def note_sizes(self) -> None:

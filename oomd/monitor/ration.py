@@ -1,6 +1,11 @@
-"""How often everybody may be read while memory is short: a scan takes 12 to 15 µs for each process."""
+"""How often leaders are looked at while memory is short, and how often everybody may be read: a scan takes 12 to 15 µs
+for each process.
+"""
 
 from __future__ import annotations
+
+LOOK_US = 1_000_000
+"""How often the leaders are looked at while memory is short and does not fall."""
 
 REFRESH_US = 5_000_000
 """A scan older than this is refreshed while memory is short."""

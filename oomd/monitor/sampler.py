@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from oomd.kernel.arc import parse_arcstats
 from oomd.kernel.files import KernelFile, open_optional
-from oomd.kernel.meminfo import parse_available, parse_meminfo, parse_swap_free
+from oomd.kernel.meminfo import parse_available, parse_brief, parse_meminfo, parse_swap_free
 from oomd.kernel.psi import parse_totals
 from oomd.kernel.zoneinfo import parse_pcp_pages
-from oomd.model.snapshot import NO_DETAILS, MemoryStatus
+from oomd.model.snapshot import NO_DETAILS, Brief, MemoryStatus
 from oomd.model.values import replace
 from oomd.monitor.details import DetailReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.engine.calm import Calm
+    from oomd.model.snapshot import Levels
 
 
 class Sampler:
@@ -76,6 +77,14 @@ class Sampler:
         (time_us, text, pressure), self._glanced = self._glanced, None
         some, full = parse_totals(pressure) if pressure else (None, None)
         return replace(self._levels(text, 0, time_us), psi_some_us=some, psi_full_us=full)
+
+    def read_brief(self, now_us: int) -> Levels:
+        """What a level is compared with, now; the next look goes on with what was read."""
+        if self._arcstats is not None:
+            return self.read_levels(now_us)
+        self._text = self._text or self._meminfo.read()
+        total, available, anon, shmem, swap_total, swap_free = parse_brief(self._text)
+        return Brief(now_us, total, available, available + anon, shmem, swap_total, swap_free)
 
     def read_levels(self, now_us: int) -> MemoryStatus:
         """Where memory stands now, without pressure, per-CPU lists and details: one file."""

@@ -7,6 +7,7 @@ import os
 from oomd.kernel.cgroup_namespace import is_beyond
 from oomd.kernel.features import Features, probe_features, read_capabilities
 from oomd.kernel.process import parse_cgroup_v2, parse_stat, read_pid_file
+from oomd.kernel.sched import LOOP_PRIORITY, be_realtime
 from oomd.kernel.swaps import parse_swaps
 from oomd.kernel.syscalls import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, mlockall
 from oomd.model.scope import Scope, ScopeError, parse_scope
@@ -33,8 +34,6 @@ OTHER_KILLERS = frozenset(
 )
 """Names (15 bytes) of daemons that kill or freeze for memory too; two of them may each kill for the same shortage."""
 
-LOOP_PRIORITY = 10
-
 
 @dataclass(frozen=True, slots=True)
 class Shield:
@@ -50,7 +49,7 @@ class Shield:
 
 def raise_shield(capabilities: frozenset[str]) -> Shield:
     """Do what is permitted; each step that is not is told, none is fatal."""
-    return Shield(locked=_lock(capabilities), spared=_spare(), realtime=_be_realtime())
+    return Shield(locked=_lock(capabilities), spared=_spare(), realtime=be_realtime(LOOP_PRIORITY))
 
 
 def _lock(capabilities: frozenset[str]) -> bool:
@@ -74,14 +73,6 @@ def _spare() -> bool:
         return False
     finally:
         os.close(fd)
-    return True
-
-
-def _be_realtime() -> bool:
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(LOOP_PRIORITY))
-    except OSError:
-        return False
     return True
 
 

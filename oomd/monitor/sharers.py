@@ -21,10 +21,11 @@ def find_sharers(victim: Row, leaders: Iterable[Row]) -> list[Row]:
     too; the kernel is asked only about those of nearly the same size. What it does not answer (EPERM, ENOSYS) counts as
     not shared.
     """
-    slack = victim.size_bytes // NEAR
+    size = victim.size_bytes
+    slack = size // NEAR
     found = []
     for row in leaders:
-        if row is victim or abs(row.size_bytes - victim.size_bytes) > slack or row.is_kernel_thread:
+        if row is victim or abs(row.size_bytes - size) > slack or row.is_kernel_thread:
             continue
         try:
             if kcmp_vm(victim.pid, row.pid):

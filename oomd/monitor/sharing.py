@@ -154,13 +154,12 @@ class SharingMeter:
         """Whether a foremost leader is being measured for the first time whose size may be mostly its relatives', or
         somebody whose shared memory may be his own and as much as that.
         """
-        fresh = [row for row in leaders if row.id in self._pending and row.measured_us is None]
-        if not fresh:
-            return False
-        foremost = leaders[0].size_bytes
-        return any(row.shmem_bytes >= max(SHMEM_BYTES, foremost // 2) for row in fresh) or any(
-            has_twin(row, leaders) for row in leaders[:3] if row in fresh
-        )
+        return _may_share([row for row in leaders if row.measured_us is None and row.id in self._pending], leaders)
+
+    def wants_first(self, leaders: list[Row]) -> bool:
+        """Whether the same would hold of somebody who was never asked for, once he is."""
+        fresh = [row for row in leaders if row.measured_us is None and _is_worth_it(row)]
+        return _may_share([row for row in fresh if row.id not in self._condemned], leaders)
 
     def condemn(self, process_id: ProcessId) -> None:
         """Never look at this process again."""
@@ -198,6 +197,18 @@ def _is_fresh(row: Row, now_us: int, *, calm: bool) -> bool:
 
 def _is_worth_it(row: Row) -> bool:
     return row.size_bytes >= WORTH_BYTES or row.shmem_bytes >= SHMEM_BYTES
+
+
+def _may_share(fresh: list[Row], leaders: list[Row]) -> bool:
+    """Whether one of these is a foremost leader whose size may be mostly its relatives', or has shared memory that may
+    be its own and as much as the foremost owns.
+    """
+    if not fresh:
+        return False
+    foremost = leaders[0].size_bytes
+    return any(row.shmem_bytes >= max(SHMEM_BYTES, foremost // 2) for row in fresh) or any(
+        has_twin(row, leaders) for row in leaders[:3] if row in fresh
+    )
 
 
 def has_twin(row: Row, leaders: list[Row]) -> bool:

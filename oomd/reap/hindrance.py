@@ -19,8 +19,9 @@ from oomd.kernel.pidfd import find_readable, is_readable
 from oomd.kernel.process import read_pid_file
 from oomd.kernel.sched import NICEST, be_realtime
 from oomd.kernel.syscalls import IOPRIO_CLASS_BE, ioprio_set_thread, sched_getcpu
-from oomd.kernel.threads import Semaphore, Thread
+from oomd.kernel.threads import Thread
 from oomd.model.values import dataclass
+from oomd.reap.bell import Bell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ PRIORITY = 13
 """Above the reapers': on a machine with one CPU nobody else could end a reaper's real-time while it reaps. It sleeps
 first, so that it does not come between a signal and its reap."""
 BEGIN_S = 0.0003
-"""After the signal: by then process_mrelease holds the victim's memory map, and a victim that runs cannot let go of it
-first."""
+"""After the signal: by then process_mrelease holds its memory map, and a victim that runs cannot let go of it first."""
 AT_ONCE_S = 0.1
 """How long a signal is waited for without a pause."""
 LOOK_AGAIN_S = 0.05
@@ -53,8 +53,6 @@ MOST_REMEMBERED = 1024
 """Victims whose lifted hindrances nobody has asked for."""
 MOST_THREADS = 4096
 """Of one victim: so many take 50 ms; the rest ends with them."""
-
-
 WAITING, GO, DROPPED = 0, 1, 2
 
 
@@ -112,7 +110,11 @@ class Lifter:
                 mountinfo = file.read()
         self._mounts = parse_lever_mounts(mountinfo)
         self._work: deque[Lift] = deque()
-        self._wake = Semaphore(0)
+        self._bell = Bell()
+        self.is_busy = False
+        """Whether its thread is at work, and would see late what is due."""
+        self.wakes_us = 0
+        """When :meth:`wake_after` has it wake up, or had (CLOCK_MONOTONIC)."""
         self._lifted: dict[int, tuple[str, ...]] = {}
         """By pid; taken by :meth:`take`."""
         self._doomed: dict[int, int] = {}
@@ -132,7 +134,7 @@ class Lifter:
     def stop(self) -> None:
         """Put back what was pulled, as soon as its victims are gone, and end."""
         self._stopping = True
-        self._wake.release()
+        self._bell.ring()
 
     def prepare(self, pid: int, pidfd: int, *, patient: bool = False, ahead: bool = False) -> Lift:
         """What hinders this victim, which is under warrant, is lifted as soon as the state of what is returned is GO;
@@ -153,7 +155,12 @@ class Lifter:
         """There is work. Not before the signal has been asked for: a thread that wakes up asks for the interpreter's
         lock, and would be before the one that sends it.
         """
-        self._wake.release()
+        self._bell.ring()
+
+    def wake_after(self, wait_us: int) -> None:
+        """There may be then; a time that was set before does not count any more."""
+        self.wakes_us = time.monotonic_ns() // 1000 + wait_us
+        self._bell.ring_after(wait_us)
 
     def call_later(self, due: float, action: Callable[[], None]) -> None:
         """Do this at ``due`` (time.monotonic), in the lifter's thread and priority, which must be woken afterwards."""
@@ -171,13 +178,13 @@ class Lifter:
     def _run(self) -> None:
         be_realtime(PRIORITY)
         while not self._stopping or self._pulled:
-            self._wake.acquire(timeout=self._patience_s())
-            now = time.monotonic()
-            for entry in [entry for entry in self._later if entry[0] <= now]:
-                self._later.remove(entry)
-                entry[1]()
+            self._bell.wait(self._patience_s())
+            now = self._do_due()
+            self.is_busy = bool(self._work or self._pulled)
             known: dict[bytes, list[Lever]] = {}  # what is read in one motion is read once for each cgroup
-            for lift in self._take_work():
+            taken = self._take_work()
+            self._do_due()  # of a kill that came meanwhile: what is lifted for it may last
+            for lift in taken:
                 if len(self._lifted) >= MOST_REMEMBERED:
                     self._lifted.pop(next(iter(self._lifted)), None)
                 try:
@@ -185,8 +192,18 @@ class Lifter:
                 except (OSError, ValueError) as error:  # nothing that a file says may end this thread
                     self._lifted[lift.pid] = (f"lifting failed: {error}",)
             self._look_for_ends(now)
+            self.is_busy = False
         for fd in (*self._doomed.values(), *(lift.pidfd for lift in self._work)):
             os.close(fd)
+        self._bell.close()
+
+    def _do_due(self) -> float:
+        """What was asked for by now, which is returned (time.monotonic)."""
+        now = time.monotonic()
+        for entry in [entry for entry in self._later if entry[0] <= now]:
+            self._later.remove(entry)
+            entry[1]()
+        return now
 
     def _take_work(self) -> list[Lift]:
         """All whose signal was sent. Every one of them is under warrant before the first is lifted: they may share a

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from _thread import allocate_lock
 
+from oomd.kernel.syscalls import pidfd_send_signal
 from oomd.model.values import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
+    from collections.abc import Callable
 
     from oomd.model.decision import Warrant
     from oomd.reap.hindrance import Lift
@@ -34,6 +37,10 @@ class Motion:
     """Held until a worker has signalled, or failed to."""
     sending: LockType = field(default_factory=allocate_lock)
     """Held while it is decided who sends the signal, and while whoever asked does."""
+    is_over: bool = False
+    """It was signalled and reaped."""
+    is_passed: bool = False
+    """Another thread has gone on with what this one was at, which signals and reaps still, or has ended just now."""
     _unsent: bool = True
 
     def note_sent(self, sent_us: int) -> None:
@@ -46,7 +53,28 @@ class Motion:
         if self.taken.locked():
             self.taken.release()
 
+    def pass_on(self, give: Callable[[], bool]) -> bool:
+        """Whether that is settled: it is over, or ``give`` has somebody go on."""
+        with self.sending:
+            self.is_passed = self.is_passed or (not self.is_over and give())
+            return self.is_over or self.is_passed
+
+    def end(self) -> bool:
+        """It is over; whether somebody has gone on."""
+        with self.sending:
+            self.is_over = True
+            return self.is_passed
+
     def claim(self) -> bool:
         """Whether the caller, who holds :attr:`sending`, is the one who sends the signal: the first is."""
         ours, self._unsent = self._unsent, False
         return ours
+
+
+def send(pidfd: int, number: int) -> int:
+    """Signal it; the errno, 0 where that succeeded."""
+    try:
+        pidfd_send_signal(pidfd, number)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0

@@ -17,63 +17,66 @@ import sys
 import time
 
 from oomd.kernel.pidfd import is_readable
-from oomd.kernel.sched import be_prompt, be_realtime
-from oomd.kernel.syscalls import pidfd_send_signal
-from oomd.kernel.threads import Semaphore, deque, get_native_id
-from oomd.model.decision import ReapResult, Warrant
-from oomd.model.values import dataclass
+from oomd.kernel.sched import REAP_NICE, be_prompt
+from oomd.kernel.syscalls import HAS_TIMER
+from oomd.kernel.threads import Semaphore, get_native_id
+from oomd.model.decision import Warrant
 from oomd.reap.crowd import Cpus, Crowd
 from oomd.reap.dying import NO_LIMIT, is_dying
-from oomd.reap.expedite import SS_EXPEDITE, Expedited, Expediter, ExpediteReaper
+from oomd.reap.expedite import ExpediteReaper
+from oomd.reap.expedited import ExpeditedKills
 from oomd.reap.hindrance import Lifter, drop, let_go
-from oomd.reap.motion import Motion
+from oomd.reap.motion import Motion, send
 from oomd.reap.mrelease import MreleaseReaper
-from oomd.reap.urgency import PRIORITY, Urgency, demote, set_policy
-from oomd.reap.workers import Workers
+from oomd.reap.results import Results
+from oomd.reap.urgency import MOST_REALTIME_S, Urgency, demote, set_policy
+from oomd.reap.workers import Turn, Workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomd.model.decision import ReapResult
     from oomd.reap.base import Reaper
     from oomd.reap.hindrance import Lift
+    from oomd.reap.workers import Job
 
 SIGKILL = 9
 WORKERS = 4
 """Threads that kill and reap. process_mrelease may hang in the victim's mmap lock: the others go on."""
-REAP_NICE = -16
-"""Of a reap that has lasted long: nearly all of a CPU, while those who need little of it get that."""
 HANDOFF_S = 0.001
 """How long it is waited until a worker has signalled: 20 to 60 µs where one is free; where every one is deep in the
 kernel the signal goes from here. Waiting gives the interpreter's lock to the worker, which keeps it until the reap
 begins; else it would get it only after whoever asks has gone on for a switch interval."""
 UNDISTURBED_S = 0.0002
-"""The interpreter's switch interval from the moment of asking until the reap has begun. A thread that has waited for a
-switch interval asks for the lock, and then whoever gives it up for a system call waits until the other has taken it: a
-wait of a wake-up between signal and reap, in which 5 to 15 % of small victims were gone."""
+"""The interpreter's switch interval from the moment of asking until the reap has begun. Who has waited for one asks for
+the lock, and then whoever gives it up for a system call waits until the other has taken it: a wake-up between signal
+and reap, in which 4 to 15 % of small victims were gone. So it is given up just before: who waits, waits anew."""
+MOMENT_US, EXPECTED_US = 1000, 5000
+"""How long a reap may keep the caller from what it was at, before another thread goes on with that; and one that was
+expected, from then on: the loop's waits end up to a millisecond late (epoll_wait(2)), and a look takes two or three."""
+SOON_US = 300
+"""The same where the victim is known to be hindered: until it is surely signalled, and whoever lifts that disturbs
+nobody."""
 _PROC = "/proc"
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What the expediter's worker must know of its victim."""
-
-    warrant: Warrant
-    sent_us: int
-
-
 class ReaperPool:
-    """Takes warrants, kills and reaps, several at once; results come through :attr:`fd` and :meth:`take_results`."""
+    """Takes warrants, kills and reaps, several at once."""
 
-    def __init__(self, reaper: Reaper, workers: int = WORKERS) -> None:
+    def __init__(self, reaper: Reaper, workers: int = WORKERS, *, for_loop: bool = False) -> None:
+        """``for_loop``: one of its threads will be busy with the loop all the time, so there is one more."""
         self.reaper = reaper
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._results = Results(reaper.name)
+        self.fd = self._results.fd
+        """Readable as soon as :meth:`take_results` has some."""
         self._proc_fd = os.open(_PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._results: deque[ReapResult] = deque()
-        self._workers = Workers(workers, self._begin, self._work)
+        self.workers = Workers(workers + for_loop, self._begin, self._work)
         self._ready = Semaphore(0)
         self._switch_interval_s = sys.getswitchinterval()
         alone = isinstance(reaper, ExpediteReaper) and not reaper.beneath
         self._lifter = Lifter(self._proc_fd, alone=alone) if reaper.lifts else None
-        self._expediter = Expediter(reaper, self._note_expedited) if isinstance(reaper, ExpediteReaper) else None
+        self._expedited = ExpeditedKills(reaper, self._results) if isinstance(reaper, ExpediteReaper) else None
         self._urgency = Urgency(self._lifter, self._proc_fd)
         self._cpus = Cpus(_PROC)
         self._at_once = min(workers, self._cpus.count)
@@ -87,24 +90,24 @@ class ReaperPool:
     def start(self) -> None:
         """Start the workers, and wait until they know their scheduling class."""
         self._switch_interval_s = sys.getswitchinterval()
-        for thread in self._workers.threads:
+        for thread in self.workers.threads:
             thread.start()
         if self._lifter is not None:
             self._lifter.start()
-        if self._expediter is not None:
-            self._expediter.prepare = lambda: be_realtime(PRIORITY)
-            self._expediter.start()
-        for _ in self._workers.threads:
+        if self._expedited is not None:
+            self._expedited.start()
+        for _ in self.workers.threads:
             self._ready.acquire()
+        self._results.realtime = self.realtime
 
     def stop(self) -> None:
         """End the workers after the work in hand."""
-        for _ in self._workers.threads:
-            self._workers.put(None)
+        for _ in self.workers.threads:
+            self.workers.put(None)
         if self._lifter is not None:
             self._lifter.stop()
-        if self._expediter is not None:
-            self._expediter.stop()
+        if self._expedited is not None:
+            self._expedited.stop()
 
     def close(self, patience_s: float = 5.0) -> bool:
         """End the workers, wait for it, and close our descriptors; whether all ended in time. A worker that hangs in
@@ -112,15 +115,15 @@ class ReaperPool:
         """
         self.stop()
         end = time.monotonic() + patience_s
-        helpers = [each.thread for each in (self._lifter, self._expediter) if each is not None]
-        for thread in (*self._workers.threads, *helpers):
+        helpers = [each.thread for each in (self._lifter, self._expedited) if each is not None]
+        for thread in (*self.workers.threads, *helpers):
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
                 return False
-        self._workers.close()
+        self.workers.close()
         self._cpus.close()
         os.close(self._proc_fd)
-        os.close(self.fd)
+        self._results.close()
         return True
 
     def submit(self, warrant: Warrant, number: int = SIGKILL) -> int | None:
@@ -128,7 +131,7 @@ class ReaperPool:
 
         When it was signalled (CLOCK_MONOTONIC, microseconds); None where that did not succeed, or has not yet.
         """
-        if self._expediter is not None and number == SIGKILL:
+        if self._expedited is not None and number == SIGKILL:
             return self._expedite(warrant)
         return self.fire(self.arm(warrant, lifts=number == SIGKILL), number)
 
@@ -140,23 +143,28 @@ class ReaperPool:
         motion.taken.acquire()
         return motion
 
-    def come_near(self) -> None:
-        """Have the next worker wake up where the caller runs."""
-        if self.realtime:
-            self._workers.come_near()
+    def expect(self, wait_us: int) -> None:
+        """:meth:`fire` with ``go_on`` may follow after so long: have somebody look then whether the reap lasts. To say
+        so just before the signal would take 40 µs.
+        """
+        if self._lifter is not None:
+            self._lifter.wake_after(wait_us + EXPECTED_US)
 
     def disarm(self, motion: Motion) -> None:
         """Nobody is signalled."""
-        os.close(motion.pidfd)
-        if motion.lift is not None:
-            os.close(motion.lift.pidfd)
+        for fd in (motion.pidfd, *(() if motion.lift is None else (motion.lift.pidfd,))):
+            os.close(fd)
 
-    def fire(self, motion: Motion, number: int) -> int | None:
-        """:meth:`submit` of what was made ready."""
-        if self._expediter is not None and number == SIGKILL:
+    def fire(self, motion: Motion, number: int, go_on: Callable[[], None] | None = None) -> int | None:
+        """:meth:`submit` of what was made ready. With ``go_on`` the caller signals and reaps itself; should that last,
+        another thread calls ``go_on`` in its place, which begins with :meth:`await_signal` and raises nothing. Whether
+        that was so, says the motion.
+        """
+        if self._expedited is not None and number == SIGKILL:
             sent_us = self._expedite(motion.warrant)
             self.disarm(motion)
             return sent_us
+        here = go_on if self._may_reap_here() else None  # asked before the lifter has anything to do
         spare = motion.lift if number != SIGKILL else None
         if spare is not None:
             motion.lift = None
@@ -164,18 +172,51 @@ class ReaperPool:
             self._lifter.add(motion.lift)
         motion.signal = number
         sys.setswitchinterval(UNDISTURBED_S)
-        self._workers.put(motion)
-        if not motion.taken.acquire(timeout=HANDOFF_S):
-            self._signal_from_here(motion)
-        sys.setswitchinterval(self._switch_interval_s)
-        self._wake_lifter()
+        if here is not None:
+            self._fire_here(motion, here)
+        else:
+            self.workers.put(motion)
+            self.await_signal(motion)
         if spare is not None:
             os.close(spare.pidfd)
         return motion.sent[0] if motion.sent else None
 
+    def _may_reap_here(self) -> bool:
+        """Not where nobody could go on should it last."""
+        able = HAS_TIMER and isinstance(self.reaper, MreleaseReaper) and self.workers.has_free
+        return able and self._lifter is not None and not self._lifter.is_busy
+
+    def _fire_here(self, motion: Motion, go_on: Callable[[], None]) -> None:
+        """Signal and reap; nobody is woken for it unless it lasts."""
+        lifter = self._lifter
+        assert lifter is not None
+
+        def pass_on() -> None:
+            if not motion.pass_on(lambda: self.workers.give(Turn(go_on))):
+                lifter.call_later(time.monotonic() + MOST_REALTIME_S, pass_on)
+
+        lifter.call_later(0.0, pass_on)
+        try:
+            if motion.warrant.hindrances:  # which are lifted at once
+                lifter.wake_after(SOON_US)
+            elif not MOMENT_US // 4 < lifter.wakes_us - time.monotonic_ns() // 1000 <= EXPECTED_US:
+                lifter.wake_after(MOMENT_US)
+            self._work(motion)
+        finally:
+            if not motion.end():
+                sys.setswitchinterval(self._switch_interval_s)
+
+    def await_signal(self, motion: Motion) -> int | None:
+        """Until whoever is to send it has; if that takes long it is sent from here. When that was, if it is known."""
+        if not motion.taken.acquire(timeout=HANDOFF_S):
+            self._signal_from_here(motion)
+        sys.setswitchinterval(self._switch_interval_s)
+        self._wake_lifter()
+        return motion.sent[0] if motion.sent else None
+
     def reap_only(self, warrant: Warrant) -> None:
         """Reap a process that somebody else has killed; no signal is sent. Raises OSError (EMFILE)."""
-        self._workers.put(Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant)))
+        self.workers.put(Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant)))
         self._wake_lifter()
 
     def kill_all(self, warrants: tuple[Warrant, ...], max_bytes: int = NO_LIMIT) -> int | None:
@@ -188,14 +229,14 @@ class ReaperPool:
         signalled = []
         unhindered = not any(warrant.hindrances for warrant in warrants) and self._cpus.are_idle
         for warrant in warrants:
-            number = _send(warrant.pidfd, SIGKILL)
+            number = send(warrant.pidfd, SIGKILL)
             now_us = time.monotonic_ns() // 1000
             if number:
-                self._tell(self._result(warrant, SIGKILL, number, now_us, errno.ESRCH))
+                self._results.tell(self._results.make(warrant, SIGKILL, number, now_us, errno.ESRCH))
                 continue
             sent_us = sent_us or now_us
             signalled.append(warrant)
-        if self._expediter is not None:
+        if self._expedited is not None:
             for warrant in signalled:
                 self._expedite(warrant)
         else:
@@ -204,14 +245,7 @@ class ReaperPool:
 
     def take_results(self) -> list[ReapResult]:
         """What was done since the last call."""
-        try:
-            os.eventfd_read(self.fd)
-        except BlockingIOError:
-            return []
-        results = []
-        while self._results:
-            results.append(self._results.popleft())
-        return results
+        return self._results.take()
 
     def take_lifted(self, pid: int) -> tuple[str, ...]:
         """What was lifted for a victim, in words; once."""
@@ -222,7 +256,10 @@ class ReaperPool:
         self._urgency.ask()
         self._ready.release()
 
-    def _work(self, job: Motion | Crowd) -> None:
+    def _work(self, job: Job) -> None:
+        if isinstance(job, Turn):
+            job.take()
+            return
         if isinstance(job, Crowd):
             self._reap_crowd(job)
             return
@@ -230,10 +267,10 @@ class ReaperPool:
             result = self._move(job)
         except OSError as error:  # no descriptor left, most likely: nothing may end a worker
             now_us = time.monotonic_ns() // 1000
-            result = self._result(job.warrant, job.signal, 0, now_us, error.errno or errno.EIO)
+            result = self._results.make(job.warrant, job.signal, 0, now_us, error.errno or errno.EIO)
         finally:
             os.close(job.pidfd)
-        self._tell(result)
+        self._results.tell(result)
 
     def _reap_all(self, warrants: list[Warrant], max_bytes: int, *, watch: bool) -> None:
         victims = []
@@ -241,14 +278,16 @@ class ReaperPool:
             try:
                 victims.append((warrant, os.dup(warrant.pidfd)))
             except OSError as error:  # no descriptor left: it ends by itself
-                self._tell(self._result(warrant, 0, 0, time.monotonic_ns() // 1000, error.errno or errno.EIO))
+                self._results.tell(
+                    self._results.make(warrant, 0, 0, time.monotonic_ns() // 1000, error.errno or errno.EIO)
+                )
                 continue
             if not watch:  # help costs more than it gives where nothing hinders: who is there at the end needs it
                 let_go(self._lift(warrant, patient=not warrant.hindrances))
         when_done = self._lifter.hurry if self._lifter is not None else lambda: None
         crowd = Crowd(victims, self._proc_fd, max_bytes, when_done, watch=watch)
         for _ in range(1 if watch else min(self._at_once, len(victims))):
-            self._workers.put(crowd)
+            self.workers.put(crowd)
         self._wake_lifter()
 
     def _watch(self, crowd: Crowd) -> None:
@@ -258,7 +297,7 @@ class ReaperPool:
             let_go(self._lift(warrant, pidfd))
         self._wake_lifter()
         for _ in range(1, min(self._at_once, len(stuck))):
-            self._workers.put(crowd)
+            self.workers.put(crowd)
 
     def _reap_crowd(self, crowd: Crowd) -> None:
         """Take the largest that nobody has taken, until none is left."""
@@ -275,10 +314,10 @@ class ReaperPool:
                     number, bytes_ = crowd.reap(self.reaper, pidfd)
                 finally:
                     os.close(pidfd)
-                self._results.append(self._result(warrant, 0, 0, begin_us, number, bytes_))
+                self._results.keep(self._results.make(warrant, 0, 0, begin_us, number, bytes_))
         finally:
             self._urgency.leave(tid)
-            os.eventfd_write(self.fd, 1)
+            self._results.wake()
 
     def _move(self, motion: Motion) -> ReapResult:
         """Signal and reap in one motion, with nothing between them."""
@@ -288,7 +327,11 @@ class ReaperPool:
         surely = motion.signal in (SIGKILL, 0)
         demoted = motion.signal == SIGKILL and not self.realtime and demote(pid, motion.pidfd)
         tid = self._urgency.enter(pid if surely else 0, motion.pidfd)
+        if not ours or not motion.signal:
+            self._wake_lifter()  # else whoever asked does, after the signal
         try:
+            if ours and not demoted:
+                is_readable(motion.pidfd)  # whoever waits has his turn now, and not in the middle: UNDISTURBED_S
             signal_errno, begin_us, reap_errno = self._strike(motion) if ours else self._reap_signalled(motion)
             # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
             if signal_errno:
@@ -302,7 +345,7 @@ class ReaperPool:
             if demoted and not is_readable(motion.pidfd):
                 set_policy(pid, os.SCHED_OTHER)  # what is left of it should end quickly
         reaped = motion.warrant.expected_bytes if reap_errno == 0 else 0
-        return self._result(motion.warrant, motion.signal, signal_errno, begin_us, reap_errno, reaped)
+        return self._results.make(motion.warrant, motion.signal, signal_errno, begin_us, reap_errno, reaped)
 
     def _strike(self, motion: Motion) -> tuple[int, int, int]:
         """The signal's errno, when it was sent, the reap's errno."""
@@ -310,7 +353,7 @@ class ReaperPool:
             let_go(motion.lift)  # a moment early, because between signal and reap there must be nothing
             return self.reaper.strike(motion.pidfd, motion.signal, motion.note_sent)
         if motion.signal:
-            motion.signal_errno = _send(motion.pidfd, motion.signal)
+            motion.signal_errno = send(motion.pidfd, motion.signal)
         motion.note_sent(time.monotonic_ns() // 1000)
         return self._reap_signalled(motion)
 
@@ -328,7 +371,7 @@ class ReaperPool:
         with motion.sending:
             if not motion.claim():
                 return
-            motion.signal_errno = _send(motion.pidfd, motion.signal)
+            motion.signal_errno = send(motion.pidfd, motion.signal)
             motion.sent.append(time.monotonic_ns() // 1000)
         if motion.signal == SIGKILL:
             (drop if motion.signal_errno else let_go)(motion.lift)
@@ -348,49 +391,10 @@ class ReaperPool:
             self._lifter.wake()
 
     def _expedite(self, warrant: Warrant) -> int | None:
-        """The proposal's way: the signal by us, now, and one worker afterwards."""
-        assert self._expediter is not None
-        sent_us = time.monotonic_ns() // 1000
-        try:
-            self._expediter.pidfd_send_signal(warrant.pidfd, SIGKILL, SS_EXPEDITE, tag=_Sent(warrant, sent_us))
-        except OSError as error:
-            # Not privileged: a plain SIGKILL is what is left, and says so.
-            number = _send(warrant.pidfd, SIGKILL) if error.errno == errno.EPERM else error.errno or errno.EIO
-            self._tell(self._result(warrant, SIGKILL, number, sent_us, errno.EPERM))
-            return None if number else sent_us
-        let_go(self._lift(warrant))
-        self._wake_lifter()
+        """The proposal's way."""
+        assert self._expedited is not None
+        sent_us, hastened = self._expedited.kill(warrant)
+        if hastened:
+            let_go(self._lift(warrant))
+            self._wake_lifter()
         return sent_us
-
-    def _note_expedited(self, done: Expedited) -> None:
-        assert isinstance(done.tag, _Sent)
-        warrant, sent_us = done.tag.warrant, done.tag.sent_us
-        bytes_ = warrant.expected_bytes if done.reap_errno == 0 else 0
-        self._tell(self._result(warrant, SIGKILL, 0, sent_us, done.reap_errno, bytes_))
-
-    def _tell(self, result: ReapResult) -> None:
-        self._results.append(result)
-        os.eventfd_write(self.fd, 1)
-
-    def _result(
-        self, warrant: Warrant, number: int, signal_errno: int, signal_us: int, reap_errno: int, reaped: int = 0
-    ) -> ReapResult:
-        return ReapResult(
-            id=warrant.id,
-            signal=number,
-            signal_errno=signal_errno,
-            signal_us=signal_us,
-            backend=self.reaper.name,
-            reap_errno=reap_errno,
-            reap_us=time.monotonic_ns() // 1000 - signal_us,
-            reaped_bytes=reaped,
-            realtime=self.realtime,
-        )
-
-
-def _send(pidfd: int, number: int) -> int:
-    try:
-        pidfd_send_signal(pidfd, number)
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0

@@ -11,7 +11,7 @@ import time
 from _thread import allocate_lock, get_native_id
 
 from oomd.kernel.pidfd import is_readable
-from oomd.kernel.sched import be_realtime, run_on
+from oomd.kernel.sched import LOOP_PRIORITY, REAP_NICE, be_prompt, be_realtime, run_on
 from oomd.model.values import dataclass
 from oomd.reap.hindrance import keep_apart
 
@@ -19,8 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomd.reap.hindrance import Lifter
 
-PRIORITY = 12
-"""Real-time priority; above the loop's, so that the loop's own next step never comes between signal and reap."""
 CROWD_PRIORITY = 9
 """Of reaps that follow each other, where no signal is to be sent between: before all ordinary processes, as the victims
 themselves, which would share the CPUs with everybody else, and after the loop."""
@@ -55,17 +53,19 @@ class Urgency:
         """Held while a worker's class is changed."""
         self._reaping: dict[int, _Reap] = {}
         """By the ids of the workers' threads."""
+        self._lowered: set[int] = set()
+        """Whose class is another for a while."""
         self._crowded: dict[int, float] = {}
         """Since when each of them takes one victim after another (time.monotonic())."""
 
     def ask(self) -> None:
         """Real-time for the calling worker, where that is permitted."""
-        if be_realtime(PRIORITY):
+        if be_realtime(LOOP_PRIORITY):
             self.permitted = True
 
     def enter(self, surely_dying: int = 0, pidfd: int = -1) -> int:
         """A reap begins; what is returned is for :meth:`leave`. ``surely_dying``: the pid of the victim; 0 where it may
-        catch the signal.
+        catch the signal. The lifter is to be woken afterwards.
         """
         tid = get_native_id()
         self._begin(tid, surely_dying, pidfd)
@@ -85,7 +85,10 @@ class Urgency:
         with self._changing:
             if self.permitted:
                 be_realtime(CROWD_PRIORITY)
+                self._lowered.add(tid)
         self._begin(tid, 0, -1)
+        if self._lifter is not None:
+            self._lifter.wake()
         return tid
 
     def leave(self, tid: int) -> None:
@@ -93,16 +96,15 @@ class Urgency:
         with self._changing:
             self._reaping.pop(tid, None)
             self._crowded.pop(tid, None)
-            if self.permitted and os.sched_getparam(0).sched_priority != PRIORITY:
+            if tid in self._lowered:
+                self._lowered.discard(tid)
                 run_on(self._cpus)
-                be_realtime(PRIORITY)
+                be_realtime(LOOP_PRIORITY)
 
     def _begin(self, tid: int, pid: int, pidfd: int) -> None:
         reap = self._reaping[tid] = _Reap(time.monotonic(), pid, pidfd)
         if self._lifter is not None and self.permitted:
             self._lifter.call_later(reap.begun + MOST_REALTIME_S, lambda: self._end(tid, reap))
-            if not pid:  # else whoever asked wakes it, after the signal
-                self._lifter.wake()
 
     def _end(self, tid: int, reap: _Reap) -> None:
         """Of this one, if it has lasted so long; by the lifter."""
@@ -115,13 +117,17 @@ class Urgency:
                     self._lifter.call_later(due, lambda: self._end(tid, reap))
                 return
             del self._reaping[tid]  # so the pidfd is still open
-            try:
-                os.sched_setaffinity(tid, self._cpus)  # it may have been called to the CPU of whoever asked
-            except OSError:
-                pass  # it stays there
+            if not _is_realtime(tid):
+                return  # whoever asked, and reaps itself, never was
             if reap.pid:
                 keep_apart(tid, self._proc_fd, reap.pid, reap.pidfd)
             set_policy(tid, os.SCHED_OTHER)
+            be_prompt(REAP_NICE, tid)  # it may have been the loop's
+            self._lowered.add(tid)
+
+
+def _is_realtime(tid: int) -> bool:
+    return os.sched_getscheduler(tid) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO
 
 
 def set_policy(tid: int, policy: int) -> bool:

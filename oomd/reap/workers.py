@@ -1,18 +1,19 @@
 """The threads that wait for victims, each on an eventfd of its own, so that one wakes up, and at once.
 
 Whoever lets go of a lock holds the interpreter still: the one that wakes up for it has to wait a second time. Writing
-to an eventfd gives the interpreter up meanwhile, and a real-time worker on the writer's own CPU has it before the write
-returns: 26 µs from asking to the signal where a queue takes 170, after 2 ms of sleep; 64 and 290 after 20 ms. On
-another CPU, which idles, it takes twice that.
+to an eventfd gives the interpreter up meanwhile, and a real-time worker has it at once.
+
+Faster yet is not to wait for anybody: whoever decides kills and reaps itself, and it is a worker that goes on with what
+it was at, where the reap lasts (:class:`Turn`).
 """
 
 from __future__ import annotations
 
 import os
 
-from oomd.kernel.sched import run_on
-from oomd.kernel.syscalls import sched_getcpu
+from oomd.kernel.sched import REAP_NICE, be_prompt
 from oomd.kernel.threads import Thread, allocate_lock, deque
+from oomd.model.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,25 @@ if TYPE_CHECKING:
     from oomd.reap.crowd import Crowd
     from oomd.reap.motion import Motion
 
-    Job = Motion | Crowd
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """To go on with what another thread was at, which has something else to do. Lasts as long as it lasts."""
+
+    go_on: Callable[[], None]
+    """Raises nothing."""
+
+    def take(self) -> None:
+        """In that one's class."""
+        be_prompt()
+        try:
+            self.go_on()
+        finally:
+            be_prompt(REAP_NICE)
+
+
+if TYPE_CHECKING:
+    Job = Motion | Crowd | Turn
     """What one of them does in one go."""
 
 
@@ -32,44 +51,35 @@ class Workers:
         """Each thread calls ``begin`` once, and ``work``, which raises nothing, for every job."""
         self._begin = begin
         self._work = work
-        self._cpus = os.sched_getaffinity(0)
         self._fds = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(count)]
         self._given: list[Job | None] = [None] * count
-        self._near: list[int | None] = [None] * count
-        """The CPU on which each of them was told to wake up."""
-        self._free: list[int] = []
-        """The last one that became free is the next to be woken: its caches are the warmest."""
+        self._free = list(range(count))
+        """The last one that became free is the next to be woken: its caches are the warmest. All of them are from the
+        beginning: what is given to one that has not come to wait yet it finds then."""
         self._waiting: deque[Job | None] = deque()
         self._changing = allocate_lock()
         self.threads = [self._thread(number) for number in range(count)]
 
+    @property
+    def has_free(self) -> bool:
+        """Whether one of them has nothing to do."""
+        return bool(self._free)
+
     def put(self, job: Job | None) -> None:
         """Have it done by one of them, as soon as one is free; None ends one."""
+        self.give(job, waits=True)
+
+    def give(self, job: Job | None, *, waits: bool = False) -> bool:
+        """The same at once; False where none is free, and nothing was done (``waits``: and it waits for one)."""
         with self._changing:
             if not self._free:
-                self._waiting.append(job)
-                return
+                if waits:
+                    self._waiting.append(job)
+                return False
             number = self._free.pop()
             self._given[number] = job
         os.eventfd_write(self._fds[number], 1)
-
-    def come_near(self) -> None:
-        """Have the next one wake up on the caller's CPU. Only for real-time threads, more urgent than the caller."""
-        if len(self._cpus) < 2:
-            return
-        with self._changing:
-            if not self._free:
-                return
-            number = self._free[-1]
-            cpu = sched_getcpu()
-            tid = self.threads[number].native_id
-            if cpu == self._near[number] or not tid:
-                return
-            try:
-                os.sched_setaffinity(tid, {cpu})
-                self._near[number] = cpu
-            except OSError:
-                pass  # a cpuset has taken it meanwhile
+        return True
 
     def close(self) -> None:
         """After all threads have ended."""
@@ -81,16 +91,23 @@ class Workers:
 
     def _run(self, number: int) -> None:
         self._begin()
-        while (job := self._next(number)) is not None:
+        job = self._take(number)
+        while job is not None:
             self._work(job)
-            if self._near[number] is not None:
-                run_on(self._cpus)
-                self._near[number] = None
+            job = self._next(number)
 
     def _next(self, number: int) -> Job | None:
         with self._changing:
             if self._waiting:
                 return self._waiting.popleft()
             self._free.append(number)
-        os.eventfd_read(self._fds[number])
-        return self._given[number]
+        return self._take(number)
+
+    def _take(self, number: int) -> Job | None:
+        """Wait until it is given one."""
+        while True:
+            try:
+                os.eventfd_read(self._fds[number])
+            except InterruptedError:  # by a signal that the main thread, with another pending, could not take
+                continue
+            return self._given[number]

@@ -1,9 +1,10 @@
 """``python -I -S breeder.py``: makes processes on request, one line each on standard input, and tells of them on
 standard output. All of them are its descendants and end with it (they live in its PID namespace, or die by its death).
 
-``idle N`` sleeps, N times (small ones); ``hold MIB`` owns so much; ``leap MIB MORE`` owns so much (next to nothing
-where that is 0) and waits for ``go PID``, upon which it takes so much more at once; ``churn N`` forks and ends N
-processes a second; ``hog`` computes for ever; ``end PID`` kills one of them.
+``idle N`` sleeps, N times (small ones); ``hold MIB`` owns so much; ``leap MIB MORE`` owns so much (as much as a small
+Python program where that is 0) and waits for ``go PID``, upon which it takes so much more at once; ``wake MORE`` does
+the same, and is as small as those that sleep until then; ``churn N`` forks and ends N processes a second; ``hog``
+computes for ever; ``end PID`` kills one of them.
 
 It says ``born KIND PID BYTES`` before memory is taken and ``ready KIND PID BYTES`` afterwards.
 """
@@ -17,8 +18,10 @@ import time
 
 MIB = 1 << 20
 PAGE = mmap.PAGESIZE
-SLEEP = "/bin/sleep"
+SHELL = "/bin/sh"
 gates: dict[int, int] = {}
+never = os.pipe()
+"""Nothing is ever written there."""
 
 
 def say(*words: object) -> None:
@@ -70,6 +73,28 @@ def leap(mib: float, more: float, gate: int) -> None:
         signal.pause()
 
 
+def wait(gate: int, program: str) -> int:
+    """A shell that waits for a line and becomes this program then. Its pid."""
+    actions = [(os.POSIX_SPAWN_DUP2, gate, 0)]
+    return os.posix_spawn(SHELL, [SHELL, "-c", f"read line; {program}"], {}, file_actions=actions)
+
+
+def wake(more: float, gate: int) -> int:
+    """A shell that waits until it is told to become a program that takes more. Its pid."""
+    program = f"exec {sys.executable} -I -S {__file__} {more}"
+    pid = wait(gate, program)
+    say("ready", "wake", pid, 0)
+    return pid
+
+
+def awake(more: float) -> None:
+    """The program."""
+    block = take(more)
+    say("ready", "leapt", os.getpid(), own_bytes())
+    while block:
+        signal.pause()
+
+
 def churn(per_second: float) -> None:
     """Forks, waits, forks."""
     be_born("churn")
@@ -111,16 +136,20 @@ def obey(words: list[str]) -> None:
     kind, numbers = words[0], [float(word) for word in words[1:]]
     if kind == "idle":
         for _ in range(int(numbers[0])):
-            os.posix_spawn(SLEEP, [SLEEP, "100000"], {})
+            wait(never[0], "exec true")
         say("ready", "idle", 0, 0)
     elif kind == "leap":
         gate, key = os.pipe()
         gates[bear(leap, *numbers, gate)] = key
         os.close(gate)
+    elif kind == "wake":
+        gate, key = os.pipe()
+        gates[wake(numbers[0], gate)] = key
+        os.close(gate)
     elif kind == "go":
         gate = gates.pop(int(numbers[0]))
         with contextlib.suppress(BrokenPipeError):  # it was killed before it began
-            os.write(gate, b"g")
+            os.write(gate, b"g\n")
         os.close(gate)
     elif kind == "end":
         with contextlib.suppress(ProcessLookupError):  # somebody else was quicker
@@ -130,7 +159,9 @@ def obey(words: list[str]) -> None:
 
 
 def main() -> None:
-    """Until standard input ends."""
+    """Until standard input ends; with a number in its command line it is a program that takes so much."""
+    if len(sys.argv) > 1:
+        awake(float(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
     for line in sys.stdin:
         obey(line.split())

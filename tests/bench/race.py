@@ -49,8 +49,8 @@ CALM_MIB, SHORT_MIB, RELIEF_MIB = LIMIT_MIB + 512, LIMIT_MIB - 64, LIMIT_MIB + 1
 FALL_MIB, FALL_S = 10, 0.01
 """How it falls where it does not do so at once: a thousand MiB a second."""
 ELDERS = 4
-"""So many of those who will leap past the leaders were there before anybody else, for each size: whoever is sought from
-the newest on is found last then.
+"""So many of those who will leap past the leaders were there before anybody else, for each size; and as many that are
+besides as small as any until then: whoever is sought from the newest on, or from the largest, is found last then.
 """
 KILLS = int(os.environ.get("OOMD_BENCH_KILLS", "40"))
 WORST_KILLS = 8
@@ -102,6 +102,7 @@ class Race:
         self.dearer_us = max(0.0, cold_read_us("/proc/meminfo") - cold_read_us(str(self.meminfo.path)))
         """What the real file costs more to read than ours."""
         self.elders = [self.population.bear("leap", 0, LEAP_MIB) for _ in range(ELDERS * len(SIZES))]
+        self.sleepers = [self.population.bear("wake", LEAP_MIB) for _ in range(ELDERS * len(SIZES))]
         for mib in HELD_MIB:
             self.population.bear("hold", mib)
 
@@ -119,6 +120,7 @@ class Race:
             self.kill(f"jump.{size}", kills=max(WORST_KILLS, KILLS // 2))
             self.kill(f"worst.{size}", leader=False, kills=WORST_KILLS)
             self.kill(f"worst_old.{size}", leader=False, kills=ELDERS, ready=self.elders)
+            self.kill(f"worst_small.{size}", leader=False, kills=ELDERS, ready=self.sleepers)
             if size in (1000, 10_000):
                 self.under_load(size)
             self.rivals(size)
@@ -162,7 +164,7 @@ class Race:
         self.meminfo.say(CALM_MIB)
         argv = self.meminfo.shown_to([*prefix, *command(self.folder, "--config", str(config))])
         with started(argv) as run:
-            ready = [] if ready is None else ready
+            lasting, ready = ready is not None, [] if ready is None else ready
             for _ in range(kills):
                 self.meminfo.say(CALM_MIB)
                 if not ready:
@@ -185,7 +187,7 @@ class Race:
                     self.population.bear("hold", HELD_MIB[-1])
                 for name, span in stages_of(times).items():
                     stages[name].append(span + (self.dearer_us if name in ("total", "read") else 0))
-            for pid in ready if ready is not self.elders else ():
+            for pid in ready if not lasting else ():
                 self.population.end(pid)
             self._note_memory(cell, run)
             self._near(cell, run)

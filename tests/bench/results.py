@@ -44,6 +44,11 @@ def goals(sizes: tuple[int, ...]) -> list[Goal]:
                 f"worst_old.{size}.total.max_us",
                 WORST_US_PER_PROCESS * size,
             ),
+            Goal(
+                f"the same, and it was as small as any, {size}, worst",
+                f"worst_small.{size}.total.max_us",
+                WORST_US_PER_PROCESS * size,
+            ),
             Goal(f"a wrong victim where an unwatched process leaps, {size} processes", f"worst.{size}.wrong", 0, ""),
         ]
     for size in (each for each in LOADED if each in sizes):
@@ -131,7 +136,8 @@ def _kills(figures: Mapping[str, float | str], sizes: tuple[int, ...]) -> list[s
         "| row | processes | median | p99 | slowest | reading memory | choosing | identity, signal | wrong | scans |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in ("plain", "jump", "worst", "worst_old", "lists", "hogs", "hogs_not_realtime", "forks_100", "forks_1000"):
+    leaps = ("jump", "worst", "worst_old", "worst_small")
+    for row in ("plain", *leaps, "lists", "hogs", "hogs_not_realtime", "forks_100", "forks_1000"):
         for size in sizes:
             if f"{row}.{size}.n" in figures:
                 names = ("total.median", "total.p99", "total.max", "read.median", "choose.median", "send.median")

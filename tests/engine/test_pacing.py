@@ -135,6 +135,9 @@ def test_a_slow_machine_is_not_taken_up_by_looking() -> None:
     assert costly(2058, 25_000, trend=pacing.Trend(falling=1000 * MIB)).interval_us == 100_000
     assert costly(2100, 1_000_000).interval_us == pacing.POLLING_US
     assert costly(60_000, 25_000).interval_us == pacing.QUIET_US
+    assert not costly(4200, 200_000).warm
+    assert costly(4200, 200_000).interval_us == 800_000
+    assert costly(4200, 300).interval_us == costly(4200, 0).interval_us < 800_000
 
 
 def test_beyond_one_limit_of_two_the_other_one_counts() -> None:

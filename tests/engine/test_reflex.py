@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,18 +13,18 @@ from oomd.detectors.pressure import PressureShare
 from oomd.detectors.thresholds import MemoryAvailable, SwapFree
 from oomd.engine.credit import open_credit
 from oomd.engine.detection import initial_state, observe
-from oomd.engine.reflex import due, foresee
-from oomd.engine.selection import fired, may_add, select
+from oomd.engine.reflex import decided_anew, due, foresee
+from oomd.engine.selection import decide, fired, may_add, order_of, select
 from oomd.model.decision import KILL, TERM, Decision
 from oomd.model.hooks import Hook, Hooks
-from oomd.model.ruleset import Choice, EngineState, Pause, Rules, Ruleset
-from oomd.model.snapshot import Budget, MemoryStatus, Snapshot
+from oomd.model.ruleset import Choice, EngineState, Names, Pause, Rules, Ruleset
+from oomd.model.snapshot import Budget, MemoryStatus, Process, Snapshot
 from oomd.model.threshold import Threshold
 from oomd.model.units import GIB, MIB, SECOND_US
 from oomd.policies.culprit import Culprit
 from oomd.policies.freeable import Freeable
 from oomd.policies.metrics import Resident
-from tests.fakes.builders import candidate, process, snapshot, status
+from tests.fakes.builders import alarm, candidate, process, snapshot, status
 
 RULES = default_config().rules
 PEOPLE = (process(5, 900), process(6, 700, comm="sshd", uid=0), process(7, 400), process(8, 20))
@@ -140,6 +141,61 @@ def test_nothing_that_the_default_level_does_is_missed(
     if expected is not None and expected.ruleset == "level":
         assert decided is not None
         assert (decided.action, decided.ruleset) == (expected.action, "level")
+
+
+ANYBODY = st.builds(
+    lambda pid, size, swap, rest: process(pid, size, swap_bytes=swap * MIB, **rest),
+    st.integers(2, 9),
+    st.sampled_from([0, 20, 395, 400, 410, 900]),
+    st.sampled_from([0, 0, 50]),
+    st.fixed_dictionaries(
+        {
+            "comm": st.sampled_from(["a", "a", "b", "sshd"]),
+            "uid": st.sampled_from([0, 1000]),
+            "state": st.sampled_from("SSSSZ"),
+            "kill_pending": st.sampled_from([False, False, False, False, True]),
+            "oom_score_adj": st.sampled_from([0, 0, 0, -1000, -50, 200]),
+            "grown": st.sampled_from([(), (0, 0, 0, 0), (300 * MIB,) * 4, (0, 0, 0, 90 * MIB)]),
+            "cgroup": st.sampled_from(
+                [
+                    "",
+                    "",
+                    "/system.slice/x.service",
+                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice",
+                ]
+            ),
+        }
+    ),
+)
+CROWDS = st.lists(ANYBODY, min_size=1, max_size=6, unique_by=lambda each: each.id.pid)
+
+
+@given(
+    CROWDS,
+    CROWDS,
+    st.sampled_from([Culprit(), Freeable()]),
+    st.sampled_from(["b", "sshd", "nobody"]),
+    st.sampled_from(["avoid", "prefer"]),
+)
+def test_who_is_as_he_was_need_not_be_judged_again(
+    before: list[Process], changed: list[Process], policy: Freeable | Culprit, named: str, whose: str
+) -> None:
+    """Whatever became of some of them, and whoever came or went: with the judgements of before of all others the
+    decision is the same as from nothing, ranking and all.
+    """
+    lists: dict[str, Any] = {whose: Names((named,))}
+    ruleset = Ruleset("x", (), (), policy)
+    rules = Rules((ruleset,), replace(RULES.preferences, **lists))
+    state, critical = initial_state(rules), (alarm(critical=True, ruleset="x"),)
+    first = snapshot(*before)
+    decided = decide(ruleset, first, critical, state, order_of(rules, ruleset, first, state))
+    others = [each for each in before if each.id.pid not in {one.id.pid for one in changed}]
+    whole = snapshot(*changed, *others)
+    expected = decide(ruleset, whole, critical, state, order_of(rules, ruleset, whole, state))
+    again = decided_anew(rules, decided, snapshot(*others), tuple(changed), state)
+    assert again.ranking == expected.ranking
+    assert (again.action, again.target, again.reason) == (expected.action, expected.target, expected.reason)
+    assert set(again.rejected) == set(expected.rejected)
 
 
 def test_only_what_meminfo_tells_is_foreseen() -> None:

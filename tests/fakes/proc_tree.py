@@ -60,6 +60,10 @@ class FakeProcess:
     """Device number of its terminal."""
     tpgid: int = -1
     """The process group in the foreground there."""
+    faults: int = 0
+    """Minor ones."""
+    reaped_faults: int = 0
+    """Those of children that it has waited for."""
 
     @property
     def name(self) -> bytes:
@@ -170,18 +174,23 @@ class ProcTree:
         process = FakeProcess(pid, **values)
         self._processes[pid] = process
         self._write_process(process)
+        self._write_children(process.ppid)
         self.set_loadavg(max(self._last_pid, pid))
         return process
 
     def change_process(self, pid: int, **values: Any) -> FakeProcess:
         """The same process, other values. Another ``start_ticks`` makes it another one with the same pid."""
+        parent = self._processes[pid].ppid
         process = self._processes[pid] = replace(self._processes[pid], **values)
         self._write_process(process)
+        if parent != process.ppid:
+            self._write_children(parent)
+            self._write_children(process.ppid)
         return process
 
     def remove_process(self, pid: int) -> None:
         """It is reaped: its directory goes, and descriptors that were kept read as empty."""
-        del self._processes[pid]
+        self._write_children(self._processes.pop(pid).ppid)
         directory = self.root / str(pid)
         for path in directory.rglob("*"):
             if path.is_file():
@@ -197,6 +206,11 @@ class ProcTree:
             os.ftruncate(fd, len(data))
         finally:
             os.close(fd)
+
+    def _write_children(self, pid: int) -> None:
+        if pid in self._processes:
+            children = sorted(each.pid for each in self._processes.values() if each.ppid == pid)
+            self._write(f"{pid}/task/{pid}/children", "".join(f"{each} " for each in children).encode())
 
     def _write_process(self, process: FakeProcess) -> None:
         pid = process.pid
@@ -214,6 +228,7 @@ class ProcTree:
         else:
             rollup.unlink(missing_ok=True)
         shutil.rmtree(self.root / str(pid) / "task", ignore_errors=True)
+        self._write_children(pid)
         self._write(f"{pid}/task/{pid}/stat", _stat(process, pid))
         self._write(f"{pid}/task/{pid}/status", _status(process, pid, with_memory=process.owns_memory))
         # A leader that has ended shows no memory; the threads that go on do. With tids beyond every pid
@@ -235,7 +250,7 @@ def _stat(process: FakeProcess, tid: int) -> bytes:
     fields[3], fields[4] = process.tty, process.tpgid
     # A thread that has ended keeps PF_EXITING and PF_POSTCOREDUMP, also a leader whose threads go on.
     fields[5] = process.flags | (0xC if process.state in "ZX" else 0)
-    fields[6] = process.rss_anon // PAGE_BYTES
+    fields[6], fields[7] = process.faults, process.reaped_faults
     fields[14] = 20 + process.nice
     fields[15] = process.nice
     fields[16] = process.threads

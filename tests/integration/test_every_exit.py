@@ -216,8 +216,9 @@ def test_without_the_right_it_runs_and_says_what_is_lost(tmp_path: Path) -> None
         if not mounted:
             text = run.wait_event("degraded", lambda event: "every_exit" in event["text"])["text"]
             assert report["every_exit"]["lost"] in text
-            assert "EPERM" in text
-            assert "oomd-every-exit.conf" in text
+            if "PID namespace" not in text:  # where we are in another than the first, the right would not help
+                assert "EPERM" in text
+                assert "oomd-every-exit.conf" in text
 
 
 def test_own_victims_are_not_hastened(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def main() -> None:
     os.access(MARK, os.F_OK)  # for whoever traces system calls
     watching = True
     status = loop.parts.sampler.read_status(clock_us())
-    loop.act.carry_out(loop._select(alarm, status))
+    loop.act.at_once(loop.act.carry_out(loop._select(alarm, status)))
     while not any(credit.reaped_us or credit.death_us for credit in loop.state.credits):
         assert clock_us() - begin < PATIENCE_US
         loop._take(loop.parts.waiter.wait_ready(100_000))

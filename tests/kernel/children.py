@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PATIENCE_S = 90.0
 _ROOT = Path(__file__).parent.parent.parent
 
 WAIT = "print(flush=True); input()"
@@ -53,6 +56,21 @@ def child(code: str) -> Iterator[Child]:
 def said(process: Child) -> bytes:
     """The next line of the child, without its end; empty when it has ended."""
     return _pipe(process.stdout).readline().rstrip(b"\n")
+
+
+def settled(process: Child) -> None:
+    """It has said its line and waits in ``input()``: until it is told to go on it does nothing more, and owns what it
+    owns.
+    """
+    until_asleep(process.pid)
+
+
+def until_asleep(pid: int) -> None:
+    """A process that was just heard of is through with that, and waits."""
+    end = time.monotonic() + PATIENCE_S
+    while Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] != b"S":
+        assert time.monotonic() < end
+        os.sched_yield()
 
 
 def go_on(process: Child) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomd.kernel.maps import MOST_BYTES, cut, parse_anonymous, parse_unnamed_shmem, read_maps
+from oomd.kernel.maps import MOST_BYTES, cut, parse_anonymous, parse_code, parse_unnamed_shmem, read_maps
 from tests.kernel.arbitrary import captured, mangled
 
 MAPS = b"""555555554000-555555556000 r--p 00000000 08:01 123 /usr/bin/cat
@@ -43,6 +43,19 @@ def test_private_memory_without_a_file() -> None:
 def test_arbitrary_bytes_have_no_empty_range(data: bytes) -> None:
     """Never an error, never an empty range."""
     assert all(length > 0 for _, length in parse_anonymous(data))
+
+
+def test_where_code_lies() -> None:
+    """Of the library that is meant, whatever its folder and version; neither its data nor another's code."""
+    text = b"""7f00-7f40 r--p 00000000 fe:00 9 /usr/lib/libm.so.6
+7f40-7fa0 r-xp 00000040 fe:00 9 /usr/lib/libm.so.6
+7fa0-7fb0 rw-p 000000a0 fe:00 9 /usr/lib/libm.so.6
+8000-8010 r-xp 00000000 fe:00 8 /libm.so/libc.so.6
+9000-9010 r-xp 00000000 00:00 0
+a000-a010 r-xp 00000000 fe:00 7 /a b/libm.so.7 (deleted)
+"""
+    assert parse_code(text, b"libm.so") == [(0x7F40, 0x7FA0), (0xA000, 0xA010)]
+    assert parse_code(Path("/proc/self/maps").read_bytes(), b"libc.so")
 
 
 def test_own_map() -> None:

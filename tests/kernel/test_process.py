@@ -27,7 +27,7 @@ from oomd.kernel.process import (
 )
 from tests.fakes.proc_tree import FakeProcess, _status
 from tests.kernel.arbitrary import captured, mangled, survives
-from tests.kernel.children import HOLD_32_MIB, WAIT, Child, child, go_on, said
+from tests.kernel.children import HOLD_32_MIB, WAIT, Child, child, go_on, said, settled
 
 MIB = 1024 * 1024
 PF_KTHREAD = 0x00200000
@@ -113,6 +113,7 @@ def test_real_process_agrees_with_psutil() -> None:
     """What we read of a real child is what psutil reads."""
     with child(f"import os; os.nice(3); {HOLD_32_MIB}") as process:
         said(process)
+        settled(process)
         other = psutil.Process(process.pid)
         stat, status = parse_stat(read(process, "stat")), parse_status(read(process, "status"))
         resident, shared = parse_statm(read(process, "statm"))

@@ -22,7 +22,6 @@ from oomd.kernel.maps import parse_anonymous
 from oomd.kernel.pidfd import is_readable, open_pidfd
 from oomd.kernel.syscalls import (
     MADV_PAGEOUT,
-    number_of,
     pidfd_send_signal,
     process_madvise,
     process_mrelease,
@@ -206,34 +205,6 @@ def test_the_signal_holds_the_gil_and_the_release_drops_it() -> None:
     assert syscalls._mrelease is not syscalls._send_signal
 
 
-# --- numbers
-
-
-@pytest.mark.parametrize(
-    ("machine", "pointer_bytes", "multiarch", "number"),
-    [
-        ("x86_64", 8, "x86_64-linux-gnu", 448),
-        ("x86_64", 4, "i386-linux-gnu", 448),
-        ("x86_64", 4, "x86_64-linux-gnux32", 448 | 0x40000000),
-        ("i686", 4, "i386-linux-gnu", 448),
-        ("aarch64", 8, "aarch64-linux-gnu", 448),
-        ("armv7l", 4, "arm-linux-gnueabihf", 448),
-        ("riscv64", 8, "riscv64-linux-gnu", 448),
-        ("ppc64le", 8, "powerpc64le-linux-gnu", 448),
-        ("s390x", 8, "s390x-linux-gnu", 448),
-        ("loongarch64", 8, "loongarch64-linux-gnu", 448),
-        ("alpha", 8, "alpha-linux-gnu", 558),
-        ("mips", 4, "mips-linux-gnu", 4448),
-        ("mips64", 4, "mipsel-linux-gnu", 4448),
-        ("mips64", 4, "mips64el-linux-gnuabin32", 6448),
-        ("mips64", 8, "mips64el-linux-gnuabi64", 5448),
-    ],
-)
-def test_numbers(machine: str, pointer_bytes: int, multiarch: str, number: int) -> None:
-    """Every ABI gets the number of its own table."""
-    assert number_of(448, machine, pointer_bytes, multiarch) == number
-
-
 # --- prctl and mlockall, each in a child of its own
 
 
@@ -316,6 +287,32 @@ print(flush=True); input()
 def test_lock_with_unknown_flags() -> None:
     """Flags that do not exist are EINVAL, and nothing is locked."""
     assert error_of(syscalls.mlockall, 1 << 20) == errno.EINVAL
+
+
+def test_untouched_again() -> None:
+    """The library that is let go of is not resident any more, works all the same, and is then; what is no mapping of
+    ours is no error.
+    """
+    code = """
+import math
+from oomd.kernel.maps import parse_code, read_maps
+def resident():
+    fields, ours = [], False
+    for line in open("/proc/self/smaps"):
+        if line[0] in "0123456789abcdef":
+            ours = "/libm.so" in line and " r-xp " in line
+        elif ours and line.startswith("Rss:"):
+            fields.append(int(line.split()[1]))
+    return fields
+math.erf(0.5)
+before = resident()
+for begin, end in parse_code(read_maps(os.open("/proc", os.O_RDONLY), os.getpid()), b"libm.so"):
+    unmap_pages(begin, end)
+after = resident()
+print(before > [0], after == [0] * len(after), math.erf(0.5) > 0.5 and resident() > [0], flush=True)
+unmap_pages(4096, 8192)
+"""
+    assert answers(code) == b"True True True"
 
 
 def test_mount_that_nobody_sees() -> None:

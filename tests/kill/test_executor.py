@@ -13,9 +13,11 @@ import pytest
 
 from oomd.engine import credit as credits
 from oomd.engine.aftermath import with_credit
+from oomd.engine.levels import parts_of
 from oomd.kernel.files import PAGE_BYTES
 from oomd.kernel.scope import ScopeGuard
 from oomd.kill.executor import Executor
+from oomd.kill.targets import begin_all
 from oomd.kill.warrant import GONE, Gate, Refused
 from oomd.model.decision import KILL, TERM, Candidate, Decision
 from oomd.model.ruleset import EngineState, RulesetState
@@ -102,11 +104,18 @@ def decision(victim: Candidate, action: str) -> Decision:
     return Decision(action, "test", LOW, ruleset="level", target=victim, grace_us=5 * SECOND_US)
 
 
+def begin(stage: Stage, decision: Decision) -> EngineState:
+    """Signal its victim, and open the credit."""
+    aim = stage.executor.take_aim(decision)
+    assert not stage.executor.strike(aim)
+    return stage.executor.start("1", decision, aim.warrant, FRESH, signalled=True)
+
+
 def test_kill_reap_outcome(stage: Stage) -> None:
     """SIGKILL at once; death, the reaper's word and the memory back make one outcome; every descriptor is closed."""
     before = open_descriptors()
     victim = stage.start("hold", "victim", "64")
-    state = stage.executor.begin("1", decision(victim, KILL), FRESH)
+    state = begin(stage, decision(victim, KILL))
     assert [(credit.decision_id, credit.phase) for credit in state.credits] == [("1", "kill")]
     state = stage.wait(state, LOW.time_us + 50_000, "reaper")
     if not any(credit.phase == credits.DEAD for credit in state.credits):
@@ -122,15 +131,37 @@ def test_kill_reap_outcome(stage: Stage) -> None:
     assert len(opened_since(before)) <= 2
 
 
+def test_whoever_goes_on_awaits_every_signal(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one of a round as well as the first: that puts back what asking for it has set."""
+    aim = stage.executor.take_aim(decision(stage.start("hold", "victim", "4"), KILL))
+    awaited: list[object] = []
+
+    def await_signal(motion: object) -> int:
+        awaited.append(motion)
+        return len(awaited)
+
+    monkeypatch.setattr(stage.reaper, "await_signal", await_signal)
+    stage.executor.note_struck(aim)
+    stage.executor.note_struck(aim)
+    assert (awaited, stage.executor.sent_us) == ([aim.motion, aim.motion], 1)
+    monkeypatch.undo()
+    assert not stage.executor.strike(aim)
+    os.close(aim.warrant.pidfd)
+    assert stage.children[0].wait() == -signal.SIGKILL
+
+
 def test_term_grace_kill(stage: Stage) -> None:
     """F1: SIGTERM is ignored, nothing happens within the grace, SIGKILL follows at its end."""
     victim = stage.start("stubborn", "victim", "16")
-    state = stage.executor.begin("1", decision(victim, TERM), FRESH)
+    state = begin(stage, decision(victim, TERM))
     early = replace(LOW, time_us=LOW.time_us + 4 * SECOND_US)
-    escalations, state = stage.executor.escalate((alarm(),), early, state)
-    assert escalations == ()
+    escalations, aim, state = stage.executor.escalate((alarm(),), early, state)
+    assert (escalations, aim) == ((), None)
     late = replace(LOW, time_us=LOW.time_us + 5 * SECOND_US)
-    escalations, state = stage.executor.escalate((alarm(),), late, state)
+    escalations, aim, state = stage.executor.escalate((alarm(),), late, state)
+    assert aim is not None
+    assert stage.children[0].poll() is None
+    assert not stage.executor.strike(aim)
     assert [escalation.why for escalation in escalations] == ["its grace is over"]
     assert [credit.phase for credit in state.credits] == ["kill"]
     stage.wait(state, late.time_us, "victim")
@@ -140,7 +171,7 @@ def test_term_grace_kill(stage: Stage) -> None:
 def test_victim_that_goes_at_term(stage: Stage) -> None:
     """One that leaves by itself is told as exited, and never escalated."""
     victim = stage.start("polite", "victim", "16")
-    state = stage.executor.begin("1", decision(victim, TERM), FRESH)
+    state = begin(stage, decision(victim, TERM))
     state = stage.wait(state, LOW.time_us + 10_000, "victim")
     assert stage.children[0].wait() == 7
     late = replace(LOW, time_us=LOW.time_us + 9 * SECOND_US)
@@ -152,7 +183,7 @@ def test_victim_that_goes_at_term(stage: Stage) -> None:
 def test_stuck_victim_times_out(stage: Stage) -> None:
     """A victim whose death is not seen by its deadline is told as timed out and left out of the choice."""
     victim = stage.start("hold", "victim", "4")
-    asked = stage.executor.begin("1", decision(victim, TERM), FRESH)
+    asked = begin(stage, decision(victim, TERM))
     stuck = replace(asked, credits=tuple(credits.killed(credit, LOW.time_us) for credit in asked.credits))
     outcomes, state = stage.executor.settle(replace(LOW, time_us=LOW.time_us + 3 * SECOND_US), stuck)
     assert [outcome.status for outcome in outcomes] == ["timed_out"]
@@ -165,7 +196,7 @@ def test_gone_victim_is_refused(stage: Stage) -> None:
     stage.children[0].kill()
     stage.children[0].wait()
     with pytest.raises(Refused, match=GONE):
-        stage.executor.begin("1", decision(victim, KILL), FRESH)
+        begin(stage, decision(victim, KILL))
 
 
 def test_another_ones_kill_is_awaited(stage: Stage) -> None:
@@ -184,7 +215,7 @@ def test_dry_run_signals_nobody(stage: Stage) -> None:
     """Without a gate there is credit, an outcome after a while, and no signal."""
     dry = Executor(None, None, stage.waiter)
     victim = stage.start("hold", "victim", "4")
-    state = dry.begin("1", decision(victim, KILL), FRESH)
+    state = begin_all(dry, "1", decision(victim, KILL), parts_of(victim), FRESH, lambda _: -1)
     assert dry.sent_us is None
     assert dry.settle(replace(LOW, time_us=LOW.time_us + 9 * SECOND_US), state)[0] == ()
     (credit,) = state.credits
@@ -199,7 +230,7 @@ def test_dry_run_signals_nobody(stage: Stage) -> None:
 def test_late_result_of_a_closed_kill_is_dropped(stage: Stage) -> None:
     """A reaper that hung until after the deadline tells nothing any more, and breaks nothing."""
     victim = stage.start("hold", "victim", "4")
-    state = stage.executor.begin("1", decision(victim, KILL), FRESH)
+    state = begin(stage, decision(victim, KILL))
     state = replace(state, credits=())
     stage.wait(state, LOW.time_us, "reaper")
     assert stage.outcomes == []

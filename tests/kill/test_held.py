@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,13 @@ class Stage:
         self.holder.pull(Pull(**(values | changes)))
         return identity
 
+    def look(self) -> None:
+        """The thread looks after what it holds, and is through with that."""
+        done = threading.Event()
+        self.holder.submit(self.holder.tend)
+        self.holder.submit(done.set)
+        assert done.wait(90)
+
     def told(self) -> tuple[str, str]:
         """The next result."""
         (result,) = self.site.wait()
@@ -113,8 +121,9 @@ def test_its_time_is_over(stage: Stage) -> None:
     """By the thread itself, whatever the loop does."""
     directory = stage.add("/a")
     stage.pull(directory, at_most_s=0.05)
-    assert stage.told()[0] == "done"
-    assert stage.told() == ("put_back", "its time is over")
+    done, over = stage.site.wait(2)
+    assert done.status == "done"
+    assert (over.status, over.why) == ("put_back", "its time is over")
     assert text_of(directory / "memory.high") == "max"
 
 
@@ -288,10 +297,11 @@ def test_always_undone(tmp_path_factory: pytest.TempPathFactory, events: list[tu
                 pids = [pid for pid in stage.site.pids(directory) if pid != 1]
                 (directory / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids), "ascii")
             else:
-                stage.holder.submit(stage.holder.tend)
-                for gone in [each for each in held_by if 1 in stage.site.pids(directories[each])]:
-                    held_by.pop(gone)
-                    stage.site.wait()
+                stage.look()
+                gone = [each for each in held_by if 1 in stage.site.pids(directories[each])]
+                assert len(stage.site.wait(len(gone))) == len(gone)
+                for each in gone:
+                    held_by.pop(each)
             changed = {str(each) for each in directories if text_of(each / "memory.high") != "max"}
             written = {debt.directory for debt in read_debts(str(stage.site.run))[1]}
             assert changed <= written

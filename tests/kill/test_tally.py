@@ -16,7 +16,7 @@ from oomd.model.units import SECOND_US
 from tests.descriptors import open_descriptors
 from tests.fakes.builders import process
 from tests.fakes.proc_tree import ProcTree
-from tests.kill.test_executor import FRESH, Stage, decision
+from tests.kill.test_executor import Stage, begin, decision
 
 if TYPE_CHECKING:
     import subprocess
@@ -217,7 +217,7 @@ def test_around_the_signal(tmp_path: Path) -> None:
         guard = ScopeGuard(parse_scope("machine"), stage.proc_fd)
         tally = stage.executor.tally = Watching(str(tmp_path), guard, stage.proc_fd)
         tally.watched = (stage.children[0], directory)
-        state = stage.executor.begin("1", decision(victim, KILL), FRESH)
+        state = begin(stage, decision(victim, KILL))
         assert str(directory) not in open_descriptors().values()
         assert tally.seen == [(True, [OOMS])]
         assert os.getxattr(directory, KILLS) == b"1"

@@ -81,7 +81,7 @@ def test_asked_to_go_all_together(stage: Stage) -> None:
     assert stage.children[0].wait(timeout=120) == -signal.SIGTERM
     assert stage.children[1].poll() is None
     late = replace(LOW, time_us=LOW.time_us + 5 * SECOND_US)
-    stage.executor.escalate((), late, state)
+    assert stage.executor.escalate((), late, state)[1] is None  # of both: the other's end was not noted yet
     assert stage.children[1].wait(timeout=120) == -signal.SIGKILL
 
 
@@ -90,8 +90,8 @@ def test_a_grace_ends_for_all_at_once(stage: Stage) -> None:
     target = group_of(*(stage.start("stubborn", f"old{number}", "8") for number in range(3)))
     state = begin(stage, target, TERM)
     late = replace(LOW, time_us=LOW.time_us + 5 * SECOND_US)
-    escalations, state = stage.executor.escalate((), late, state)
-    assert len(escalations) == 3
+    escalations, aim, state = stage.executor.escalate((), late, state)
+    assert (len(escalations), aim) == (3, None)
     assert [child.wait(timeout=120) for child in stage.children] == [-signal.SIGKILL] * 3
     while not all(credit.phase == "dead" or credit.reaped_us for credit in state.credits):
         state = stage.wait(state, late.time_us + 1, "reaper")
@@ -164,7 +164,7 @@ def test_sharers_of_one_memory_map_go_together(tmp_path: Path) -> None:
             with_sharers(spared, others, 64)
         with pytest.raises(Refused, match="shares its memory with 1 more, and one action may take 1"):
             with_sharers(chosen, others, 1)
-        assert loop.act.attempt(chosen)
+        assert loop.act.at_once(loop.act.attempt(chosen))
         assert sorted(events[-1]["decision"]["pids"]) == sorted((parent.pid, child))
         assert parent.wait(90) == -signal.SIGKILL
         assert is_ready(pidfd, 90)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import time
 from typing import TYPE_CHECKING
 
 from oomd.kill.worker import Results, Worker
@@ -72,9 +71,8 @@ def test_end_is_not_waited_for_without_end() -> None:
     gate: queue.SimpleQueue[None] = queue.SimpleQueue()
     worker.start()
     worker.submit(lambda: gate.get(timeout=120))
-    begin = time.monotonic()
     worker.stop(0.05)
-    assert time.monotonic() - begin < 10
+    assert worker.log.empty()  # it hangs still
     gate.put(None)
     assert worker.log.get(timeout=120) == "finished"
 

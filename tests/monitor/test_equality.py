@@ -1,5 +1,5 @@
 """The leaders' answer is the full scan's: a machine whose counters move as the kernel's do, and whose processes grow,
-shrink, fork, execute, swap, exit and leap past the leaders at random.
+shrink, fork, wait, execute, swap, exit and leap past the leaders at random.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from oomd.kernel.files import PAGE_BYTES, KernelFile
 from oomd.kernel.scope import ScopeGuard
 from oomd.model.scope import parse_scope
 from oomd.model.units import GIB, MIB
-from oomd.monitor.bound import GrowthBound
+from oomd.monitor.bound import UNEXPLAINED_BYTES, GrowthBound
+from oomd.monitor.families import Families
 from oomd.monitor.podium import LEADERS
 from oomd.monitor.process_table import ProcessTable
 from oomd.policies.freeable import NEAR
@@ -44,7 +45,9 @@ class Machine(RuleBasedStateMachine):
         self.now_us = 0
         self.scans = self.looks = self.sought = 0
         self.last_pid = 10
-        self.tree.add_process(1, rss_anon=MIB)
+        self.ticks = 0
+        self.families = 0
+        self.tree.add_process(1, rss_anon=MIB, ppid=0)
         for pid in range(11, 11 + MANY):
             self.born(pid, (pid * 7 % 60 + 1) * MIB)
 
@@ -59,7 +62,7 @@ class Machine(RuleBasedStateMachine):
             self.proc_fd,
             ScopeGuard(parse_scope("machine"), self.proc_fd),
             frozenset({1}),
-            bound=GrowthBound(self.vmstat, PAGE_BYTES),
+            bound=GrowthBound(self.vmstat, PAGE_BYTES, families=Families(self.proc_fd, PAGE_BYTES, lambda: self.ticks)),
             loadavg=self.loadavg,
             page_bytes=PAGE_BYTES,
         )
@@ -81,13 +84,37 @@ class Machine(RuleBasedStateMachine):
         return status(swap_total_bytes=64 * GIB, swap_free_bytes=64 * GIB - used)
 
     def count(self) -> None:
-        """Have the counters in the file."""
+        """Have the counters in the file; whoever is born from now on is so later than whoever was before."""
+        self.ticks += 1
         self.tree.set_vmstat(pgalloc_normal=self.allocated, pgfault=self.faulted, thp_fault_alloc=self.huge)
 
-    def born(self, pid: int, size: int, swap: int = 0) -> None:
+    def born(self, pid: int, size: int, swap: int = 0, parent: int = 1) -> None:
         """A process, and the pid that was handed out last."""
-        self.tree.add_process(pid, rss_anon=size, swap=swap)
+        self.tree.add_process(pid, rss_anon=size, swap=swap, ppid=parent, start_ticks=self.ticks)
         self.last_pid = max(self.last_pid, pid)
+
+    def fault(self, pid: int, pages: int, count: int | None = None) -> None:
+        """So many pages, by so many faults (as many, unless that is told)."""
+        faults = pages if count is None else count
+        self.allocated += pages
+        self.faulted += faults
+        self.tree.change_process(pid, faults=self.tree._processes[pid].faults + faults)
+
+    def bury(self, pid: int, *, waited: bool) -> None:
+        """It ends, and its parent waits for it, or does not care. Its children are the nearest ancestor's that wants
+        them, or pid 1's.
+        """
+        dead = self.tree._processes[pid]
+        heir = self.tree._processes[dead.ppid]
+        while heir.pid != 1 and heir.pid % 3:  # every third takes over orphans
+            heir = self.tree._processes[heir.ppid]
+        for child in [each.pid for each in self.tree._processes.values() if each.ppid == pid]:
+            self.tree.change_process(child, ppid=heir.pid)
+        self.tree.remove_process(pid)
+        if waited:
+            parent = self.tree._processes[dead.ppid]
+            took = parent.reaped_faults + dead.faults + dead.reaped_faults
+            self.tree.change_process(parent.pid, reaped_faults=took)
 
     def pids(self) -> list[int]:
         """Who lives, pid 1 apart."""
@@ -109,12 +136,11 @@ class Machine(RuleBasedStateMachine):
         fake = self.tree._processes[pid]
         self.tree.change_process(pid, rss_anon=fake.rss_anon + size)
         pages = size // PAGE_BYTES
-        self.allocated += pages
         if huge:
             self.huge += -(-pages // HUGE_PAGES)
-            self.faulted += 1
+            self.fault(pid, pages, 1)
         else:
-            self.faulted += pages
+            self.fault(pid, pages)
 
     @rule(data=st.data(), share=st.sampled_from([1, 2, 4]))
     def shrink(self, data: st.DataObject, share: int) -> None:
@@ -128,16 +154,32 @@ class Machine(RuleBasedStateMachine):
     def fork(self, data: st.DataObject, gap: int) -> None:
         """A child has its parent's size, and nothing was allocated; threads take numbers too."""
         fake = self.tree._processes[self.pick(data)]
-        self.born(self.last_pid + gap, fake.rss_anon, fake.swap)
-        self.faulted += 20
-        self.allocated += 20
+        self.born(self.last_pid + gap, fake.rss_anon, fake.swap, fake.pid)
+        self.fault(fake.pid, 20)
+
+    @rule(data=st.data(), births=st.integers(1, 12), pages=st.integers(0, 4000), deep=st.booleans())
+    def churn(self, data: st.DataObject, births: int, pages: int, deep: bool) -> None:
+        """Small children, and perhaps theirs, that fault and end, one after the other, and are waited for; the last one
+        goes on.
+        """
+        parent = self.pick(data)
+        for birth in range(births):
+            self.fault(parent, 30)  # it breaks what they share
+            child, middle = self.last_pid + 1, parent
+            if deep:
+                self.born(child, 0, parent=parent)
+                child, middle = child + 1, child
+            self.born(child, 0, parent=middle)
+            self.fault(child, pages)
+            for dead in (child, middle) if birth < births - 1 else ():
+                if dead != parent:
+                    self.bury(dead, waited=True)
 
     @rule(data=st.data())
     def copy_on_write(self, data: st.DataObject) -> None:
         """Pages are copied: allocated, faulted, and no size changes."""
-        pages = self.tree._processes[self.pick(data)].rss_anon // PAGE_BYTES // 2
-        self.allocated += pages
-        self.faulted += pages
+        pid = self.pick(data)
+        self.fault(pid, self.tree._processes[pid].rss_anon // PAGE_BYTES // 2)
 
     @rule(data=st.data(), mib=SIZES)
     def execute(self, data: st.DataObject, mib: int) -> None:
@@ -147,10 +189,18 @@ class Machine(RuleBasedStateMachine):
         self.grow_one(pid, mib * MIB)
 
     @precondition(lambda self: len(self.tree._processes) > LEADERS)
-    @rule(data=st.data())
-    def end(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), waited=st.booleans())
+    def end(self, data: st.DataObject, waited: bool) -> None:
         """Gone."""
-        self.tree.remove_process(self.pick(data))
+        self.bury(self.pick(data), waited=waited)
+
+    @precondition(lambda self: len(self.tree._processes) > LEADERS)
+    @rule(data=st.data())
+    def end_a_child(self, data: st.DataObject) -> None:
+        """One that has another parent than pid 1, which waits."""
+        children = [each.pid for each in self.tree._processes.values() if each.ppid > 1]
+        if children:
+            self.bury(data.draw(st.sampled_from(children)), waited=True)
 
     @rule(data=st.data())
     def swap_out(self, data: st.DataObject) -> None:
@@ -166,8 +216,7 @@ class Machine(RuleBasedStateMachine):
         pid = self.pick(data)
         fake = self.tree._processes[pid]
         self.tree.change_process(pid, rss_anon=fake.rss_anon + fake.swap, swap=0)
-        self.allocated += fake.swap // PAGE_BYTES
-        self.faulted += fake.swap // PAGE_BYTES
+        self.fault(pid, fake.swap // PAGE_BYTES)
 
     @rule(pages=st.integers(0, 200_000))
     def read_files(self, pages: int) -> None:
@@ -231,6 +280,21 @@ class Machine(RuleBasedStateMachine):
         largest = max(each.rss_anon + each.swap for each in self.tree._processes.values())
         self.grow_one(tail[0] if old else data.draw(st.sampled_from(tail)), largest + MIB)
         self.decide_by_sizes()
+
+    @rule(data=st.data(), mib=st.sampled_from([0, 5, 20, 80]))
+    def know_a_family(self, data: st.DataObject, mib: int) -> None:
+        """Much was allocated, a newcomer is there, and somebody looks: its parent is known from then on."""
+        self.fault(self.pick(data), UNEXPLAINED_BYTES // PAGE_BYTES)
+        self.churn(data, births=2, pages=20, deep=False)
+        self.count()
+        self.table.wants_scan(self.now_us)
+        self.table.find_newcomers()
+        bound = self.table.bound
+        assert bound.families is not None
+        if bound.families.known and mib:
+            parent = self.tree._processes[data.draw(st.sampled_from(bound.families.known)).row.pid]
+            kin = [each.pid for each in self.tree._processes.values() if each.ppid == parent.pid] or [parent.pid]
+            self.grow_one(data.draw(st.sampled_from([*kin, parent.pid])), mib * MIB)
 
     @rule()
     def bound_holds(self) -> None:

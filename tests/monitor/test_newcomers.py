@@ -62,3 +62,39 @@ def test_without_the_file_nobody_can_tell() -> None:
     newcomers = Newcomers(None)
     newcomers.begin()
     assert newcomers.new_pids() is None
+
+
+class Listed:
+    """Some of the pids are processes."""
+
+    can_tell = True
+
+    def __init__(self, *pids: int) -> None:
+        self.pids = set(pids)
+        self.asked: list[tuple[int, int]] = []
+
+    def processes(self, first: int, last: int) -> list[int]:
+        """Those in between."""
+        self.asked.append((first, last))
+        return sorted(pid for pid in self.pids if first <= pid <= last)
+
+
+def test_of_many_only_those_are_told_that_there_are(tmp_path: Path) -> None:
+    """The others are looked for once more; few are asked for one by one."""
+    tree, pids = ProcTree(tmp_path), Listed(103, 108)
+    tree.set_loadavg(100)
+    newcomers = Newcomers(until_end(KernelFile(f"{tmp_path}/loadavg")), pids)  # type: ignore[arg-type]
+    newcomers.begin()
+    assert newcomers.new_pids() == []
+    tree.set_loadavg(110)
+    assert newcomers.new_pids() == [103, 108]
+    pids.pids.add(104)
+    pids.pids.add(112)
+    tree.set_loadavg(115)
+    assert newcomers.new_pids() == [104, 112]
+    newcomers.miss(112)
+    pids.pids |= {101, 102, 114}
+    assert newcomers.new_pids() == [114, 112]
+    tree.set_loadavg(117)
+    assert newcomers.new_pids() == [116, 117]
+    assert pids.asked == [(93, 100), (101, 110), (101, 115), (111, 115)]

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,10 +136,9 @@ def test_last_in_is_first_out() -> None:
     pidfds = [os.pidfd_open(child.pid) for child in children]
     made.pidfd_send_signal(pidfds[0], signal.SIGKILL, SS_EXPEDITE, tag=0)
     assert begun.wait(90)
-    before = time.monotonic()
     for number in (1, 2):
         made.pidfd_send_signal(pidfds[number], signal.SIGKILL, SS_EXPEDITE, tag=number)
-    assert time.monotonic() - before < 1  # the call does not wait for the worker
+    assert order == [0]  # the call does not wait for the worker
     goes_on.set()
     made.stop()
     made.thread.join(90)
@@ -195,22 +193,18 @@ def kill_starved(backend: str, *, forbidden: bool) -> dict[str, Any]:
 def test_kernel_without_mrelease_gets_the_memory_back_by_expedite() -> None:
     """Where process_mrelease is ENOSYS, auto is expedite, and a starved victim ends: what hinders it is lifted."""
     told = kill_starved("auto", forbidden=True)
-    assert (told["mrelease"], told["backend"], told["errno"]) == (False, "expedite", errno.ENOSYS)
-    assert told["dead"], told
+    assert (told["mrelease"], told["backend"]) == (False, "expedite")
+    assert (told["errno"], told["ended"]) == (errno.ENOSYS, -signal.SIGKILL)
     assert "SCHED_IDLE" in told["lifted"][0]
 
 
 def test_backend_none_lifts_nothing() -> None:
-    """Nothing helps the same victim where the backend is none: what the test above saw lifted is the backend's work.
-
-    When such a victim ends is the scheduler's affair (at once or after seconds), so no time is asserted.
-    """
+    """Nothing helps the same victim where the backend is none: what the test above saw lifted is the backend's work."""
     told = kill_starved("none", forbidden=True)
-    assert (told["backend"], told["lifted"]) == ("none", [])
+    assert (told["backend"], told["lifted"], told["ended"]) == ("none", [], -signal.SIGKILL)
 
 
 def test_mrelease_beneath() -> None:
     """Where the kernel has process_mrelease it serves beneath."""
     told = kill_starved("expedite", forbidden=False)
-    assert told["dead"]
-    assert told["errno"] in (0, errno.ESRCH) if told["mrelease"] else told["errno"] == errno.ENOSYS
+    assert told["errno"] == (0 if told["mrelease"] else errno.ENOSYS)

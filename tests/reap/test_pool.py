@@ -20,17 +20,18 @@ from oomd.reap.backends import choose_reaper
 from oomd.reap.expedite import ExpediteReaper
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.none import NoReaper
-from oomd.reap.pool import ReaperPool
-from tests.descriptors import open_descriptors, opened_since
+from oomd.reap.pool import SOON_US, ReaperPool
+from tests.descriptors import left_since, open_descriptors, opened_since
 from tests.kill.parked import parked
 from tests.reap.levers import control_group, find_mount
 from tests.reap.victims import hold, warrant_of, warrants_of
 from tests.waiting import is_ready
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from oomd.reap.base import Reaper
+    from oomd.reap.hindrance import Lifter
 
 
 @pytest.fixture(params=[MreleaseReaper, ExpediteReaper, NoReaper])
@@ -57,6 +58,11 @@ def results_of(pool: ReaperPool, count: int) -> list[ReapResult]:
         done += pool.take_results()
     assert len(done) == count
     return done
+
+
+def scheduling() -> tuple[int, int, int]:
+    """Of this thread: class, priority, nice."""
+    return os.sched_getscheduler(0), os.sched_getparam(0).sched_priority, os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def result_of(reaper: ReaperPool) -> ReapResult:
@@ -92,18 +98,159 @@ def test_made_ready_before(reaper: ReaperPool, number: int) -> None:
     child = hold(16)
     with warrants_of(child) as (warrant,):
         motion = reaper.arm(warrant)
-        reaper.come_near()
         sent_us = reaper.fire(motion, number)
         result = result_of(reaper)
         assert child.wait(90) == -number
     assert (result.id, result.signal, result.signal_errno) == (warrant.id, number, 0)
     assert sent_us in (None, result.signal_us)
-    if reaper._lifter is not None:
-        while reaper._lifter._work or reaper._lifter._doomed:
-            reaper._lifter._next_look = 0.0
-            reaper._lifter.wake()
+    assert not left_since(before)
+
+
+class Known(MreleaseReaper):
+    """Remembers which thread kills and reaps; where that is slow, another one has sent the signal, and it reaps."""
+
+    reaped_by = 0
+
+    def strike(self, pidfd: int, signal: int, sent: Callable[[int], None]) -> tuple[int, int, int]:
+        """As ever."""
+        self.reaped_by = threading.get_native_id()
+        return super().strike(pidfd, signal, sent)
+
+    def reap(self, pidfd: int) -> int:
+        """As ever."""
+        self.reaped_by = threading.get_native_id()
+        return super().reap(pidfd)
+
+
+class Lasting(Known):
+    """Strikes, and then reaps until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def strike(self, pidfd: int, signal: int, sent: Callable[[int], None]) -> tuple[int, int, int]:
+        """Signals at once."""
+        told = super().strike(pidfd, signal, sent)
+        assert self.go.wait(90)
+        return told
+
+    def reap(self, pidfd: int) -> int:
+        """The same for one that was signalled."""
+        told = super().reap(pidfd)
+        assert self.go.wait(90)
+        return told
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_by_the_caller(number: int) -> None:
+    """Whoever asks kills and reaps itself; its result is there before the call returns."""
+    backend, passed, before = Known(), [], scheduling()
+    with pool_of(backend) as pool:
+        child = hold(1)
+        with warrants_of(child) as (warrant,):
+            motion = pool.arm(warrant)
+            sent_us = pool.fire(motion, number, lambda: passed.append(pool.await_signal(motion)))
+            (result,) = pool.take_results()
+            assert child.wait(90) == -number
+    assert (result.id, result.signal, result.signal_errno, result.signal_us) == (warrant.id, number, 0, sent_us)
+    assert backend.reaped_by == threading.get_native_id()
+    assert len(passed) == motion.is_passed  # which a busy machine may need
+    assert set(passed) <= {None, sent_us}  # and where it is slow as well, the signal had not gone out yet
+    assert scheduling() == before
+
+
+@pytest.mark.parametrize("expected", [True, False])
+def test_another_goes_on_where_the_reap_lasts(expected: bool) -> None:
+    """With what the caller was at, once the signal is sent; the caller's reap goes on, and whoever went on can be told
+    its result. Whether or not somebody was told to look after it before.
+    """
+    backend, before = Lasting(), scheduling()
+    with pool_of(backend) as pool:
+        child = hold(8)
+        seen: list[tuple[int, int | None]] = []
+
+        def go_on() -> None:
+            seen.append((threading.get_native_id(), pool.await_signal(motion)))
+            while pool.realtime and pool._urgency._reaping:  # until its real-time would have been over
+                os.sched_yield()
+            backend.go.set()
+
+        with warrants_of(child) as (warrant,):
+            motion = pool.arm(warrant)
+            if expected:
+                pool.expect(0)
+            sent_us = pool.fire(motion, signal.SIGKILL, go_on)
+            assert child.wait(90) == -signal.SIGKILL
+        result = result_of(pool)
+        ((other, other_sent_us),) = seen
+        assert motion.is_passed
+        assert backend.reaped_by == threading.get_native_id() != other
+        assert sent_us == result.signal_us
+        assert other_sent_us in (None, sent_us)  # a slow machine had not come to it yet
+        assert sys.getswitchinterval() == pool._switch_interval_s
+        assert scheduling() == before
+
+
+class Watching(Known):
+    """Reaps until the lifter has looked after whoever it was given."""
+
+    lifter: Lifter
+    pid = 0
+    wakes_in_us = 0
+    """When the lifter would wake up, seen from the signal."""
+
+    def strike(self, pidfd: int, signal: int, sent: Callable[[int], None]) -> tuple[int, int, int]:
+        """As ever."""
+        self.wakes_in_us = self.lifter.wakes_us - time.monotonic_ns() // 1000
+        told = super().strike(pidfd, signal, sent)
+        self._watch()
+        return told
+
+    def reap(self, pidfd: int) -> int:
+        """As ever."""
+        told = super().reap(pidfd)
+        self._watch()
+        return told
+
+    def _watch(self) -> None:
+        deadline = time.monotonic() + 90
+        while self.pid not in self.lifter._lifted and time.monotonic() < deadline:
             os.sched_yield()
-    assert not opened_since(before)
+
+
+def test_by_the_caller_where_something_hinders() -> None:
+    """Which is lifted meanwhile."""
+    backend, passed = Watching(), []
+    with pool_of(backend) as pool:
+        assert pool._lifter is not None
+        backend.lifter = pool._lifter
+        child = hold(8)
+        backend.pid = child.pid
+        with warrants_of(child) as (warrant,):
+            motion = pool.arm(replace(warrant, hindrances=("SCHED_IDLE",)))
+            pool.fire(motion, signal.SIGKILL, lambda: passed.append(pool.await_signal(motion)))
+            assert child.pid in pool._lifter._lifted
+            assert child.wait(90) == -signal.SIGKILL
+        result_of(pool)
+    assert backend.reaped_by == threading.get_native_id()
+    assert backend.wakes_in_us <= SOON_US
+
+
+def test_not_by_the_caller_where_nobody_could_go_on() -> None:
+    """The reap might last for ever."""
+    backend = Lasting()
+    with pool_of(backend, workers=1) as pool:
+        first, second = hold(8), hold(8)
+        with warrants_of(first, second) as (held, warrant):
+            pool.submit(held)
+            assert first.wait(90) == -signal.SIGKILL
+            assert not pool.workers.has_free
+            motion = pool.arm(warrant)
+            pool.fire(motion, signal.SIGKILL, lambda: pytest.fail("nobody was there to go on"))
+            assert second.wait(90) == -signal.SIGKILL
+            assert backend.reaped_by != threading.get_native_id()
+            backend.go.set()
+        results_of(pool, 2)
 
 
 def test_made_ready_for_nothing(reaper: ReaperPool) -> None:
@@ -397,29 +544,18 @@ def test_ten_thousand_kills_leave_nothing() -> None:
     """
     children = [hold(1) for _ in range(20)]
     with pool_of(MreleaseReaper()) as pool, warrants_of(*children) as warrants:
+        before = open_descriptors()
         for warrant in warrants[:10]:
             pool.submit(warrant)
         pool.kill_all(warrants[10:])
         results_of(pool, 20)
         assert {child.wait(90) for child in children} == {-signal.SIGKILL}
-        settle(pool)
-        before, threads = open_descriptors(), set(os.listdir("/proc/self/task"))
+        assert left_since(before) == []
+        threads = set(os.listdir("/proc/self/task"))
         for _ in range(100):  # a hundred kills each: one by one, and as a set
             for each in warrants * 2:
                 pool.submit(each)
             pool.kill_all(warrants * 3)
             assert {result.signal_errno for result in results_of(pool, 100)} == {errno.ESRCH}
-        settle(pool)
-        assert opened_since(before) == []
+        assert left_since(before) == []
         assert set(os.listdir("/proc/self/task")) <= threads
-
-
-def settle(pool: ReaperPool) -> None:
-    """Until the lifter, which closes its copies in its own time, has none left."""
-    end = time.monotonic() + 90
-    lifter = pool._lifter
-    assert lifter is not None
-    while lifter._work or lifter._doomed:
-        lifter.wake()
-        assert time.monotonic() < end
-        os.sched_yield()

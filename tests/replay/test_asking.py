@@ -31,6 +31,7 @@ from oomd.monitor.tape import VALUES_AT_ONCE, VALUES_PER_PART, Tape
 from oomd.outside.recorder import Recorder
 from oomd.parts import Parts
 from oomd.pausing import Pausing
+from oomd.reap.motion import Motion
 from oomd.replay.asking import Asked, ask
 from oomd.replay.incident import read_recording
 from oomd.rounds import Rounds
@@ -334,10 +335,18 @@ class Machine:
         return Warrant(chosen.id, os.open("/dev/null", os.O_RDONLY), chosen.comm, "test")
 
     # The reaper
-    def come_near(self) -> None: ...
+    def expect(self, wait_us: int) -> None: ...
 
     def submit(self, warrant: Warrant, number: int) -> None:
         self.submitted.append((warrant, number))
+
+    def arm(self, warrant: Warrant) -> Motion:
+        return Motion(warrant, -1, 0)
+
+    def disarm(self, motion: Motion) -> None: ...
+
+    def fire(self, motion: Motion, number: int, go_on: object) -> None:
+        self.submitted.append((motion.warrant, number))
 
     def kill_all(self, warrants: tuple[Warrant, ...]) -> None:
         self.submitted += [(warrant, 9) for warrant in warrants]
@@ -559,6 +568,20 @@ def test_replay_repeats_what_was_decided_of_cgroups(
     asked = answers(path)
     assert [each.tick.number for each in asked] == [*range(len(script))]
     assert [each.tick.number for each in asked if each.differs] == []
+
+
+def test_nobody_is_left_after_a_refusal(tmp_path: Path) -> None:
+    """The last one may not be touched, those that the snapshot of before shows are gone: that is told, and repeats."""
+    quiet = Script(10, 60, reaped=False)
+    script = [quiet, *(replace(quiet, dies=pid) for pid in (11, 12, 13)), *[replace(quiet, pause_ms=1500)] * 2]
+    script[-1] = replace(script[-1], refuses=10)
+    text = CGROUP_RULES.replace("POLICY", "youngest").replace("LEVEL", WAYS["one of it"])
+    path, events = recorded(tmp_path, script, text)
+    asked = answers(path)
+    assert any(event["event"] == "decision" and event["decision"]["action"] == "notify" for event in events)
+    assert [fact.id.pid for fact in asked[-1].tick.refused] == [10]
+    assert (asked[-1].decision.action, asked[-1].recorded.action) == ("notify", "notify")
+    assert not any(each.differs for each in asked)
 
 
 def test_a_hot_cgroup_repeats(tmp_path: Path) -> None:

@@ -144,11 +144,11 @@ def test_metrics_over_a_socket_of_systemds(facts: dict[str, Any]) -> None:
 
 
 def test_hung_journal_costs_nothing(facts: dict[str, Any]) -> None:
-    """With journald stopped the leaker dies all the same, about as soon; the report comes once it runs again (F10)."""
+    """With journald stopped the leaker dies all the same; the report comes once it runs again (F10)."""
     kill = facts["kill_beside_hung_journal"]
     assert kill["status"] in (-15, -9), kill
+    assert "killed_by_test" not in kill, kill  # journald went on after its end
     assert kill["restarts"] == "0"
-    assert kill["seconds"] < facts["kill_somebody"]["seconds"] + 5
     assert kill["reported_s"] >= 0
     assert kill["outcome"][0]["OOMD_VICTIM_COMM"] == "leaker2"
 

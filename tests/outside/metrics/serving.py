@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import random
 import select
 import socket
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oomd.config.addresses import Address
@@ -22,10 +25,18 @@ GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def free_port(family: int = socket.AF_INET, host: str = "127.0.0.1") -> int:
-    """A port that nobody has just now."""
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has just now, and that nobody is given who merely connects to somewhere meanwhile."""
+    lowest = max(2048, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0]))
+    while True:
+        port = random.SystemRandom().randrange(lowest // 2, lowest)
+        with socket.socket(family) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
 
 
 class Served:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CGROUPS = "/sys/fs/cgroup"
-PATIENCE_S = 25.0
+PATIENCE_S = 60.0
 QUIET_S = 6.0
 """How long it is looked whether nobody dies."""
 SETTLES_S = 1.0

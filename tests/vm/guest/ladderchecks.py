@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WATCHED = ("memory.current", "memory.swap.current", "memory.high", "cgroup.freeze")
 SESSIONS = "/run/systemd/sessions"
 PERIOD_S = 0.25
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 START_S = 120.0
 """An emulated guest on a busy host takes half a minute to start it again."""
 

@@ -31,7 +31,7 @@ CONFIG = "/etc/oomd/oomd.yaml"
 HEARD = "/job/out/bus"
 KILL_MESSAGE = "d989611b15e44c9dbf31e3c81256e4ed"
 """What the manager writes for a unit that it finds marked."""
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 QUIET_S = 6.0
 SETTLES_S = 1.0
 SHOWN = ("Result", "ActiveState", "SubState", "ManagedOOMPreference", "ManagedOOMKills")
