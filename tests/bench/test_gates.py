@@ -20,6 +20,9 @@ from tests.bench.test_bench import ENV, bench
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).parents[2]
 RUNS = "5"
+RUNS_ON_A_PAR = "15"
+"""Where no more can be reached than is to be: the victim frees its memory itself, as the one that it is compared with
+does, and the median of five runs is off by a tenth either way on a virtual machine whose host is busy."""
 FORBID = [sys.executable, str(ROOT / "tests/integration/forbid.py"), "process_mrelease", "ENOSYS"]
 GATES = [
     ("running", "mrelease", 0.62, None),
@@ -87,7 +90,7 @@ def test_throttled_victim(measured: dict[str, Any]) -> None:
 @pytest.mark.parametrize("victim", ["starved", "frozen"])
 def test_expedite_without_mrelease(victim: str) -> None:
     """On a kernel without process_mrelease the simulation alone is no slower than an unhindered victim's own end."""
-    words = ["--size", "4GiB", "--backend", "expedite", "--repeat", RUNS, "--json", *options(victim)]
+    words = ["--size", "4GiB", "--backend", "expedite", "--repeat", RUNS_ON_A_PAR, "--json", *options(victim)]
     argv = [*FORBID, sys.executable, "-m", "oomd", "bench", "reap", *words]
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=600, check=True, env=ENV)
     told = json.loads(done.stdout)
