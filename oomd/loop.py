@@ -161,7 +161,7 @@ class Loop:
         levels = self.parts.sampler.read_levels(clock_us() if foreseen is None else foreseen.read_us)
         struck = None if foreseen is None else self._foresight.struck(foreseen, levels, self.state)
         self._remember_glance()
-        status = self._observe(levels)
+        status = self._observe(levels, struck=struck is not None)
         self.act.times = Times(woke_us, clock_us() if foreseen is None else foreseen.read_us, 0, lag_us=lag_us)
         cgroups = () if self.parts.cgroups is None else self.parts.cgroups.look(clock_us)
         if self.parts.tape is not None:
@@ -284,10 +284,12 @@ class Loop:
                     self._alerted_until_us = now + ALERTED_US
                 self.parts.on_event(key, lost)
 
-    def _observe(self, levels: MemoryStatus) -> MemoryStatus:
+    def _observe(self, levels: MemoryStatus, *, struck: bool) -> MemoryStatus:
         # Per-CPU lists are the machine's, so they say nothing of a budget; a kill's baseline must already hold them.
         lists = self.parts.limit_bytes is None and (self.pace.warm or bool(self.state.credits))
         status = self.parts.sampler.read_rest(levels, per_cpu_lists=lists)
+        if struck and self.status is not None:  # what lies there now may be the victim's
+            status = replace(status, pcp_bytes=min(status.pcp_bytes, self.status.pcp_bytes))
         if self.parts.limit_bytes is None:
             return status
         if self.parts.read_cgroup_usage is not None:

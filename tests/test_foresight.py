@@ -173,6 +173,19 @@ def test_the_victim_is_known_before(rig: Rig, ordinary: Callable[[], int]) -> No
     assert (credit.phase, credit.process.id.pid) == ("kill", big.pid)
 
 
+def test_what_its_death_has_left_on_the_lists_is_not_counted_before(rig: Rig) -> None:
+    """What a foreseen victim gives back is counted from before the signal, although the rest is read after it."""
+    rig.tree.set_pcp(100)
+    big = rig.hold("big", 90)
+    rig.prepare()
+    rig.tick()  # a look that has read the lists
+    rig.tree.set_pcp(10_000)  # as its pages pass through them
+    rig.strike()
+    assert ended(big) == -signal.SIGKILL
+    (credit,) = rig.loop.state.credits
+    assert credit.available_at_signal_bytes == CRITICAL + 100 * PAGE_BYTES
+
+
 def test_asking_first(rig: Rig, ordinary: Callable[[], int]) -> None:
     """Above the critical level it is SIGTERM with grace, as the rule says."""
     big = rig.hold("big", 90)
