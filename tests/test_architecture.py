@@ -179,6 +179,7 @@ KILLER_MODULES = [
     "oomd.reap.backends",
     "oomd.reap.bell",
     "oomd.reap.crowd",
+    "oomd.reap.crowds",
     "oomd.reap.dying",
     "oomd.reap.expedite",
     "oomd.reap.expedited",

@@ -27,13 +27,13 @@ def open_pidfd(pid: int) -> int | None:
         raise
 
 
-def is_readable(pidfd: int) -> bool:
-    """Whether all threads of the process have ended; it does not mean that its memory came back. Raises
+def is_readable(pidfd: int, patience_ms: int = 0) -> bool:
+    """Whether all threads of the process have ended, or end so soon; it does not mean that its memory came back. Raises
     OSError (EBADF).
     """
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    events = sum(event for _, event in poll.poll(0))
+    events = sum(event for _, event in poll.poll(patience_ms))
     if events & select.POLLNVAL:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return events != 0

@@ -225,14 +225,14 @@ def process_madvise(pidfd: int, ranges: list[tuple[int, int]], advice: int) -> i
 
 
 def signal_and_release(pidfd: int, signal: int, sent: Callable[[int], None]) -> tuple[int, int, int]:
-    """pidfd_send_signal(2) and process_mrelease(2) with nothing between them but a look at the clock: the victim is on
-    its way out of its memory map on another CPU. The errno of the signal, when it was sent (CLOCK_MONOTONIC,
-    microseconds), and the errno of the release, which is not tried when the signal failed. ``sent`` is told the second
-    of them before the release begins, which may last.
+    """pidfd_send_signal(2) and process_mrelease(2) with nothing between them: the victim is on its way out of its
+    memory map on another CPU. The errno of the signal, when it was sent (CLOCK_MONOTONIC, microseconds; as the call
+    began, since the victim that it wakes may have our CPU before it returns), and the errno of the release, which is
+    not tried when the signal failed. ``sent`` is told the second of them before the release begins, which may last.
     """
-    if _send_signal(_PIDFD_SEND_SIGNAL, pidfd, signal, None, 0) < 0:
-        return _get_errno(), _clock_ns() // 1000, errno.ESRCH
     sent_us = _clock_ns() // 1000
+    if _send_signal(_PIDFD_SEND_SIGNAL, pidfd, signal, None, 0) < 0:
+        return _get_errno(), sent_us, errno.ESRCH
     sent(sent_us)
     failed = _mrelease(_PROCESS_MRELEASE, pidfd, 0) < 0
     return 0, sent_us, _get_errno() if failed else 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oomd.model.decision import Warrant
-    from oomd.reap.hindrance import Lift
+    from oomd.reap.hindrance import Lift, Lifter
 
 
 @dataclass(slots=True)
@@ -37,6 +37,8 @@ class Motion:
     """Held until a worker has signalled, or failed to."""
     sending: LockType = field(default_factory=allocate_lock)
     """Held while it is decided who sends the signal, and while whoever asked does."""
+    ends: bool = False
+    """It was signalled, and that is its end, as far as is known."""
     is_over: bool = False
     """It was signalled and reaped."""
     is_passed: bool = False
@@ -78,3 +80,17 @@ def send(pidfd: int, number: int) -> int:
     except OSError as error:
         return error.errno or errno.EIO
     return 0
+
+
+def make_lift(
+    lifter: Lifter | None, warrant: Warrant, pidfd: int = -1, *, patient: bool = False, ahead: bool = False
+) -> Lift | None:
+    """Ready to be lifted as soon as ``let_go`` is called (:meth:`oomd.reap.hindrance.Lifter.prepare`); None where that
+    is not the backend's to do, or no descriptor is left for it.
+    """
+    if lifter is None:
+        return None
+    try:
+        return lifter.prepare(warrant.id.pid, warrant.pidfd if pidfd < 0 else pidfd, patient=patient, ahead=ahead)
+    except OSError:
+        return None

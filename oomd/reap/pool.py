@@ -19,14 +19,15 @@ import time
 from oomd.kernel.pidfd import is_readable
 from oomd.kernel.sched import REAP_NICE, be_prompt
 from oomd.kernel.syscalls import HAS_TIMER
-from oomd.kernel.threads import Semaphore, get_native_id
+from oomd.kernel.threads import Semaphore
 from oomd.model.decision import Warrant
 from oomd.reap.crowd import Cpus, Crowd
+from oomd.reap.crowds import Crowds
 from oomd.reap.dying import NO_LIMIT, is_dying
 from oomd.reap.expedite import ExpediteReaper
 from oomd.reap.expedited import ExpeditedKills
 from oomd.reap.hindrance import Lifter, drop, let_go
-from oomd.reap.motion import Motion, send
+from oomd.reap.motion import Motion, make_lift, send
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.results import Results
 from oomd.reap.urgency import MOST_REALTIME_S, Urgency, demote, set_policy
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from oomd.model.decision import ReapResult
     from oomd.reap.base import Reaper
-    from oomd.reap.hindrance import Lift
     from oomd.reap.workers import Job
 
 SIGKILL = 9
@@ -58,6 +58,9 @@ expected, from then on: the loop's waits end up to a millisecond late (epoll_wai
 SOON_US = 300
 """The same where the victim is known to be hindered: until it is surely signalled, and whoever lifts that disturbs
 nobody."""
+ALONE_S, LAST_MS = 0.1, 50
+"""On the only CPU nothing is gained by going on meanwhile: what the loop does, in real-time, the reap and the victim's
+end would have to wait for. So it waits for both."""
 _PROC = "/proc"
 
 
@@ -79,8 +82,10 @@ class ReaperPool:
         self._expedited = ExpeditedKills(reaper, self._results) if isinstance(reaper, ExpediteReaper) else None
         self._urgency = Urgency(self._lifter, self._proc_fd)
         self._cpus = Cpus(_PROC)
-        self._at_once = min(workers, self._cpus.count)
-        """Workers that share a crowd: more than there are CPUs gain nothing."""
+        at_once = min(workers, self._cpus.count)  # more gain nothing
+        self._crowds = Crowds(
+            reaper, self._results, self.workers, self._lifter, self._urgency, self._proc_fd, at_once=at_once
+        )
 
     @property
     def realtime(self) -> bool:
@@ -139,7 +144,9 @@ class ReaperPool:
         """Make ready all that can be made before anybody is signalled: for :meth:`fire`, or :meth:`disarm`. Raises
         OSError (EMFILE).
         """
-        motion = Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant, ahead=True) if lifts else None)
+        motion = Motion(
+            warrant, os.dup(warrant.pidfd), 0, make_lift(self._lifter, warrant, ahead=True) if lifts else None
+        )
         motion.taken.acquire()
         return motion
 
@@ -195,7 +202,8 @@ class ReaperPool:
             if not motion.pass_on(lambda: self.workers.give(Turn(go_on))):
                 lifter.call_later(time.monotonic() + MOST_REALTIME_S, pass_on)
 
-        lifter.call_later(0.0, pass_on)
+        alone = self._cpus.count == 1
+        lifter.call_later(time.monotonic() + ALONE_S if alone else 0.0, pass_on)
         try:
             if motion.warrant.hindrances:  # which are lifted at once
                 lifter.wake_after(SOON_US)
@@ -205,6 +213,8 @@ class ReaperPool:
         finally:
             if not motion.end():
                 sys.setswitchinterval(self._switch_interval_s)
+                if alone and motion.ends:
+                    is_readable(motion.warrant.pidfd, LAST_MS)
 
     def await_signal(self, motion: Motion) -> int | None:
         """Until whoever is to send it has; if that takes long it is sent from here. When that was, if it is known."""
@@ -216,7 +226,7 @@ class ReaperPool:
 
     def reap_only(self, warrant: Warrant) -> None:
         """Reap a process that somebody else has killed; no signal is sent. Raises OSError (EMFILE)."""
-        self.workers.put(Motion(warrant, os.dup(warrant.pidfd), 0, self._lift(warrant)))
+        self.workers.put(Motion(warrant, os.dup(warrant.pidfd), 0, make_lift(self._lifter, warrant)))
         self._wake_lifter()
 
     def kill_all(self, warrants: tuple[Warrant, ...], max_bytes: int = NO_LIMIT) -> int | None:
@@ -229,8 +239,8 @@ class ReaperPool:
         signalled = []
         unhindered = not any(warrant.hindrances for warrant in warrants) and self._cpus.are_idle
         for warrant in warrants:
-            number = send(warrant.pidfd, SIGKILL)
             now_us = time.monotonic_ns() // 1000
+            number = send(warrant.pidfd, SIGKILL)
             if number:
                 self._results.tell(self._results.make(warrant, SIGKILL, number, now_us, errno.ESRCH))
                 continue
@@ -240,7 +250,7 @@ class ReaperPool:
             for warrant in signalled:
                 self._expedite(warrant)
         else:
-            self._reap_all(signalled, max_bytes, watch=unhindered and len(signalled) >= self._cpus.count)
+            self._crowds.begin(signalled, max_bytes, watch=unhindered and len(signalled) >= self._cpus.count)
         return sent_us
 
     def take_results(self) -> list[ReapResult]:
@@ -261,7 +271,7 @@ class ReaperPool:
             job.take()
             return
         if isinstance(job, Crowd):
-            self._reap_crowd(job)
+            self._crowds.reap(job)
             return
         try:
             result = self._move(job)
@@ -271,53 +281,6 @@ class ReaperPool:
         finally:
             os.close(job.pidfd)
         self._results.tell(result)
-
-    def _reap_all(self, warrants: list[Warrant], max_bytes: int, *, watch: bool) -> None:
-        victims = []
-        for warrant in warrants:
-            try:
-                victims.append((warrant, os.dup(warrant.pidfd)))
-            except OSError as error:  # no descriptor left: it ends by itself
-                self._results.tell(
-                    self._results.make(warrant, 0, 0, time.monotonic_ns() // 1000, error.errno or errno.EIO)
-                )
-                continue
-            if not watch:  # help costs more than it gives where nothing hinders: who is there at the end needs it
-                let_go(self._lift(warrant, patient=not warrant.hindrances))
-        when_done = self._lifter.hurry if self._lifter is not None else lambda: None
-        crowd = Crowd(victims, self._proc_fd, max_bytes, when_done, watch=watch)
-        for _ in range(1 if watch else min(self._at_once, len(victims))):
-            self.workers.put(crowd)
-        self._wake_lifter()
-
-    def _watch(self, crowd: Crowd) -> None:
-        """Until they do not get on any more: who is still there is helped."""
-        stuck = crowd.leave_alone()
-        for warrant, pidfd in stuck:
-            let_go(self._lift(warrant, pidfd))
-        self._wake_lifter()
-        for _ in range(1, min(self._at_once, len(stuck))):
-            self.workers.put(crowd)
-
-    def _reap_crowd(self, crowd: Crowd) -> None:
-        """Take the largest that nobody has taken, until none is left."""
-        if crowd.watch:
-            crowd.watch = False
-            self._watch(crowd)
-        tid = get_native_id()
-        try:
-            while (taken := crowd.take()) is not None:
-                warrant, pidfd = taken
-                begin_us = time.monotonic_ns() // 1000
-                self._urgency.enter_next()
-                try:
-                    number, bytes_ = crowd.reap(self.reaper, pidfd)
-                finally:
-                    os.close(pidfd)
-                self._results.keep(self._results.make(warrant, 0, 0, begin_us, number, bytes_))
-        finally:
-            self._urgency.leave(tid)
-            self._results.wake()
 
     def _move(self, motion: Motion) -> ReapResult:
         """Signal and reap in one motion, with nothing between them."""
@@ -333,11 +296,12 @@ class ReaperPool:
             if ours and not demoted:
                 is_readable(motion.pidfd)  # whoever waits has his turn now, and not in the middle: UNDISTURBED_S
             signal_errno, begin_us, reap_errno = self._strike(motion) if ours else self._reap_signalled(motion)
+            motion.ends = not signal_errno and (surely or reap_errno in (0, errno.ESRCH))
             # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
             if signal_errno:
                 drop(motion.lift)
             elif not surely and is_dying(self._proc_fd, pid, reap_errno):
-                let_go(self._lift(motion.warrant, motion.pidfd))
+                let_go(make_lift(self._lifter, motion.warrant, motion.pidfd))
                 self._wake_lifter()
         finally:
             motion.let_go()
@@ -352,9 +316,10 @@ class ReaperPool:
         if isinstance(self.reaper, MreleaseReaper) and motion.signal:
             let_go(motion.lift)  # a moment early, because between signal and reap there must be nothing
             return self.reaper.strike(motion.pidfd, motion.signal, motion.note_sent)
+        sent_us = time.monotonic_ns() // 1000
         if motion.signal:
             motion.signal_errno = send(motion.pidfd, motion.signal)
-        motion.note_sent(time.monotonic_ns() // 1000)
+        motion.note_sent(sent_us)
         return self._reap_signalled(motion)
 
     def _reap_signalled(self, motion: Motion) -> tuple[int, int, int]:
@@ -371,20 +336,11 @@ class ReaperPool:
         with motion.sending:
             if not motion.claim():
                 return
+            sent_us = time.monotonic_ns() // 1000
             motion.signal_errno = send(motion.pidfd, motion.signal)
-            motion.sent.append(time.monotonic_ns() // 1000)
+            motion.sent.append(sent_us)
         if motion.signal == SIGKILL:
             (drop if motion.signal_errno else let_go)(motion.lift)
-
-    def _lift(self, warrant: Warrant, pidfd: int = -1, *, patient: bool = False, ahead: bool = False) -> Lift | None:
-        """Ready to be lifted as soon as :func:`let_go` is called (:meth:`oomd.reap.hindrance.Lifter.prepare`)."""
-        if self._lifter is None:
-            return None
-        fd = warrant.pidfd if pidfd < 0 else pidfd
-        try:
-            return self._lifter.prepare(warrant.id.pid, fd, patient=patient, ahead=ahead)
-        except OSError:
-            return None  # no descriptor left: it must do without
 
     def _wake_lifter(self) -> None:
         if self._lifter is not None:
@@ -395,6 +351,6 @@ class ReaperPool:
         assert self._expedited is not None
         sent_us, hastened = self._expedited.kill(warrant)
         if hastened:
-            let_go(self._lift(warrant))
+            let_go(make_lift(self._lifter, warrant))
             self._wake_lifter()
         return sent_us

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oomd.kernel.pidfd import is_readable
 from oomd.model.decision import ReapResult
 from oomd.model.snapshot import ProcessId
 from oomd.reap.backends import choose_reaper
 from oomd.reap.expedite import ExpediteReaper
 from oomd.reap.mrelease import MreleaseReaper
 from oomd.reap.none import NoReaper
-from oomd.reap.pool import SOON_US, ReaperPool
+from oomd.reap.pool import ALONE_S, SOON_US, ReaperPool
 from tests.descriptors import left_since, open_descriptors, opened_since
 from tests.kill.parked import parked
 from tests.reap.levers import control_group, find_mount
@@ -189,6 +190,63 @@ def test_another_goes_on_where_the_reap_lasts(expected: bool) -> None:
         assert other_sent_us in (None, sent_us)  # a slow machine had not come to it yet
         assert sys.getswitchinterval() == pool._switch_interval_s
         assert scheduling() == before
+
+
+class Slow(Known):
+    """Reaps for longer than a caller waits where there is another CPU."""
+
+    def strike(self, pidfd: int, signal: int, sent: Callable[[int], None]) -> tuple[int, int, int]:
+        """As ever, and a while longer."""
+        told = super().strike(pidfd, signal, sent)
+        time.sleep(0.03)
+        return told
+
+
+@pytest.fixture
+def only_cpu() -> Iterator[None]:
+    """There is no other for what is started from here."""
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    yield
+    os.sched_setaffinity(0, cpus)
+
+
+@pytest.mark.usefixtures("only_cpu")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_on_the_only_cpu_the_victim_goes_first(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Nobody goes on with what the caller was at, and takes the CPU from the reap; when the caller does, it is dead."""
+    monkeypatch.setattr("oomd.reap.pool.ALONE_S", 90.0)  # however busy the machine is
+    monkeypatch.setattr("oomd.reap.pool.LAST_MS", 90_000)
+    with pool_of(Slow()) as pool:
+        child = hold(64)
+        with warrants_of(child) as (warrant,):
+            motion = pool.arm(warrant)
+            pool.fire(motion, number, lambda: None)
+            assert is_readable(warrant.pidfd)
+        assert child.wait(90) == -number
+        assert not motion.is_passed
+
+
+@pytest.mark.usefixtures("only_cpu")
+def test_on_the_only_cpu_another_goes_on_in_the_end() -> None:
+    """Where a reap hangs."""
+    backend, passed = Lasting(), list[int | None]()
+    with pool_of(backend) as pool:
+        child = hold(8)
+
+        def go_on() -> None:
+            passed.append(pool.await_signal(motion))
+            backend.go.set()
+
+        with warrants_of(child) as (warrant,):
+            motion = pool.arm(warrant)
+            begin = time.monotonic()
+            sent_us = pool.fire(motion, signal.SIGKILL, go_on)
+            assert time.monotonic() >= begin + ALONE_S
+            assert child.wait(90) == -signal.SIGKILL
+        result_of(pool)
+    assert motion.is_passed
+    assert passed in ([sent_us], [None])
 
 
 class Watching(Known):
