@@ -23,7 +23,7 @@ from oomd.kernel.threads import Semaphore
 from oomd.model.decision import Warrant
 from oomd.reap.crowd import Cpus, Crowd
 from oomd.reap.crowds import Crowds
-from oomd.reap.dying import NO_LIMIT, is_dying
+from oomd.reap.dying import DYING, NO_LIMIT, is_dying
 from oomd.reap.expedite import ExpediteReaper
 from oomd.reap.expedited import ExpeditedKills
 from oomd.reap.hindrance import Lifter, drop, let_go
@@ -296,7 +296,7 @@ class ReaperPool:
             if ours and not demoted:
                 is_readable(motion.pidfd)  # whoever waits has his turn now, and not in the middle: UNDISTURBED_S
             signal_errno, begin_us, reap_errno = self._strike(motion) if ours else self._reap_signalled(motion)
-            motion.ends = not signal_errno and (surely or reap_errno in (0, errno.ESRCH))
+            motion.ends = not signal_errno and (surely or reap_errno in DYING)
             # What SIGTERM may not have ended is not touched before the reaper has said that it is dying.
             if signal_errno:
                 drop(motion.lift)
