@@ -2,8 +2,9 @@
 
 While the alarm holds one step follows the other, each when the one before has had its time, or is through. An alarm
 that no longer holds ends the ladder: what was done was enough. Should it come back soon the ladder goes on where it
-was, for what helped only for a moment need not be tried again; later it begins anew. The critical level passes all
-gentle steps over.
+was, for what helped only for a moment need not be tried again; later it begins anew. One without a kill has nothing to
+go on with at its end: it begins anew with the alarm, once its pause is over. The critical level passes all gentle steps
+over.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 AGAIN_US = 30 * SECOND_US
 """An alarm that comes back sooner goes on with the next step of its ladder."""
+FLICKER_US = 1 * SECOND_US
+"""How long a ladder without a kill and without a pause rests before it begins anew: an alarm that flickers is not acted
+upon at every look."""
 
 
 def climbed(ruleset: Ruleset, memory: RulesetState, now_us: int, *, holds: bool) -> RulesetState:
@@ -38,8 +42,8 @@ def climbed(ruleset: Ruleset, memory: RulesetState, now_us: int, *, holds: bool)
         if now_us - quiet_us >= AGAIN_US:
             return replace(memory, ladder=None, next_step=0, quiet_since_us=None)
         return replace(memory, ladder=None, quiet_since_us=quiet_us)
-    if ruleset.pause_us and _is_at_its_end(ruleset, memory, now_us):
-        until_us = now_us + ruleset.pause_us
+    if _is_at_its_end(ruleset, memory, now_us):
+        until_us = _acted_until_us(memory, now_us) + (ruleset.pause_us or FLICKER_US)
         return replace(memory, ladder=None, next_step=0, quiet_since_us=None, paused_until_us=until_us)
     return replace(memory, quiet_since_us=None)
 
@@ -126,9 +130,21 @@ def _ladder(ruleset: Ruleset, place: int, decision_id: str, status: MemoryStatus
 
 
 def _is_at_its_end(ruleset: Ruleset, memory: RulesetState, now_us: int) -> bool:
-    """A ladder without a kill has tried everything."""
+    """A ladder without a kill has tried everything, and begins anew: where the alarm has come back since, or with a
+    pause. One that holds on without a pause would have its last step over and over.
+    """
     over = memory.ladder is None or now_us >= memory.ladder.ends_us
-    return ruleset.last == LAST_NOTHING and memory.next_step >= len(ruleset.steps) and over
+    again = ruleset.pause_us > 0 or memory.quiet_since_us is not None
+    return again and ruleset.last == LAST_NOTHING and memory.next_step >= len(ruleset.steps) and over
+
+
+def _acted_until_us(memory: RulesetState, now_us: int) -> int:
+    """When the last step was over: with the alarm, or in its own time. A pause is counted from there and not from the
+    look that tells: an alarm that comes back after so long a quiet finds the ruleset ready, however dear looks are.
+    """
+    if memory.quiet_since_us is not None:
+        return memory.quiet_since_us
+    return now_us if memory.ladder is None else memory.ladder.ends_us
 
 
 def _changed(

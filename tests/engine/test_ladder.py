@@ -150,10 +150,37 @@ def test_a_ladder_without_a_kill() -> None:
     course = Course(critical=(), last=LAST_NOTHING, steps=(NotifyStep(),), pause_us=20 * SECOND_US)
     for second in range(62):
         course.look(second, 100)
-    assert course.begun == [(0, "notify"), (21, "notify"), (42, "notify")]
+    assert course.begun == [(0, "notify"), (20, "notify"), (40, "notify"), (60, "notify")]
     course = Course(critical=(), last=LAST_NOTHING, steps=(ReclaimStep(),))
     assert course.look(0, 100).action == NO_ACTION
     assert course.actions == []
+
+
+def test_a_ladder_without_a_kill_begins_anew_with_the_alarm() -> None:
+    """It has no next step to go on with: an alarm that comes back has the whole ladder again, at once where the pause
+    since what was enough is over, and else as soon as it is.
+    """
+    course = Course(critical=(), last=LAST_NOTHING, steps=(NotifyStep(),), pause_us=2 * SECOND_US)
+    course.look(0, 800)
+    course.look(1, 2000)
+    course.look(5, 800)
+    assert course.begun == [(0, "notify"), (5, "notify")]
+    course.look(6, 2000)
+    for tenth in range(70, 90):
+        course.look(tenth / 10, 800)
+    assert course.begun[2:] == [(8, "notify")]
+    course = Course(critical=(), last=LAST_NOTHING, steps=(ThrottleStep(), FreezeStep(timeout_us=4 * SECOND_US)))
+    for seconds, available_mib in ((0, 800), (1, 2000), (2, 800), (3, 2000), (3.1, 800), (4, 800)):
+        course.look(seconds, available_mib)
+    assert course.begun == [(0, "throttle"), (2, "freeze"), (4, "throttle")]
+
+
+def test_a_pause_is_not_longer_where_looks_are_rare() -> None:
+    """It counts from the end of the last step, whenever that was seen."""
+    course = Course(critical=(), last=LAST_NOTHING, steps=(FreezeStep(timeout_us=SECOND_US),), pause_us=2 * SECOND_US)
+    for seconds in (0, 1.9, 3):
+        course.look(seconds, 800)
+    assert course.begun == [(0, "freeze"), (3, "freeze")]
 
 
 def test_another_ruleset_does_not_wait() -> None:
