@@ -93,10 +93,10 @@ class Act:
 
     def note_steps(self, now_us: int) -> None:
         """Gentle steps have results."""
-        for ruleset, due_us in self.ladders.note_results(now_us):
-            self.state = through(self.state, self.rules, ruleset, due_us)
+        for ruleset, due_us, done_us in self.ladders.note_results(now_us):
+            self.state = through(self.state, self.rules, ruleset, due_us, done_us)
             if self.parts.tape is not None:
-                self.parts.tape.note_through(ruleset, due_us)
+                self.parts.tape.note_through(ruleset, due_us, done_us)
 
     def at_once(self, steps: Steps[Result]) -> Result:
         """Take these steps, with whoever is to be signalled signalled by another thread while this one waits."""

@@ -130,15 +130,18 @@ class Ladders:
             self._let_go_of_victims(decision, "its unit is restarted")
         self.steps.begin(identity, step, target, decision.status, _spared(decision))
 
-    def note_results(self, now_us: int) -> list[tuple[str, int]]:
-        """Take what the threads have to say. The rulesets whose step is through, and when their next one is due."""
+    def note_results(self, now_us: int) -> list[tuple[str, int, int | None]]:
+        """Take what the threads have to say. The rulesets whose step is through, when their next one is due, and since
+        when all is done that was asked of it, if it is.
+        """
         through = []
         for result in () if self.steps is None else self.steps.take_results():
             if self.prober.note(result):
                 continue
             name, due_us = self._note(result, now_us)
             if name:
-                through.append((name, due_us))
+                is_whole = result.status == DONE and not result.why
+                through.append((name, due_us, now_us if is_whole else None))
         return through
 
     def advance(self, detections: tuple[Detection, ...], status: MemoryStatus, state: EngineState) -> None:

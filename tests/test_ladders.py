@@ -107,7 +107,7 @@ class Desk:
         self.state = begun(self.state, self.rules, decision, identity)
         self.ladders.begin(identity, decision, self.rules.rulesets[0], self.state.rulesets[0].ladder)
 
-    def say(self, *results: StepResult) -> list[tuple[str, int]]:
+    def say(self, *results: StepResult) -> list[tuple[str, int, int | None]]:
         """The threads say that."""
         self.steps.results += results
         return self.ladders.note_results(NOW_US)
@@ -159,10 +159,10 @@ def test_what_is_through_lets_the_next_be_due() -> None:
     """Memory that was taken shows at once, but for detectors that look back; what was impossible needs no time."""
     desk = Desk()
     desk.begin(1, "1")
-    assert desk.say(StepResult("1", "done", "", taken_bytes=5 * MIB)) == [("level", NOW_US + SETTLE_US)]
+    assert desk.say(StepResult("1", "done", "", taken_bytes=5 * MIB)) == [("level", NOW_US + SETTLE_US, NOW_US)]
     desk.begin(2, "2", seconds=12)
     assert desk.events[0]["taken_bytes"] == 5 * MIB
-    assert desk.say(StepResult("2", "impossible", "is held already")) == [("level", NOW_US)]
+    assert desk.say(StepResult("2", "impossible", "is held already")) == [("level", NOW_US, None)]
     desk.begin(3, "3", seconds=13)
     assert desk.told() == [("1", "reclaim", "not_enough"), ("2", "throttle", "impossible")]
     assert desk.events[1]["why"] == "is held already"
@@ -170,7 +170,7 @@ def test_what_is_through_lets_the_next_be_due() -> None:
     pressure = replace(RULESET, when=((PressureShare(0.5, over_us=4 * SECOND_US),),))
     slow = Desk(pressure)
     slow.begin(1, "1")
-    assert slow.say(StepResult("1", "done")) == [("level", NOW_US + 4 * SECOND_US)]
+    assert slow.say(StepResult("1", "done", "there is nothing cold left")) == [("level", NOW_US + 4 * SECOND_US, None)]
     assert LONGEST_SETTLE_US > 4 * SECOND_US
 
 
@@ -272,11 +272,11 @@ def test_a_unit_is_restarted_outside() -> None:
     ((unit, wait_us, done),) = desk.restarts
     assert (unit, wait_us) == ("web.service", LADDER[4].timeout_us)
     done(True, "restarted")
-    assert desk.say() == [("level", NOW_US + SETTLE_US)]
+    assert desk.say() == [("level", NOW_US + SETTLE_US, None)]
     desk.begin(4, "2", seconds=40)
     desk.say(StepResult("2", "proved"))
     desk.restarts[-1][2](False, "no answer in time")
-    assert desk.say() == [("level", NOW_US)]
+    assert desk.say() == [("level", NOW_US, None)]
 
 
 def test_what_is_restarted_is_let_go_of_first() -> None:

@@ -86,14 +86,16 @@ def signalled(state: EngineState, rules: Rules, ruleset: str) -> EngineState:
     return _changed(state, rules, ruleset, lambda each, memory: replace(memory, ladder=None, next_step=len(each.steps)))
 
 
-def through(state: EngineState, rules: Rules, ruleset: str, ends_us: int) -> EngineState:
-    """The state once the step under way has done what it can: the next one is due then, if that is sooner."""
+def through(state: EngineState, rules: Rules, ruleset: str, ends_us: int, done_us: int | None = None) -> EngineState:
+    """The state once the step under way has done what it can: the next one is due then, if that is sooner. ``done_us``:
+    when it had done all that was asked of it, if it has.
+    """
 
     def remember(_: Ruleset, memory: RulesetState) -> RulesetState:
         ladder = memory.ladder
-        if ladder is None or ladder.ends_us <= ends_us:
+        if ladder is None:
             return memory
-        return replace(memory, ladder=replace(ladder, ends_us=ends_us))
+        return replace(memory, ladder=replace(ladder, ends_us=min(ladder.ends_us, ends_us), done_us=done_us))
 
     return _changed(state, rules, ruleset, remember)
 
@@ -139,12 +141,17 @@ def _is_at_its_end(ruleset: Ruleset, memory: RulesetState, now_us: int) -> bool:
 
 
 def _acted_until_us(memory: RulesetState, now_us: int) -> int:
-    """When the last step was over: with the alarm, or in its own time. A pause is counted from there and not from the
-    look that tells: an alarm that comes back after so long a quiet finds the ruleset ready, however dear looks are.
+    """When the last step was over: with the alarm, once it had done all that was asked of it, or in its own time. A
+    pause is counted from there and not from the look that tells: an alarm that comes back after so long a quiet finds
+    the ruleset ready, however dear looks are. A step that found less to do than it was asked for hardly finds more a
+    moment later: that one's pause begins when it has shown that it was not enough.
     """
     if memory.quiet_since_us is not None:
         return memory.quiet_since_us
-    return now_us if memory.ladder is None else memory.ladder.ends_us
+    ladder = memory.ladder
+    if ladder is None:
+        return now_us
+    return ladder.ends_us if ladder.done_us is None else ladder.done_us
 
 
 def _changed(

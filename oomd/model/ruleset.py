@@ -240,6 +240,9 @@ class Ladder:
     available_bytes: int
     """What was available when it was begun (per-CPU lists included)."""
     swap_free_bytes: int
+    done_us: int | None = None
+    """When it had done all that was asked of it: what follows until the next step is due only shows whether that was
+    enough. None while it has not, and where there was no more to be done."""
 
 
 @dataclass(frozen=True, slots=True)

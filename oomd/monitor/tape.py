@@ -129,9 +129,10 @@ class Tape:
         """In this tick somebody asked for a victim."""
         self._ticks[-1].asked = text
 
-    def note_through(self, ruleset: str, due_us: int) -> None:
+    def note_through(self, ruleset: str, due_us: int, done_us: int | None) -> None:
         """A gentle step of this ruleset has done what it can: the next one is due then."""
-        self._facts.append({"fact": "through", "pid": 0, "start_ticks": 0, "time_us": due_us, "why": ruleset})
+        done = {} if done_us is None else {"done_us": done_us}
+        self._facts.append({"fact": "through", "pid": 0, "start_ticks": 0, "time_us": due_us, "why": ruleset, **done})
 
     def note_held(self) -> None:
         """This tick's alarm waits for a measurement."""

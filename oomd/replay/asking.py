@@ -153,7 +153,7 @@ class _Asking:
     def _take(self, fact: Fact) -> None:
         player = self._player
         if fact.kind == "through":
-            player.state = through(player.state, player.rules, fact.why, fact.time_us)
+            player.state = through(player.state, player.rules, fact.why, fact.time_us, fact.done_us or None)
             return
         known = next((each for each in player.state.credits if each.process.id == fact.id), None)
         if fact.kind == "reaped":

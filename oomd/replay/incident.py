@@ -26,7 +26,7 @@ MOST_BYTES = 64 << 20
 """Eight times what the recorder writes."""
 
 
-_NUMBERS = ("time_us", "signal", "signal_us", "signal_errno", "reap_errno")
+_NUMBERS = ("time_us", "signal", "signal_us", "signal_errno", "reap_errno", "done_us")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Fact:
     signal_errno: int = 0
     reap_errno: int = 0
     why: str = ""
+    done_us: int = 0
+    """``through``: when the step had done all that was asked of it; 0 where there was no more to be done."""
 
 
 @dataclass(frozen=True, slots=True)

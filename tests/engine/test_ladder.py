@@ -183,6 +183,18 @@ def test_a_pause_is_not_longer_where_looks_are_rare() -> None:
     assert course.begun == [(0, "freeze"), (3, "freeze")]
 
 
+def test_a_pause_begins_when_all_is_done() -> None:
+    """Not when it has shown that it was not enough; where there was less to be done than was asked for, then."""
+    changes: dict[str, Any] = {"critical": (), "last": LAST_NOTHING, "steps": (ThrottleStep(timeout_us=5 * SECOND_US),)}
+    for done_us, again in ((100_000, 2.1), (None, 3.1)):
+        course = Course(pause_us=2 * SECOND_US, **changes)
+        course.look(0, 800)
+        course.state = through(course.state, course.rules, "gentle", 1_100_000, done_us)
+        for tenth in range(1, 40):
+            course.look(tenth / 10, 800)
+        assert course.begun == [(0, "throttle"), (again, "throttle")]
+
+
 def test_another_ruleset_does_not_wait() -> None:
     """While one waits for its step the other acts."""
     waiting, other = ruleset(), ruleset(name="other", steps=(), critical=())

@@ -485,6 +485,21 @@ def test_a_ladder_repeats(tmp_path: Path) -> None:
     assert found[:2] == [(2, "freeze"), (5, "term")]
 
 
+def test_a_ladder_without_a_kill_repeats(tmp_path: Path) -> None:
+    """It begins anew a pause after all that was asked of its step was done, and not after the look that shows that it
+    was not enough.
+    """
+    rules = LADDER_RULES[: LADDER_RULES.index("    critical:")]
+    rules += (
+        '    choose: {from: ["/g*"], level: cgroup, policy: resident}\n    then: [{reclaim: {}}]\n    pause: 1500ms\n'
+    )
+    path, _ = recorded(tmp_path, [Script(100, 150)] * 30, rules)
+    asked = answers(path)
+    assert not any(each.differs for each in asked)
+    begun = [each.tick.number for each in asked if each.decision.action == "reclaim"]
+    assert begun == [0, 16]
+
+
 def test_a_pause_of_a_rule_repeats(tmp_path: Path) -> None:
     """The next one goes when the rule has rested, and not a tick sooner, though the alarm holds on."""
     rules = LONG_RULES.replace("LEVEL", "process").replace("POLICY", "freeable")
