@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oomd.engine.blame import blame, followed
 from oomd.engine.credit import outstanding, progressed
-from oomd.engine.ladder import climbed, due
+from oomd.engine.ladder import climbed, due, takes_on
 from oomd.model.decision import ASKED, Detection, Evidence
 from oomd.model.history import thin
 from oomd.model.ruleset import CGROUP, PROCESS_IN, EngineState, Rules, Ruleset, RulesetState, Sample, View, Wants
@@ -131,7 +131,8 @@ def _observe_ruleset(
     holds = any(all(piece.holds for piece in pieces) for pieces, _ in groups)
     if not is_critical:
         evidence = _telling(groups)
-    since = (now if memory.since_us is None else memory.since_us) if holds or is_critical else None
+    lasts = holds or is_critical or any(takes_on(ruleset, memory, pieces, now) for pieces, _ in groups)
+    since = (now if memory.since_us is None else memory.since_us) if lasts else None
     critical_since = (now if memory.critical_since_us is None else memory.critical_since_us) if is_critical else None
     memory = climbed(ruleset, memory, now, holds=since is not None)
     step, waits = due(ruleset, memory, now, critical=is_critical)

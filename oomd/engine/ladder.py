@@ -10,7 +10,7 @@ over.
 from __future__ import annotations
 
 from oomd.engine.credit import counted_bytes
-from oomd.model.decision import NOTIFY
+from oomd.model.decision import NOTIFY, RECLAIM
 from oomd.model.ruleset import LAST_NOTHING, Ladder
 from oomd.model.units import SECOND_US
 from oomd.model.values import replace
@@ -19,13 +19,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oomd.model.decision import Decision, Detection
+    from oomd.model.decision import Decision, Detection, Evidence
     from oomd.model.ruleset import EngineState, Rules, Ruleset, RulesetState
     from oomd.model.snapshot import MemoryStatus
     from oomd.model.steps import Gentle
 
 AGAIN_US = 30 * SECOND_US
 """An alarm that comes back sooner goes on with the next step of its ladder."""
+MEMORY_AVAILABLE = "memory_available"
+"""The detector whose evidence is bytes that a reclaim brings."""
 FLICKER_US = 1 * SECOND_US
 """How long a ladder without a kill and without a pause rests before it begins anew: an alarm that flickers is not acted
 upon at every look."""
@@ -46,6 +48,24 @@ def climbed(ruleset: Ruleset, memory: RulesetState, now_us: int, *, holds: bool)
         until_us = _acted_until_us(memory, now_us) + (ruleset.pause_us or FLICKER_US)
         return replace(memory, ladder=None, next_step=0, quiet_since_us=None, paused_until_us=until_us)
     return replace(memory, quiet_since_us=None)
+
+
+def takes_on(ruleset: Ruleset, memory: RulesetState, evidence: tuple[Evidence, ...], now_us: int) -> bool:
+    """Whether the alarm lasts only because a reclaim is under way that has brought nothing yet. A limit that is a share
+    of memory sinks meanwhile: pages on their way to swap belong to no process any more (AnonPages) and are not free yet
+    (MemAvailable), for as long as the disk takes to write them. With less available than when it began it was not
+    enough, whatever share that is.
+    """
+    ladder = memory.ladder
+    if ladder is None or memory.since_us is None or now_us >= ladder.ends_us:
+        return False
+    if ruleset.steps[ladder.step].name != RECLAIM:
+        return False
+    return all(piece.holds or _is_no_more(piece, ladder) for piece in evidence)
+
+
+def _is_no_more(piece: Evidence, ladder: Ladder) -> bool:
+    return piece.detector == MEMORY_AVAILABLE and piece.value is not None and piece.value <= ladder.available_bytes
 
 
 def due(ruleset: Ruleset, memory: RulesetState, now_us: int, *, critical: bool) -> tuple[int, bool]:

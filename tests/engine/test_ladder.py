@@ -23,6 +23,7 @@ from oomd.policies.freeable import Freeable
 from oomd.replay.player import Player
 from tests.fakes.builders import process, snapshot, status
 
+RECLAIM, THROTTLE = ReclaimStep(timeout_us=5 * SECOND_US), ThrottleStep(timeout_us=5 * SECOND_US)
 STEPS = (NotifyStep(2 * SECOND_US), ThrottleStep(timeout_us=3 * SECOND_US), FreezeStep(timeout_us=4 * SECOND_US))
 
 
@@ -181,6 +182,27 @@ def test_a_pause_is_not_longer_where_looks_are_rare() -> None:
     for seconds in (0, 1.9, 3):
         course.look(seconds, 800)
     assert course.begun == [(0, "freeze"), (3, "freeze")]
+
+
+def test_a_reclaim_that_has_brought_nothing_goes_on() -> None:
+    """While its pages are being written they are neither a process's nor available, and the share that is the limit
+    sinks below what is left. Once more is available than before that counts; another step does not wait for it.
+    """
+    quarter = ((MemoryAvailable(Threshold(share=0.25)),),)
+    for step, available_mib, lasts in ((RECLAIM, 800, True), (RECLAIM, 1000, False), (THROTTLE, 800, False)):
+        rules = Rules((ruleset(when=quarter, critical=(), last=LAST_NOTHING, steps=(step,)),))
+        state = initial_state(rules)
+        swap = {"swap_total_bytes": 4 * GIB, "swap_free_bytes": 4 * GIB}
+        now = status(time_us=0, mem_available_bytes=900 * MIB, anon_bytes=3000 * MIB, **swap)
+        detections, state = observe(rules, now, state)
+        decision = select(rules, snapshot(process(7, 300, cgroup="/a"), status=now), detections, state)
+        assert decision.step == 0
+        state = begun(state, rules, decision, "1")
+        later = replace(now, time_us=SECOND_US, mem_available_bytes=available_mib * MIB, anon_bytes=1500 * MIB)
+        (detection,), state = observe(rules, later, state)
+        assert (detection.since_us is not None, detection.fired) == (lasts, False)
+        (detection,), state = observe(rules, replace(later, time_us=step.timeout_us), state)
+        assert detection.since_us is None
 
 
 def test_a_pause_begins_when_all_is_done() -> None:
