@@ -99,6 +99,7 @@ KILLER_MODULES = [
     "oomd.kernel.psi",
     "oomd.kernel.sched",
     "oomd.kernel.scope",
+    "oomd.kernel.smaps",
     "oomd.kernel.swaps",
     "oomd.kernel.syscalls",
     "oomd.kernel.threads",

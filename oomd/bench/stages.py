@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from oomd.kernel.cgroup_levers import parse_lever_mounts, write_value
 from oomd.kernel.files import find_kib
 from oomd.kernel.process import read_pid_file
+from oomd.kernel.smaps import read_rollup
 from oomd.kernel.swaps import parse_swaps
 from oomd.model.units import format_size
-from oomd.monitor.rows import read_rollup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from oomd.engine.selection import name_of, select, wanted_cgroups
 from oomd.kernel.cgroup import CGROUP_ROOT, CgroupError, open_cgroup_memory
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError, open_optional
 from oomd.kernel.scope import ScopeGuard
+from oomd.kernel.smaps import read_rollup
 from oomd.model.config import Config
 from oomd.model.decision import Decision, Detection, Evidence
 from oomd.model.report import plain_decision
@@ -37,7 +38,6 @@ from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
 from oomd.monitor.own_shmem import kin_of, read_own_shmem
 from oomd.monitor.process_table import ProcessTable
-from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.selfcheck import narrowed_by_environment, own_and_ancestors
 from oomd.monitor.sharing import MOST, WORTH_BYTES

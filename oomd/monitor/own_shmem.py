@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from oomd.kernel.process import Rollup
+    from oomd.kernel.smaps import Rollup
     from oomd.monitor.rows import Row
 
 WORTH_BYTES = 64 << 20

@@ -10,7 +10,6 @@ from oomd.kernel.process import (
     frame_of,
     parse_cgroup,
     parse_memory,
-    parse_smaps_rollup,
     parse_stat,
     parse_statm,
     parse_status,
@@ -23,7 +22,8 @@ from oomd.monitor.touches import Touches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomd.kernel.process import Rollup, Stat, Status
+    from oomd.kernel.process import Stat, Status
+    from oomd.kernel.smaps import Rollup
     from oomd.monitor.bound import Rise
 
 UNREADABLE = (OSError, ValueError)
@@ -387,14 +387,5 @@ def read_row(proc_fd: int, pid: int, page_bytes: int) -> Row | None:
     try:
         data = read_pid_file(proc_fd, pid, "stat")
         return Row(parse_stat(data), page_bytes) if data else None
-    except UNREADABLE:
-        return None
-
-
-def read_rollup(proc_fd: int, pid: int) -> Rollup | None:
-    """smaps_rollup now; None when the process is gone or not ours to look into."""
-    try:
-        data = read_pid_file(proc_fd, pid, "smaps_rollup")
-        return parse_smaps_rollup(data) if data else None
     except UNREADABLE:
         return None

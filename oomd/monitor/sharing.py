@@ -13,17 +13,18 @@ import time
 from _queue import Empty, SimpleQueue
 
 from oomd.kernel.sched import be_prompt
+from oomd.kernel.smaps import read_rollup
 from oomd.kernel.threads import Thread
 from oomd.monitor.own_shmem import WORTH_BYTES as SHMEM_BYTES
 from oomd.monitor.own_shmem import kin_of, read_own_shmem
-from oomd.monitor.rows import Row, read_rollup
+from oomd.monitor.rows import Row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Protocol
 
-    from oomd.kernel.process import Rollup
+    from oomd.kernel.smaps import Rollup
     from oomd.model.snapshot import Process, ProcessId
 
     class Forget(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomd.kernel.process import Rollup
+    from oomd.kernel.smaps import Rollup
 
 LEAST_US = 1_000_000
 """What was not touched in a shorter time is not therefore cold."""

@@ -9,6 +9,7 @@ from oomd.engine.preferences import wanted_of
 from oomd.kernel.cgroup import CgroupError, open_cgroup_memory
 from oomd.kernel.files import KernelFormatError
 from oomd.kernel.scope import ScopeGuard
+from oomd.kernel.smaps import read_rollup
 from oomd.model.scope import CGROUP, ScopeError
 from oomd.model.snapshot import Budget, MemoryStatus, Process, Snapshot
 from oomd.model.values import dataclass, replace
@@ -16,7 +17,6 @@ from oomd.monitor.bound import GrowthBound
 from oomd.monitor.facts import MarkReader, read_all
 from oomd.monitor.own_shmem import kin_of, read_own_shmem
 from oomd.monitor.process_table import ProcessTable
-from oomd.monitor.rows import read_rollup
 from oomd.monitor.sampler import Sampler
 from oomd.monitor.watch import CgroupWatch
 from oomd.replay.pages import page_bytes_of

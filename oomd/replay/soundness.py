@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from oomd.kernel.cgroup_files import parse_pids
 from oomd.kernel.files import KernelFormatError
-from oomd.kernel.process import parse_cgroup, parse_smaps_rollup, parse_stat, parse_statm, parse_status
+from oomd.kernel.process import parse_cgroup, parse_stat, parse_statm, parse_status
+from oomd.kernel.smaps import parse_smaps_rollup
 from oomd.monitor.cgroups import FILES
 from oomd.replay.trace import ReplayError, Step
 

@@ -17,7 +17,6 @@ from oomd.kernel.meminfo import parse_meminfo
 from oomd.kernel.process import (
     list_pids,
     parse_cgroup,
-    parse_smaps_rollup,
     parse_stat,
     parse_statm,
     parse_status,
@@ -25,6 +24,7 @@ from oomd.kernel.process import (
     read_thread_status,
 )
 from oomd.kernel.psi import parse_totals
+from oomd.kernel.smaps import parse_smaps_rollup
 from oomd.kernel.swaps import parse_swaps
 from oomd.kernel.vmstat import parse_vmstat
 from oomd.kernel.zoneinfo import parse_pcp_pages, parse_zones

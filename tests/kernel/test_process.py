@@ -13,18 +13,17 @@ from hypothesis import strategies as st
 
 from oomd.kernel.files import PAGE_BYTES, KernelFormatError
 from oomd.kernel.process import (
-    Rollup,
     decode_name,
     frame_of,
     parse_cgroup,
     parse_cgroup_v1_memory,
     parse_cgroup_v2,
     parse_memory,
-    parse_smaps_rollup,
     parse_stat,
     parse_statm,
     parse_status,
 )
+from oomd.kernel.smaps import Rollup, parse_smaps_rollup
 from tests.fakes.proc_tree import FakeProcess, _status
 from tests.kernel.arbitrary import captured, mangled, survives
 from tests.kernel.children import HOLD_32_MIB, WAIT, Child, child, go_on, said, settled

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oomd.kernel.scope import ScopeGuard
+from oomd.kernel.smaps import read_rollup
 from oomd.kill.forgetting import LARGEST_BYTES, Forget, Forgetting, why_not_everybody
 from oomd.kill.warrant import Gate
 from oomd.lmkd.processes import read_identity
 from oomd.model.scope import parse_scope
-from oomd.monitor.rows import read_rollup
 from tests.descriptors import open_descriptors, opened_since
 from tests.fakes.proc_tree import MIB
 from tests.integration.harness import ACTORS

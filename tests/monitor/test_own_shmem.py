@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from oomd.kernel.files import PAGE_BYTES
+from oomd.kernel.smaps import read_rollup
 from oomd.model.units import MIB
 from oomd.monitor.own_shmem import MOST_KIN, kin_of, read_own_shmem
-from oomd.monitor.rows import Row, read_rollup, read_row
+from oomd.monitor.rows import Row, read_row
 from tests.integration.harness import ACTORS
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oomd.kernel.files import PAGE_BYTES, KernelFile
-from oomd.kernel.process import Rollup
 from oomd.kernel.scope import ScopeGuard
+from oomd.kernel.smaps import Rollup
 from oomd.model.scope import parse_scope
 from oomd.model.units import GIB, MIB
 from oomd.monitor.bound import GrowthBound

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomd.kernel.process import Rollup, parse_smaps_rollup
+from oomd.kernel.smaps import Rollup, parse_smaps_rollup
 from oomd.model.units import MIB
 from oomd.monitor.touches import LEAST_US, Touches
 from tests.kernel.arbitrary import captured

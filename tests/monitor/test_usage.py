@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oomd.kernel.files import PAGE_BYTES
+from oomd.kernel.smaps import read_rollup
 from oomd.model.units import GIB, MIB
-from oomd.monitor.rows import Row, read_rollup, read_row
+from oomd.monitor.rows import Row, read_row
 from oomd.monitor.usage import note_fork, sum_usage
 from tests.fakes.proc_tree import ProcTree
 
