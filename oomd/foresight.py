@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from oomd.parts import Parts
     from oomd.search import Search
 
+HOPELESS = 2
+"""Where others may own so many times as much as the victim, it was overtaken."""
+
 
 @dataclass(slots=True)
 class Foreseen:
@@ -71,12 +74,15 @@ class Foresight:
         self._state: EngineState | None = None
         self._aim: Aim | None = None
         """At the victim, with its warrant."""
+        self._overtaken: list[Aim] = []
+        """At whoever was overtaken, to be let go when there is time."""
         self._looked_us = 0
         self._reading: Reading | None = None
         """Of the leaders' sizes, for the confirmation."""
 
     def prepare(self, rules: Rules, status: MemoryStatus, state: EngineState) -> None:
         """Decide in advance, on the leaders as they were last looked at, unless that was done already."""
+        self._let_go()
         looked_us = self._parts.table.looked_us
         if looked_us == self._looked_us and self._stands(state):
             self._state = state
@@ -134,6 +140,7 @@ class Foresight:
 
     def struck(self, foreseen: Foreseen, status: MemoryStatus, state: EngineState) -> Struck:
         """All that is to be told of it; there was no time for that before the signal."""
+        self._let_go()
         decision, snapshot = foreseen.decision, foreseen.snapshot
         if foreseen.overtaker is not None:
             overtaker = self._overtaking.in_full(foreseen.overtaker, state)
@@ -153,15 +160,22 @@ class Foresight:
         before = self._parts.table.scans
         found = self._overtaking.find(decision, self._snapshot, state, self._reading)
         self._search.note_sought(self._parts.table.scans - before)
-        return found if found is not None and self._hold_warrant(found.decision.target) else None
+        if found is None:
+            return None
+        if self._aim is not None and self._aim.warrant.id != found.row.id:
+            self._overtaken.append(self._aim)
+            self._aim = None
+        return found if self._hold_warrant(found.decision.target) else None
 
     def rehearse(self, rules: Rules, status: MemoryStatus, state: EngineState) -> None:
         """Go through the motions at the beginning: whoever would be chosen is confirmed, and nothing is done."""
         self.prepare(rules, status, state)
         for reflex in self._reflexes:
-            due((reflex,), status, state, self._parts.table.snapshot(status, status.time_us))
+            snapshot = self._parts.table.snapshot(status, status.time_us)
+            due((reflex,), status, state, snapshot)
             if reflex.decision.target is not None:
                 self._confirmed(reflex.decision)
+                self._overtaking.rehearse(reflex.decision, self._snapshot or snapshot, state)
         self.drop()
 
     def drop(self) -> None:
@@ -207,7 +221,9 @@ class Foresight:
         assert target is not None
         assert self._snapshot is not None
         self._reading = reading = self._overtaking.read_sizes(decision)
-        if reading.grown_bytes > slack or table.rest_bound_bytes() * NEAR > target.score:
+        if reading.grown_bytes > slack or table.rest_seen_bytes() > HOPELESS * target.score:
+            return False  # reading the counters again would not show so much less
+        if table.rest_bound_bytes() * NEAR > target.score:
             return False
         return reading.is_enough(table, target)
 
@@ -218,7 +234,8 @@ class Foresight:
         if held is not None and (held.warrant.id, held.process.cgroup) == (process.id, process.cgroup):
             held.process = process
             return True
-        self._release()
+        if held is not None:
+            self._release()
         try:
             warrant = self._parts.executor.grant(target.process, self._search.stat_fd(target.process.id))
         except Refused:
@@ -227,9 +244,14 @@ class Foresight:
         return True
 
     def _release(self) -> None:
-        if self._aim is None:
-            return
-        if self._aim.motion is not None:
-            self._parts.executor.disarm(self._aim.motion)
-        os.close(self._aim.warrant.pidfd)
-        self._aim = None
+        if self._aim is not None:
+            self._overtaken.append(self._aim)
+            self._aim = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for aim in self._overtaken:
+            if aim.motion is not None:
+                self._parts.executor.disarm(aim.motion)
+            os.close(aim.warrant.pidfd)
+        self._overtaken.clear()

@@ -221,9 +221,11 @@ class Search:
             least = 0  # somebody small may go first
         return least
 
-    def is_proved(self, decision: Decision, rules: Rules) -> bool:
-        """Whether the growth bound proves that a full scan would give no better answer."""
-        rest = self._table.rest_bound_bytes()
+    def is_proved(self, decision: Decision, rules: Rules, *, measured: bool = False) -> bool:
+        """Whether the growth bound proves that a full scan would give no better answer; ``measured``: by what the
+        kernel's counters said when they were read last, since when nobody was looked at.
+        """
+        rest = self._table.rest_seen_bytes() if measured else self._table.rest_bound_bytes()
         return is_proved(decision, rules, rest, self._table.unexamined_bound_bytes(), self._table.last_pids)
 
     def late(self, rules: Rules, decision: Decision, state: EngineState) -> tuple[Candidate, ...]:

@@ -153,6 +153,7 @@ KILLER_MODULES = [
     "oomd.monitor.podium",
     "oomd.monitor.process_table",
     "oomd.monitor.ration",
+    "oomd.monitor.rest",
     "oomd.monitor.rows",
     "oomd.monitor.sampler",
     "oomd.monitor.selfcheck",

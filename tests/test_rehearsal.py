@@ -84,14 +84,14 @@ class Start:
 
 
 def test_far_from_danger_nobody_is_read_before_ready(tmp_path: Path) -> None:
-    """And everybody right after it: first some, for the rehearsal, then all."""
+    """And everybody right after it: first some, for the rehearsal, who are sought through besides, then all."""
     start = Start(tmp_path, CALM)
     with child(HOLD_32_MIB) as process:
         said(process)
         assert not is_danger_near(start.loop)
         start.get_ready()
         assert start.before == [0, 0]
-        assert (len(start.reader.seen), start.table.scans) == (2, 2)
+        assert (len(start.reader.seen), start.table.scans) == (2, 3)
         assert start.reader.seen[0] >= 1
         assert process.pid in start.table.rows
         assert start.table.ration.scanned_us is not None

@@ -144,13 +144,15 @@ class SizeReader:
         *,
         swapped: bool,
         enough: Callable[[int, int], bool],
+        sizes: Sizes | None = None,
     ) -> Sizes:
         """The same in search of one that has grown since all were read, ``before``; ``born``: the pids that were handed
-        out since. ``enough`` is told the pid and the size of each that owns more than is worth a look; as soon as it
-        says that nobody else matters, the others are not read. It must not conclude anything from the order, which is a
-        guess; if it never says so, everybody was read once, apart from those who are known to be kernel threads.
+        out since; ``sizes``: those of some who are to be skipped. ``enough`` is told the pid and the size of each that
+        owns more than is worth a look; as soon as it says that nobody else matters, the others are not read. It must
+        not conclude anything from the order, which is a guess; if it never says so, everybody was read once, apart from
+        those who are known to be kernel threads.
         """
-        sizes = Sizes(self._page_bytes)
+        sizes = Sizes(self._page_bytes) if sizes is None else sizes
         empty: list[int] = []
         read = self._read_swapped if swapped else self._read_resident
         skip = skip | self._kernel_threads

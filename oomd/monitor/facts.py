@@ -88,7 +88,10 @@ class MarkReader:
     def is_outdated(self, cgroup: str) -> bool:
         """Whether what is remembered of this cgroup is no longer so; then nothing is remembered of any."""
         known = self._known.get(cgroup)
-        if known is None or self._read(cgroup) == known[1:]:
+        if cgroup == self._kept[0]:
+            if not self.has_changed():
+                return False
+        elif known is None or self._read(cgroup) == known[1:]:
             return False
         self._known.clear()
         return True
@@ -104,6 +107,7 @@ class MarkReader:
             except (OSError, ValueError):
                 continue
             return
+        self._kept = (cgroup, -1)  # there is none that could bear a mark
 
     def has_changed(self) -> bool:
         """Whether the kept cgroup bears other marks than are remembered."""

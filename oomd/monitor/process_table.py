@@ -17,7 +17,7 @@ from __future__ import annotations
 from oomd.kernel.pids import PidRange
 from oomd.kernel.process import list_pids
 from oomd.model.snapshot import MemoryStatus, Snapshot
-from oomd.monitor.census import SizeReader, Sizes, complete, find_moved, read_able, read_rows, read_whole
+from oomd.monitor.census import SizeReader, complete, find_moved, read_able, read_rows, read_whole
 from oomd.monitor.newcomers import Newcomers
 from oomd.monitor.podium import (
     LEADERS,
@@ -31,6 +31,7 @@ from oomd.monitor.podium import (
     remember,
 )
 from oomd.monitor.ration import LOOK_US, Ration
+from oomd.monitor.rest import Rest
 from oomd.monitor.rows import Row, read_row
 from oomd.monitor.usage import note_forks, sum_usage
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from oomd.kernel.files import KernelFile
     from oomd.kernel.scope import ScopeGuard
     from oomd.monitor.bound import GrowthBound
+    from oomd.monitor.census import Sizes
     from oomd.monitor.podium import Podium
 
 
@@ -78,28 +80,19 @@ class ProcessTable:
         self._account_all = account_all
         self._whole, self._everybody = account_all or not guard.scope.is_machine, False
         """Whether a row of everybody is kept; whether there are such rows although only the leaders' are kept."""
-        self._rows: dict[int, Row] = {}
-        self._leaders: list[Row] = []
-        self.reader, self._sizes = SizeReader(proc_fd, page_bytes, pids), Sizes(page_bytes)
+        self.rows: dict[int, Row] = {}
+        """The leaders by pid; everybody where everybody counts, or was read just now."""
+        self.leaders: list[Row] = []
+        """The largest processes that could be taken, largest first as of the last look."""
+        self.reader, self._rest = SizeReader(proc_fd, page_bytes, pids), Rest(proc_fd, page_bytes)
         self._condemned: dict[int, int] = {}
         """Killed and not known to be dead: nobody reads them any more. What they last used, by pid."""
-        self._rest_bytes = self._unexamined_bytes = self._behind_bytes = 0
         self.ration = Ration()
         """When everybody was read, and what that took."""
         self.scans, self.looked_us, self._read_us, self._noted_us = 0, 0, 0, -1
         """How often everybody was read or sought through; when the leaders' sizes were last read, and all of them."""
         self.sized: list[Row] = []
         """Of whom the last look has read the size only."""
-
-    @property
-    def leaders(self) -> list[Row]:
-        """The largest processes that could be taken, largest first as of the last look."""
-        return self._leaders
-
-    @property
-    def rows(self) -> dict[int, Row]:
-        """The leaders by pid; everybody where everybody counts, or was read just now."""
-        return self._rows
 
     def scan(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
         """Read every process; what vanishes meanwhile is skipped."""
@@ -112,44 +105,45 @@ class ProcessTable:
         if self._whole:
             self._scan_rows()
         else:
-            self._scan_sizes({row.pid: row for row in self._leaders if row.reread(self._proc_fd)})
+            known = [row for row in self.leaders if row.reread(self._proc_fd)]
+            self._scan_sizes({row.pid: row for row in (*known, *self._rest.read_again())})
         self._everybody = False
         self.looked_us = begin_us
         self.note_sizes()
         self.ration.note(begin_us, clock_us())
 
-    def seek(self, status: MemoryStatus, clock_us: Callable[[], int]) -> None:
+    def seek(self, status: MemoryStatus, clock_us: Callable[[], int]) -> bool:
         """Right after a look: find out whose the growth was that nobody explains. Everybody is read until it is clear
-        that nobody else owns more than the largest; whoever has overtaken the rest leads from now on.
+        that nobody else owns more than the largest; whoever has overtaken the rest leads from now on. Whether it is,
+        and the kernel's counters were read after the last of them.
         """
         begin_us = clock_us()
         if self.looked_us == self.ration.read_us:
-            return  # everybody was read just now
+            return False  # everybody was read just now
         if self._whole:
             self.scan(status, clock_us)
-            return
+            return False
         self.scans += 1
-        led, born, self._behind_bytes = {row.pid: row for row in self._leaders}, self._newcomers.since_scan, 0
+        led, born = {row.pid: row for row in self.leaders}, self._newcomers.since_scan
         skip = {*led, *self._condemned, *self.own_pids}
-        sizes = self.reader.seek(self._sizes, born, skip, swapped=self.bound.swapped, enough=self._is_clear)
+        enough, swapped, before = self._is_clear, self.bound.swapped, self._rest.sizes
+        sizes = self._rest.seek(skip, enough, swapped=swapped)
+        if sizes.complete:
+            sizes = self.reader.seek(before, born, skip, swapped=swapped, enough=enough, sizes=sizes)
         if sizes.complete:
             for row in led.values():
                 sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
-            if self.prefers or len(self._leaders) > MOST_LEADING:
+            if self.prefers or len(self.leaders) > MOST_LEADING:
                 self._choose_leaders(sizes, led)
             else:
-                self._settle(sizes)
+                self._rest.settle(sizes)  # whoever had overtaken them leads already; nobody else's place is another
+                begin_rises(self.leaders, self.leaders, self.bound)
             self.bound.scanned()
             self.looked_us = begin_us
             self.note_sizes()
             self.ration.note_sought(begin_us, clock_us())
-        self._leaders.sort(key=largest_first)
-
-    def _settle(self, sizes: Sizes) -> None:
-        """Everybody was read, and whoever had overtaken the rest leads already; nobody else's place is another."""
-        self._sizes = sizes
-        self._rest_bytes = self._unexamined_bytes = max(self._behind_bytes, WORTH_BYTES)
-        begin_rises(self._leaders, self._leaders, self.bound)
+        self.leaders.sort(key=largest_first)
+        return not sizes.complete
 
     def wants_scan(self, now_us: int) -> bool:
         """Whether the picture is too old, or so much was allocated that the leaders may be others by now."""
@@ -157,8 +151,8 @@ class ProcessTable:
             return True
         if self._account_all or not self.ration.allows(now_us):
             return False
-        best = self._leaders[0].size_bytes if self._leaders else 0
-        return self.rest_bound_bytes() > (best + self._rest_bytes) // 2
+        best = self.leaders[0].size_bytes if self.leaders else 0
+        return self.rest_bound_bytes() > (best + self._rest.most_bytes) // 2
 
     def wants_look(self, now_us: int, fresh_us: int = LOOK_US) -> bool:
         """Whether what is known of the leaders is older than it may be."""
@@ -177,21 +171,23 @@ class ProcessTable:
             return
         begin_us = clock_us()
         if self._everybody:
-            self._rows = {row.pid: row for row in self._leaders}
+            self.rows = {row.pid: row for row in self.leaders}
             self._everybody = False
         self.bound.begin_look()
         sizes_only = sizes_only and not self.bound.swapped and begin_us - self._read_us < LOOK_US
         if not sizes_only:
             self._read_us = begin_us
         self.sized = []
-        for row in list(self._leaders):
+        for row in list(self.leaders):
             size_only = sizes_only and not 0 < but_from <= row.size_bytes
             if self.reread(row, size_only=size_only):
                 row.keep(self._proc_fd)
                 if size_only:
                     self.sized.append(row)
+                elif not but_from:
+                    row.note_statm(self._page_bytes)
         self.bound.end_look()
-        self._leaders.sort(key=largest_first)
+        self.leaders.sort(key=largest_first)
         self.looked_us = begin_us
         if not but_from:
             self.note_sizes()
@@ -210,12 +206,12 @@ class ProcessTable:
         are too many: a full scan is needed. If nothing is ``urgent`` a parent may become known besides.
         """
         pids = self._newcomers.new_pids()
-        if pids is None or len(self._leaders) > 4 * LEADERS:
+        if pids is None or len(self.leaders) > 4 * LEADERS:
             self.reader.forget()
             return None
         found = []
         for pid in pids:
-            if pid in self._rows or pid in self._condemned or pid in self.own_pids:
+            if pid in self.rows or pid in self._condemned or pid in self.own_pids:
                 continue
             row = self._meet(pid)
             if row is not None:
@@ -231,19 +227,19 @@ class ProcessTable:
 
     def rest_seen_bytes(self) -> int:
         """The same as of the last reading of the kernel's counters."""
-        return self.bound.most_since_scan_bytes(self._rest_bytes)
+        return self.bound.most_since_scan_bytes(self._rest.most_bytes)
 
     def unexamined_bound_bytes(self) -> int:
         """The same of those of whom it is not known that nothing prefers them; after :meth:`rest_bound_bytes`."""
-        return self.bound.most_since_scan_bytes(self._unexamined_bytes)
+        return self.bound.most_since_scan_bytes(self._rest.unexamined_bytes)
 
     def most_bytes(self) -> int:
         """The most that the leaders can use together, if they share nothing."""
-        return sum(row.size_bytes + row.shmem_bytes for row in self._leaders)
+        return sum(row.size_bytes + row.shmem_bytes for row in self.leaders)
 
     def usage_bytes(self) -> int:
         """Anonymous memory, shared memory and swap of everything in scope, where everybody counts."""
-        rows = (row for row in self._rows.values() if row.pid not in self.own_pids)
+        rows = (row for row in self.rows.values() if row.pid not in self.own_pids)
         return sum(self._condemned.values()) + sum_usage(rows)
 
     def read_everybody(self) -> None:
@@ -251,13 +247,13 @@ class ProcessTable:
         if not self._whole:
             self.scans += 1
             pids = (pid for pid in list_pids(self._proc_fd) if pid not in self._condemned)
-            self._rows = read_rows(self._proc_fd, pids, self._rows, self._page_bytes)
+            self.rows = read_rows(self._proc_fd, pids, self.rows, self._page_bytes)
             self._everybody = True
-        complete(self._proc_fd, self._rows.values())
+        complete(self._proc_fd, self.rows.values())
 
     def snapshot(self, status: MemoryStatus, now_us: int, *, everybody: bool = False) -> Snapshot:
         """The leaders as values; with ``everybody`` all that :meth:`read_everybody` has found."""
-        rows = sorted(self._rows.values(), key=largest_first) if everybody else self._leaders
+        rows = sorted(self.rows.values(), key=largest_first) if everybody else self.leaders
         return Snapshot(
             status=status,
             processes=tuple(row.value(now_us) for row in rows),
@@ -269,21 +265,22 @@ class ProcessTable:
 
     def note_cgroups(self, pids: Iterable[int]) -> bool:
         """Read again in which cgroup these are. Whether one of them was moved."""
-        return bool(find_moved(self._proc_fd, (self._rows[pid] for pid in pids if pid in self._rows)))
+        return bool(find_moved(self._proc_fd, (self.rows[pid] for pid in pids if pid in self.rows)))
 
     def forget(self, pid: int) -> None:
         """Drop what is kept of a process that is condemned or gone."""
-        row = self._rows.pop(pid, None)
+        self._rest.forget(pid)
+        row = self.rows.pop(pid, None)
         if row is not None:
             row.drop()
-            if row in self._leaders:
-                self._leaders.remove(row)
+            if row in self.leaders:
+                self.leaders.remove(row)
 
     def condemn(self, pid: int) -> None:
         """Stop reading a process that was killed; what it used counts until :meth:`bury`."""
         if pid in self._condemned:
             return
-        row = self._rows.get(pid)
+        row = self.rows.get(pid)
         self._condemned[pid] = row.private_estimate_bytes() if row is not None and row.exact else 0
         self.forget(pid)
         self.bound.forget(pid)
@@ -296,7 +293,8 @@ class ProcessTable:
         """Close every kept descriptor."""
         self._newcomers.close()
         self.bound.close()
-        for row in self._rows.values():
+        self._rest.close()
+        for row in self.rows.values():
             row.drop()
 
     def _scan_sizes(self, known: dict[int, Row]) -> None:
@@ -309,41 +307,41 @@ class ProcessTable:
     def _choose_leaders(self, sizes: Sizes, known: dict[int, Row]) -> None:
         """Who leads by these sizes of everybody."""
         again = self.ration.scanned_us is not None
-        former, self._sizes = self._sizes, sizes
-        known |= self._rows
+        former, self._rest.sizes = self._rest.sizes, sizes
+        known |= self._rest.kept | self.rows
         podium = choose_leaders(sizes, lambda pid: self._admit(pid, known.get(pid)), self.judge)
         before = former.of({row.pid for row in podium.leaders})
-        self._rows = {row.pid: row for row in podium.leaders}
-        note_forks(self._rows, self._rows.keys() - before.keys() if again else ())
+        self.rows = {row.pid: row for row in podium.leaders}
+        note_forks(self.rows, self.rows.keys() - before.keys() if again else ())
         self._crown(podium, before)
+        self._rest.keep(self.rows, lambda pid: self._admit(pid, known.get(pid)))
 
     def _is_clear(self, pid: int, size_bytes: int) -> bool:
         """Whether this one, just read, explains what was open; he leads then, or with those who do so together."""
-        if size_bytes <= max(self._rest_bytes, WORTH_BYTES) or len(self._leaders) > MOST_LEADING:
-            self._behind_bytes = max(self._behind_bytes, size_bytes)
+        if size_bytes <= max(self._rest.most_bytes, WORTH_BYTES) or len(self.leaders) > MOST_LEADING:
+            self._rest.pass_by(size_bytes)
             return False
-        row = self._admit(pid)
+        row = self._rest.take(pid) or self._admit(pid)
         if row is None:
             return False
-        former_bytes = self._sizes.of((pid,)).get(pid, row.size_bytes)
+        former_bytes = self._rest.sizes.of((pid,)).get(pid, row.size_bytes)
         row.history.begin(self.ration.read_us or 0, former_bytes, 0)
-        self._rows[pid] = row
-        row.keep(self._proc_fd)
-        lead(row, self._leaders, former_bytes, self.bound)
+        self.rows[pid] = row  # the next look keeps it
+        lead(row, self.leaders, former_bytes, self.bound)
         if row.rise is not None:
             self.bound.explain(row.rise, row.size_bytes)
-        best = max(each.size_bytes for each in self._leaders)
+        best = max(each.size_bytes for each in self.leaders)
         return self.rest_seen_bytes() <= best and self.rest_bound_bytes() <= best
 
     def _scan_rows(self) -> None:
         """Rows of everybody."""
-        known, former = self._rows, self._sizes
-        self._rows, self._sizes = read_whole(
+        known, former = self.rows, self._rest.sizes
+        self.rows, self._rest.sizes = read_whole(
             self._proc_fd, known, self._condemned, self._guard, page_bytes=self._page_bytes
         )
-        note_forks(self._rows, self._rows.keys() - known.keys() if known else ())
-        podium = choose_leaders(self._sizes, lambda pid: self._admit(pid, self._rows.get(pid)), self.judge)
-        self._crown(podium, former.of(self._rows))
+        note_forks(self.rows, self.rows.keys() - known.keys() if known else ())
+        podium = choose_leaders(self._rest.sizes, lambda pid: self._admit(pid, self.rows.get(pid)), self.judge)
+        self._crown(podium, former.of(self.rows))
 
     def _admit(self, pid: int, row: Row | None = None) -> Row | None:
         """The row of one that could lead; None for those that never do."""
@@ -351,17 +349,18 @@ class ProcessTable:
 
     def _crown(self, podium: Podium, before: dict[int, int]) -> None:
         """These lead from now on. ``before``: the sizes of the scan before, which tell who has grown."""
-        former, self._leaders = self._leaders, podium.leaders
-        self._rest_bytes, self._unexamined_bytes = podium.rest_bytes, podium.unexamined_bytes
+        former, self.leaders = self.leaders, podium.leaders
+        self._rest.stand_behind(podium)
         for row in former:
             if row not in podium.leaders:
                 row.drop()
-        self._leaders.sort(key=largest_first)
+        self.leaders.sort(key=largest_first)
         if self.ration.read_us is not None:
-            remember(self._rows.values(), before, self.ration.read_us)
-        for row in self._leaders:
+            remember(self.rows.values(), before, self.ration.read_us)
+        for row in self.leaders:
             row.keep(self._proc_fd)
-        begin_rises(self._leaders, former, self.bound)
+            row.note_statm(self._page_bytes)
+        begin_rises(self.leaders, former, self.bound)
 
     def _meet(self, pid: int) -> Row | None:
         """A pid that was not there before. None for threads, and for those that are small: they join the rest."""
@@ -371,10 +370,9 @@ class ProcessTable:
             if size is None:
                 self._newcomers.miss(pid)
                 return None
-            if size <= max(self._rest_bytes, WORTH_BYTES):
+            if size <= max(self._rest.most_bytes, WORTH_BYTES):
                 self._newcomers.living = pid
-                self._rest_bytes = max(self._rest_bytes, size)
-                self._unexamined_bytes = max(self._unexamined_bytes, size)
+                self._rest.join(size)
                 return None
         row = read_row(self._proc_fd, pid, self._page_bytes)
         if row is None or not row.read_status(self._proc_fd):
@@ -383,17 +381,17 @@ class ProcessTable:
         self._guard.note_member(row)
         row.read_details(self._proc_fd)
         row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
-        self._rows[row.pid] = row
-        note_forks(self._rows, (row.pid,))
+        self.rows[row.pid] = row
+        note_forks(self.rows, (row.pid,))
         row.history.begin(self.looked_us, 0, 0)
         if row.out_of_scope or not row.size_bytes:
             return None
-        lead(row, self._leaders, row.size_bytes, self.bound)
+        lead(row, self.leaders, row.size_bytes, self.bound)
         return row
 
     def note_sizes(self) -> None:
         """Remember the leaders' sizes as of the last look: who grew is asked when memory is short."""
         if self._noted_us != self.looked_us:
             self._noted_us = self.looked_us
-            for row in self._leaders:
+            for row in self.leaders:
                 row.note_size(self.looked_us)

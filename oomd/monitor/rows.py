@@ -34,6 +34,8 @@ half written (KernelFormatError). None of it may spoil a search: that process is
 PRIVATE_MAX_AGE_US = 30_000_000
 """A measurement of private memory older than this says nothing about now."""
 AGE_FINE_US = 1_000_000
+STATM_BYTES = 128
+"""More than seven numbers of pages are."""
 
 _FROM_STAT = (
     *("_name", "comm", "ppid", "state", "flags", "threads"),
@@ -52,58 +54,20 @@ class Row:
     """A process as the table knows it; mutable, one per process."""
 
     __slots__ = (
-        "_frame",
-        "_made_of",
-        "_name",
-        "_value",
-        "anon_bytes",
-        "cgroup",
-        "cgroup_uid",
-        "cmdline",
-        "comm",
-        "detailed",
-        "exact",
-        "exe",
-        "file_bytes",
-        "flags",
-        "history",
-        "kill_pending",
-        "marks",
-        "measured_private_bytes",
-        "measured_size_bytes",
-        "measured_us",
-        "nice",
-        "oom_score_adj",
-        "out_of_scope",
-        "own_shmem_share",
-        "page_tables_bytes",
-        "pgrp",
-        "pid",
-        "policy",
-        "ppid",
-        "read_as",
-        "rise",
-        "rss_bytes",
-        "session",
-        "shared_guess_bytes",
-        "shmem_bytes",
-        "start_ticks",
-        "stat_fd",
-        "state",
-        "statm_fd",
-        "status_fd",
-        "swap_bytes",
-        "threads",
-        "touches",
-        "uid",
+        *("_frame", "_made_of", "_name", "statm", "_value", "anon_bytes", "cgroup", "cgroup_uid", "cmdline"),
+        *("comm", "detailed", "exact", "exe", "file_bytes", "flags", "history", "kill_pending", "marks"),
+        *("measured_private_bytes", "measured_size_bytes", "measured_us", "nice", "oom_score_adj", "out_of_scope"),
+        *("own_shmem_share", "page_tables_bytes", "pgrp", "pid", "policy", "ppid", "read_as", "rise", "rss_bytes"),
+        *("session", "shared_guess_bytes", "shmem_bytes", "start_ticks", "stat_fd", "state", "statm_fd"),
+        *("status_fd", "swap_bytes", "threads", "touches", "uid"),
     )
 
     def __init__(self, stat: Stat, page_bytes: int) -> None:
         self.pid = stat.pid
         self.start_ticks = stat.start_ticks
         self._name = stat.comm
-        self._frame = b""
-        """What the kept status said besides memory; empty when another reading has come between."""
+        self._frame = self.statm = b""
+        """What the kept status said besides memory, and the kept statm; empty where its size is not as that said."""
         self.comm = decode_name(stat.comm)
         self.uid = -1
         self.anon_bytes = 0
@@ -196,7 +160,7 @@ class Row:
 
     def update_status(self, status: Status) -> None:
         """Take what status says now."""
-        self._frame = b""
+        self._frame = self.statm = b""
         self.uid = status.uid
         self.anon_bytes = status.rss_anon_bytes
         self.shmem_bytes = status.rss_shmem_bytes
@@ -239,6 +203,7 @@ class Row:
             if frame and frame == self._frame:
                 memory = parse_memory(data)
                 self.anon_bytes, self.file_bytes, self.shmem_bytes, self.swap_bytes, self.page_tables_bytes = memory
+                self.statm = b""
                 return True
             status = parse_status(data)
         except UNREADABLE:
@@ -255,13 +220,27 @@ class Row:
         if self.statm_fd < 0 or self.swap_bytes or self.own_shmem_share:
             return self.reread(proc_fd)
         try:
-            resident, shared = parse_statm(os.pread(self.statm_fd, 128, 0))
+            data = os.pread(self.statm_fd, STATM_BYTES, 0)
+            resident, shared = parse_statm(data)
         except UNREADABLE:
             return False
         if not resident:
             return self.reread(proc_fd)  # dying, or its main thread is dead
         self.anon_bytes = max(0, resident - shared) * page_bytes
+        self.statm = data
         return True
+
+    def note_statm(self, page_bytes: int) -> None:
+        """After status was read: have statm to compare with later, if it says the same size."""
+        if self.statm_fd < 0 or self.statm or self.swap_bytes or self.own_shmem_share:
+            return
+        try:
+            data = os.pread(self.statm_fd, STATM_BYTES, 0)
+            resident, shared = parse_statm(data)
+        except UNREADABLE:
+            return
+        if resident and (resident - shared) * page_bytes == self.anon_bytes:
+            self.statm = data
 
     def read_details(self, proc_fd: int) -> None:
         """What only leaders need: oom_score_adj and the cgroup."""
@@ -298,6 +277,7 @@ class Row:
             if fd >= 0:
                 os.close(fd)
         self.stat_fd = self.status_fd = self.statm_fd = -1
+        self.statm = b""
 
     def measured(self, rollup: Rollup, now_us: int, *, forgot: int | None = None, own_shmem_bytes: int = 0) -> None:
         """Take what smaps_rollup said; ``forgot`` is 0 where the kernel forgot just before it what was touched, else
@@ -305,6 +285,8 @@ class Row:
         """
         self.own_shmem_share = min(1.0, own_shmem_bytes / self.shmem_bytes) if self.shmem_bytes else 0.0
         self.touches.note(rollup, now_us, forgot)
+        if self.own_shmem_share:
+            self.statm = b""  # which does not show all that it owns
         self.measured_us = now_us
         self.measured_size_bytes = rollup.anonymous_bytes + rollup.swap_bytes
         self.measured_private_bytes = rollup.private_bytes

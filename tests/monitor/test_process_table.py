@@ -16,6 +16,7 @@ from oomd.model.units import GIB, MIB
 from oomd.monitor.bound import GrowthBound
 from oomd.monitor.podium import LEADERS, NORMAL, PREFER
 from oomd.monitor.process_table import ProcessTable
+from oomd.monitor.rest import MOST_KEPT
 from tests.ends import until_end
 from tests.fakes.builders import status
 from tests.fakes.proc_tree import ProcTree
@@ -428,7 +429,7 @@ def test_whoever_leapt_is_sought_among_the_largest_first(
     tree: ProcTree, open_table: Any, monkeypatch: pytest.MonkeyPatch, pid: int, most: int
 ) -> None:
     """Once he is found nobody else can have grown, and nobody else is read; he leads, and has grown by what he took."""
-    table, clock = looked_at(tree, open_table, 40)
+    table, clock = looked_at(tree, open_table, MOST_KEPT + 1)
     leap(tree, table, clock, pid, 300)
     assert table.rest_bound_bytes() > table.leaders[0].size_bytes
     read: set[str] = set()
@@ -448,6 +449,70 @@ def test_whoever_leapt_is_sought_among_the_largest_first(
     assert table.rows[pid].value(clock.now_us).grown[0] == 300 * MIB
     leap(tree, table, clock, pid, 320)  # of which 20 are new
     assert table.rest_bound_bytes() == 2 * MIB
+
+
+@pytest.mark.parametrize("free_bytes", [0, -MIB], ids=["no swap", "swap"])
+def test_where_few_are_behind_nothing_is_opened_to_find_one(
+    tree: ProcTree, open_table: Any, monkeypatch: pytest.MonkeyPatch, free_bytes: int
+) -> None:
+    """Everybody is kept then: whoever leapt is found, and known, through what is open."""
+    table, clock = looked_at(tree, open_table, 40)
+    leap(tree, table, clock, 1039, 300)
+    if free_bytes:
+        table.bound.swapped = True
+    assert table.rest_bound_bytes() > table.leaders[0].size_bytes
+
+    def refuse(path: Any, *words: Any, **more: Any) -> int:
+        raise AssertionError((path, words, more))
+
+    monkeypatch.setattr(os, "open", refuse)
+    clock.now_us = 3_000_000
+    assert table.seek(STATUS, clock)
+    monkeypatch.undo()
+    assert sizes(table)[:2] == [(1039, 302), (100, 100)]
+    assert table.rows[1039].exact
+    assert table.rows[1039].detailed
+    assert table.rest_bound_bytes() == 2 * MIB
+    table.close()
+
+
+def test_descriptors_of_those_behind_follow_the_scans(tree: ProcTree, open_table: Any) -> None:
+    """They are closed where one is gone or condemned, where they have become many, and in the end."""
+
+    def kept() -> float:
+        return (len(os.listdir("/proc/self/fd")) - begun) / 3 - LEADERS
+
+    table, clock = looked_at(tree, open_table, 3)
+    begun = len(os.listdir("/proc/self/fd")) - 3 * (LEADERS + 4)  # the first of all is behind as well
+    table.condemn(1000)
+    assert kept() == 3
+    tree.remove_process(1001)
+    clock.now_us = 1_000_000
+    table.scan(STATUS, clock)
+    assert kept() == 2
+    for pid in range(2000, 2000 + MOST_KEPT - 1):
+        tree.add_process(pid, rss_anon=2 * MIB)
+    table.scan(STATUS, clock)
+    assert kept() == 0
+    tree.remove_process(2000)
+    table.scan(STATUS, clock)
+    assert kept() == MOST_KEPT
+    table.close()
+    assert kept() <= -LEADERS
+
+
+def test_pid_of_one_that_was_kept_may_be_given_to_another(tree: ProcTree, open_table: Any) -> None:
+    """The newcomer is found by its pid, and is not who was kept."""
+    table, clock = looked_at(tree, open_table, 3)
+    tree.remove_process(1002)
+    tree.add_process(1002, rss_anon=2 * MIB, start_ticks=777, comm="other")
+    tree.set_loadavg(last_pid=1002)
+    clock.now_us = 100
+    table.look(status(swap_total_bytes=0, swap_free_bytes=0), clock)
+    leap(tree, table, clock, 1002, 300)
+    table.seek(STATUS, clock)
+    row = table.leaders[0]
+    assert (row.pid, row.start_ticks, row.comm, row.size_bytes) == (1002, 777, "other", 302 * MIB)
 
 
 def test_where_nobody_leapt_seeking_is_a_scan(tree: ProcTree, open_table: Any) -> None:
