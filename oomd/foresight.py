@@ -200,7 +200,17 @@ class Foresight:
         if newcomers is None or any(row.size_bytes * FRESH_SHARE > target.score for row in newcomers):
             return None
         row = table.rows.get(chosen.id.pid)
-        if row is None or row.start_ticks != chosen.id.start_ticks or not row.is_kept or not table.reread(row):
+        if row is None or row.start_ticks != chosen.id.start_ticks or not row.is_kept:
+            return None
+        # Of the victim the size comes first, and the kernel's counters after it: where it was overtaken nothing else
+        # matters of it.
+        if not table.reread(row, size_only=not self._overtaking.swapped):
+            return None
+        rest = table.rest_bound_bytes()
+        if rest > HOPELESS * target.score and table.bound.since_look_bytes() > slack_bytes(table, target):
+            self._reading = self._overtaking.read_sizes(decision)
+            return None
+        if not table.verify(row):
             return None
         slack = slack_bytes(table, target)
         same = (row.comm, row.uid) == (chosen.comm, chosen.uid) and not row.kill_pending and row.state not in "ZX"
@@ -208,7 +218,6 @@ class Foresight:
         shrunk = shrunk or chosen.rss_shmem_bytes - row.shmem_bytes > slack
         if not same or shrunk or self._search.kept_marks_changed():
             return None
-        rest = table.rest_bound_bytes()
         if table.bound.since_look_bytes() <= slack and rest * NEAR <= target.score:
             return row
         return row if self._others_stand(decision, slack) else None
@@ -221,9 +230,7 @@ class Foresight:
         assert target is not None
         assert self._snapshot is not None
         self._reading = reading = self._overtaking.read_sizes(decision)
-        if reading.grown_bytes > slack or table.rest_seen_bytes() > HOPELESS * target.score:
-            return False  # reading the counters again would not show so much less
-        if table.rest_bound_bytes() * NEAR > target.score:
+        if reading.grown_bytes > slack or table.rest_bound_bytes() * NEAR > target.score:
             return False
         return reading.is_enough(table, target)
 

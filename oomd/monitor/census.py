@@ -144,21 +144,25 @@ class SizeReader:
         *,
         swapped: bool,
         enough: Callable[[int, int], bool],
-        sizes: Sizes | None = None,
+        read_kept: Callable[[Sizes, set[int]], bool] | None = None,
     ) -> Sizes:
         """The same in search of one that has grown since all were read, ``before``; ``born``: the pids that were handed
-        out since; ``sizes``: those of some who are to be skipped. ``enough`` is told the pid and the size of each that
-        owns more than is worth a look; as soon as it says that nobody else matters, the others are not read. It must
-        not conclude anything from the order, which is a guess; if it never says so, everybody was read once, apart from
-        those who are known to be kernel threads.
+        out since. ``enough`` is told the pid and the size of each that owns more than is worth a look; as soon as it
+        says that nobody else matters, the others are not read. It must not conclude anything from the order, which is a
+        guess; if it never says so, everybody was read once, apart from those who are known to be kernel threads.
+        ``read_kept``, if any, reads some in its own way, after those born: it adds to the sizes and to those who need
+        not be asked, and answers whether ``enough`` was never said.
         """
-        sizes = Sizes(self._page_bytes) if sizes is None else sizes
+        sizes = Sizes(self._page_bytes)
         empty: list[int] = []
         read = self._read_swapped if swapped else self._read_resident
-        skip = skip | self._kernel_threads
-        for pids in self._likely_first(before, born):
-            if not read(pids, skip, sizes, empty, enough):
-                sizes.complete = False
+        asked = {*skip, *self._kernel_threads}
+        for number, pids in enumerate(self._likely_first(before, born, asked)):
+            sizes.complete = read(pids, skip, sizes, empty, enough)
+            if sizes.complete and not number and read_kept is not None:
+                asked.update(pids)
+                sizes.complete = read_kept(sizes, asked)
+            if not sizes.complete:
                 return sizes
         for pid, size in self._ask_the_empty(empty, sizes, ()):
             enough(pid, size)  # these are few, and were read as it is
@@ -171,15 +175,15 @@ class SizeReader:
         else:
             self._kernel_threads.discard(pid)
 
-    def _likely_first(self, before: Sizes, born: range) -> Iterator[list[int]]:
-        """All pids, each in one piece: those born since, of whom nothing is known; the largest there were, for programs
-        that take much at once are seldom the smallest before; and everybody else, the newest first.
+    def _likely_first(self, before: Sizes, born: range, asked: set[int]) -> Iterator[list[int]]:
+        """All pids but those who need not be ``asked``, each in one piece: those born since, of whom nothing is known;
+        the largest there were, for programs that take much at once are seldom the smallest before; and everybody else,
+        the newest first.
         """
-        asked: set[int] = set()
-        if self.most is None:
-            for pids in (self._those_of(born), before.likely()):
-                yield [pid for pid in pids if pid not in asked]
-                asked.update(pids)
+        every = self.most is None
+        for pids in (self._those_of(born) if every else [], before.likely() if every else []):
+            yield [pid for pid in pids if pid not in asked]
+            asked.update(pids)
         for pids in self._newest_first(self._newest_pid if self.most is None else 0):
             yield [pid for pid in pids if pid not in asked]
 

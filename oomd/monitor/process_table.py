@@ -126,10 +126,10 @@ class ProcessTable:
         self.scans += 1
         led, born = {row.pid: row for row in self.leaders}, self._newcomers.since_scan
         skip = {*led, *self._condemned, *self.own_pids}
-        enough, swapped, before = self._is_clear, self.bound.swapped, self._rest.sizes
-        sizes = self._rest.seek(skip, enough, swapped=swapped)
-        if sizes.complete:
-            sizes = self.reader.seek(before, born, skip, swapped=swapped, enough=enough, sizes=sizes)
+        rest, enough, swapped = self._rest, self._is_clear, self.bound.swapped
+        rest.passed_bytes = 0
+        read_kept = lambda sizes, asked: rest.seek(sizes, asked, enough, swapped=swapped)  # noqa: E731 - once
+        sizes = self.reader.seek(rest.sizes, born, skip, swapped=swapped, enough=enough, read_kept=read_kept)
         if sizes.complete:
             for row in led.values():
                 sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
@@ -201,6 +201,10 @@ class ProcessTable:
             self.bound.explain(row.rise, row.size_bytes)
         return True
 
+    def verify(self, row: Row) -> bool:
+        """Who a leader is, where only its size was read; what it has gained since explains nothing yet."""
+        return not row.statm or row.reread(self._proc_fd)
+
     def find_newcomers(self, *, urgent: bool = False) -> list[Row] | None:
         """Those large enough to be told apart that appeared since the last look. None when that cannot be told, or they
         are too many: a full scan is needed. If nothing is ``urgent`` a parent may become known besides.
@@ -213,8 +217,7 @@ class ProcessTable:
         for pid in pids:
             if pid in self.rows or pid in self._condemned or pid in self.own_pids:
                 continue
-            row = self._meet(pid)
-            if row is not None:
+            if (row := self._meet(pid)) is not None:
                 found.append(row)
         if not urgent:
             self.bound.find_family(self._newcomers.living)

@@ -35,7 +35,8 @@ class Rest:
         """What the largest owns; and of those of whom it is not known that nothing prefers them."""
         self.kept: dict[int, Row] = {}
         """By pid; nobody where they are many."""
-        self._passed_bytes = 0
+        self.passed_bytes = 0
+        """What the largest owns of those who were sought through and stay here."""
 
     def stand_behind(self, podium: Podium) -> None:
         """These lead from now on."""
@@ -70,11 +71,10 @@ class Rest:
             else:
                 self.forget(row.pid)
 
-    def seek(self, asked: set[int], enough: Callable[[int, int], bool], *, swapped: bool) -> Sizes:
-        """The sizes of those who are kept, until ``enough`` says that nobody else matters, as with
-        :meth:`oomd.monitor.census.SizeReader.seek`. Who has been ``asked`` so far.
+    def seek(self, sizes: Sizes, asked: set[int], enough: Callable[[int, int], bool], *, swapped: bool) -> bool:
+        """Read those who are kept, until ``enough`` says that nobody else matters; whether it never does
+        (:meth:`oomd.monitor.census.SizeReader.seek`).
         """
-        sizes, self._passed_bytes = Sizes(self._page_bytes), 0
         pread = os.pread
         for pid, row in list(self.kept.items()):
             try:
@@ -90,18 +90,17 @@ class Rest:
             asked.add(pid)
             sizes.add(pid, size, row.shmem_bytes)
             if size > WORTH_BYTES and enough(pid, size):
-                sizes.complete = False
-                break
-        return sizes
+                return False
+        return True
 
     def pass_by(self, size_bytes: int) -> None:
         """Somebody who was sought through owns so much, and stays here."""
-        self._passed_bytes = max(self._passed_bytes, size_bytes)
+        self.passed_bytes = max(self.passed_bytes, size_bytes)
 
     def settle(self, sizes: Sizes) -> None:
         """Everybody was sought through."""
         self.sizes = sizes
-        self.most_bytes = self.unexamined_bytes = max(self._passed_bytes, WORTH_BYTES)
+        self.most_bytes = self.unexamined_bytes = max(self.passed_bytes, WORTH_BYTES)
 
     def take(self, pid: int) -> Row | None:
         """This one leads from now on: its row, read again, if it was kept and is still there."""

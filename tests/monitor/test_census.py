@@ -179,7 +179,7 @@ def test_the_newest_alone_are_listed_at_first() -> None:
     sizes = SizeReader(proc_fd, PAGE_BYTES, ranges)
     before = sizes.read((), swapped=False)
     with subprocess.Popen(["sleep", "60"]) as child:
-        born, likely, *others = sizes._likely_first(before, range(child.pid, child.pid + 1))
+        born, likely, *others = sizes._likely_first(before, range(child.pid, child.pid + 1), set())
         child.kill()
     assert born == [child.pid]
     assert likely == [pid for pid, _ in before.largest_first()][:LIKELY]
