@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 COMMAND = "make bench"
 
-WORST_US_PER_PROCESS = 15
+WORST_US_PER_PROCESS, SLOWEST_LEAP = 15, 2
+"""Of a leap that nobody watched; and how many times as long one of them may take, whom an interrupt or a cold cache
+met.
+"""
 LOADED = (1000, 10_000)
 
 
@@ -26,6 +29,13 @@ class Goal:
     """The figure of which ``most`` is a multiple; none: it is a number."""
 
 
+def leaps(what: str, figure: str, size: int) -> tuple[Goal, Goal]:
+    """What is promised of the worst case: how long it takes, and that no single one takes much longer than that."""
+    most = WORST_US_PER_PROCESS * size
+    slowest = Goal(f"{what}, slowest", f"{figure}.max_us", SLOWEST_LEAP * most)
+    return Goal(f"{what}, median", f"{figure}.median_us", most), slowest
+
+
 def goals(sizes: tuple[int, ...]) -> list[Goal]:
     """Everything that is promised for these numbers of processes."""
     largest = sizes[-1]
@@ -34,21 +44,9 @@ def goals(sizes: tuple[int, ...]) -> list[Goal]:
         found += [
             Goal(f"wake → signal, {size} processes, median", f"plain.{size}.total.median_us", 400),
             Goal(f"a wrong victim, {size} processes", f"plain.{size}.wrong", 0, ""),
-            Goal(
-                f"an unwatched process leaps, {size} processes, worst",
-                f"worst.{size}.total.max_us",
-                WORST_US_PER_PROCESS * size,
-            ),
-            Goal(
-                f"an unwatched process leaps that was there before the others, {size}, worst",
-                f"worst_old.{size}.total.max_us",
-                WORST_US_PER_PROCESS * size,
-            ),
-            Goal(
-                f"the same, and it was as small as any, {size}, worst",
-                f"worst_small.{size}.total.max_us",
-                WORST_US_PER_PROCESS * size,
-            ),
+            *leaps(f"an unwatched process leaps, {size} processes", f"worst.{size}.total", size),
+            *leaps(f"one leaps that was there before the others, {size}", f"worst_old.{size}.total", size),
+            *leaps(f"the same, and it was as small as any, {size}", f"worst_small.{size}.total", size),
             Goal(f"a wrong victim where an unwatched process leaps, {size} processes", f"worst.{size}.wrong", 0, ""),
         ]
     for size in (each for each in LOADED if each in sizes):
