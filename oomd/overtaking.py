@@ -149,10 +149,12 @@ class Overtaking:
             if same and (row.rise is None or not row.rise.since_scan_bytes):  # as with most; it explains nothing then
                 if before <= best or row.pid not in able:
                     continue
-            elif table.reread(row, size_only=not self.swapped) and row.size_bytes != before:
+            elif not table.reread(row, size_only=not self.swapped):
+                before = 0  # it is gone
+            elif row.size_bytes != before:
                 changed.append(row)
                 grown += 0 if row.pid == target.process.id.pid else max(0, row.size_bytes - before)
-            if row.pid in able:
+            if before and row.pid in able:
                 best = max(best, row.private_estimate_bytes())
             uninteresting = self._uninteresting_bytes(target, best, slack)
         else:
@@ -258,8 +260,10 @@ class Overtaking:
         self._search.meet(changed_rows)
         changed = {row.pid: row for row in changed_rows if row.pid in table.rows}
         victim = None if decision.target is None else table.rows.get(decision.target.process.id.pid)
-        if victim is not None:
+        if victim is not None and table.verify(victim):
             changed[victim.pid] = victim
+        elif victim is not None:
+            table.forget(victim.pid)
         pids = table.rows.keys() - changed.keys()
         others = tuple([each for each in snapshot.processes if each.id.pid in pids])
         processes = tuple([row.value(now_us) for row in changed.values()])
