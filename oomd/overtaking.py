@@ -193,7 +193,9 @@ class Overtaking:
             measured = table.seek(status, clock_us)
         new = [row for row in table.leaders if not self._is_known(row)]
         found = self._clear(decision, snapshot, (*reading.changed, *new), state)
-        found = found or self._chosen(decision, snapshot, (*reading.changed, *new), state)
+        if found is None:
+            self._verify(decision)
+            found = self._chosen(decision, snapshot, (*reading.changed, *new), state)
         target = None if found is None else found.decision.target
         if found is None or target is None or found.decision.action != decision.action:
             return None
@@ -203,6 +205,12 @@ class Overtaking:
         measured = measured and row in new  # nobody was read since, then
         proved = self._search.is_proved(found.decision, self._rules, measured=measured)
         return found if proved and reading.is_enough(table, target) and _stands(target, row, slack) else None
+
+    def _verify(self, decision: Decision) -> None:
+        """Who is the one that was foreseen, by now? Only its size may have been read."""
+        victim = None if decision.target is None else self._table.rows.get(decision.target.process.id.pid)
+        if victim is not None and not self._table.verify(victim):
+            self._table.forget(victim.pid)
 
     def in_full(self, found: Overtaker, state: EngineState) -> Overtaker:
         """With everybody in his place: for the report, after the signal."""
@@ -260,10 +268,8 @@ class Overtaking:
         self._search.meet(changed_rows)
         changed = {row.pid: row for row in changed_rows if row.pid in table.rows}
         victim = None if decision.target is None else table.rows.get(decision.target.process.id.pid)
-        if victim is not None and table.verify(victim):
+        if victim is not None:
             changed[victim.pid] = victim
-        elif victim is not None:
-            table.forget(victim.pid)
         pids = table.rows.keys() - changed.keys()
         others = tuple([each for each in snapshot.processes if each.id.pid in pids])
         processes = tuple([row.value(now_us) for row in changed.values()])

@@ -131,7 +131,7 @@ def _observe_ruleset(
     holds = any(all(piece.holds for piece in pieces) for pieces, _ in groups)
     if not is_critical:
         evidence = _telling(groups)
-    lasts = holds or is_critical or any(takes_on(ruleset, memory, pieces, now) for pieces, _ in groups)
+    lasts = holds or is_critical or any(takes_on(ruleset, memory, pieces, asking.status) for pieces, _ in groups)
     since = (now if memory.since_us is None else memory.since_us) if lasts else None
     critical_since = (now if memory.critical_since_us is None else memory.critical_since_us) if is_critical else None
     memory = climbed(ruleset, memory, now, holds=since is not None)

@@ -29,8 +29,10 @@ AGAIN_US = 30 * SECOND_US
 MEMORY_AVAILABLE = "memory_available"
 """The detector whose evidence is bytes that a reclaim brings."""
 FLICKER_US = 1 * SECOND_US
-"""How long a ladder without a kill and without a pause rests before it begins anew: an alarm that flickers is not acted
-upon at every look."""
+"""How long a ladder that ends with a reclaim, and has no pause, rests before it begins anew: an alarm that flickers is
+not acted upon at every look. Any other rests for :data:`AGAIN_US`: nobody wants to be told, or a unit to be restarted,
+every second.
+"""
 
 
 def climbed(ruleset: Ruleset, memory: RulesetState, now_us: int, *, holds: bool) -> RulesetState:
@@ -45,27 +47,24 @@ def climbed(ruleset: Ruleset, memory: RulesetState, now_us: int, *, holds: bool)
             return replace(memory, ladder=None, next_step=0, quiet_since_us=None)
         return replace(memory, ladder=None, quiet_since_us=quiet_us)
     if _is_at_its_end(ruleset, memory, now_us):
-        until_us = _acted_until_us(memory, now_us) + (ruleset.pause_us or FLICKER_US)
+        until_us = _acted_until_us(memory, now_us) + (ruleset.pause_us or _rest_us(ruleset))
         return replace(memory, ladder=None, next_step=0, quiet_since_us=None, paused_until_us=until_us)
     return replace(memory, quiet_since_us=None)
 
 
-def takes_on(ruleset: Ruleset, memory: RulesetState, evidence: tuple[Evidence, ...], now_us: int) -> bool:
+def takes_on(ruleset: Ruleset, memory: RulesetState, evidence: tuple[Evidence, ...], status: MemoryStatus) -> bool:
     """Whether the alarm lasts only because a reclaim is under way that has brought nothing yet. A limit that is a share
     of memory sinks meanwhile: pages on their way to swap belong to no process any more (AnonPages) and are not free yet
     (MemAvailable), for as long as the disk takes to write them. With less available than when it began it was not
     enough, whatever share that is.
     """
     ladder = memory.ladder
-    if ladder is None or memory.since_us is None or now_us >= ladder.ends_us:
+    if ladder is None or memory.since_us is None or status.time_us >= ladder.ends_us:
         return False
     if ruleset.steps[ladder.step].name != RECLAIM:
         return False
-    return all(piece.holds or _is_no_more(piece, ladder) for piece in evidence)
-
-
-def _is_no_more(piece: Evidence, ladder: Ladder) -> bool:
-    return piece.detector == MEMORY_AVAILABLE and piece.value is not None and piece.value <= ladder.available_bytes
+    is_no_more = counted_bytes(status) <= ladder.available_bytes
+    return all(piece.holds or (is_no_more and piece.detector == MEMORY_AVAILABLE) for piece in evidence)
 
 
 def due(ruleset: Ruleset, memory: RulesetState, now_us: int, *, critical: bool) -> tuple[int, bool]:
@@ -158,6 +157,10 @@ def _is_at_its_end(ruleset: Ruleset, memory: RulesetState, now_us: int) -> bool:
     over = memory.ladder is None or now_us >= memory.ladder.ends_us
     again = ruleset.pause_us > 0 or memory.quiet_since_us is not None
     return again and ruleset.last == LAST_NOTHING and memory.next_step >= len(ruleset.steps) and over
+
+
+def _rest_us(ruleset: Ruleset) -> int:
+    return FLICKER_US if ruleset.steps[-1].name == RECLAIM else AGAIN_US
 
 
 def _acted_until_us(memory: RulesetState, now_us: int) -> int:

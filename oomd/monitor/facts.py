@@ -88,10 +88,7 @@ class MarkReader:
     def is_outdated(self, cgroup: str) -> bool:
         """Whether what is remembered of this cgroup is no longer so; then nothing is remembered of any."""
         known = self._known.get(cgroup)
-        if cgroup == self._kept[0]:
-            if not self.has_changed():
-                return False
-        elif known is None or self._read(cgroup) == known[1:]:
+        if known is None or self._kept == (cgroup, -1) or self._read(cgroup) == known[1:]:
             return False
         self._known.clear()
         return True
@@ -101,13 +98,18 @@ class MarkReader:
         if cgroup == self._kept[0]:
             return
         self.close()
+        missing = 0
         for root in self._roots if cgroup else ():
             try:
                 self._kept = (cgroup, os.open(root + cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            except FileNotFoundError:
+                missing += 1
+                continue
             except (OSError, ValueError):
                 continue
             return
-        self._kept = (cgroup, -1)  # there is none that could bear a mark
+        if missing == len(self._roots):
+            self._kept = (cgroup, -1)  # there is none that could bear a mark
 
     def has_changed(self) -> bool:
         """Whether the kept cgroup bears other marks than are remembered."""

@@ -126,15 +126,14 @@ class ProcessTable:
         self.scans += 1
         led, born = {row.pid: row for row in self.leaders}, self._newcomers.since_scan
         skip = {*led, *self._condemned, *self.own_pids}
-        rest, enough, swapped = self._rest, self._is_clear, self.bound.swapped
-        rest.passed_bytes = 0
+        rest, enough, swapped, self._rest.passed_bytes = self._rest, self._is_clear, self.bound.swapped, 0
         read_kept = lambda sizes, asked: rest.seek(sizes, asked, enough, swapped=swapped)  # noqa: E731 - once
         sizes = self.reader.seek(rest.sizes, born, skip, swapped=swapped, enough=enough, read_kept=read_kept)
         if sizes.complete:
             for row in led.values():
                 sizes.add(row.pid, row.size_bytes, row.shmem_bytes)
             if self.prefers or len(self.leaders) > MOST_LEADING:
-                self._choose_leaders(sizes, led)
+                self._choose_leaders(sizes, led | {row.pid: row for row in rest.read_again()})
             else:
                 self._rest.settle(sizes)  # whoever had overtaken them leads already; nobody else's place is another
                 begin_rises(self.leaders, self.leaders, self.bound)
@@ -311,7 +310,7 @@ class ProcessTable:
         """Who leads by these sizes of everybody."""
         again = self.ration.scanned_us is not None
         former, self._rest.sizes = self._rest.sizes, sizes
-        known |= self._rest.kept | self.rows
+        known |= self.rows
         podium = choose_leaders(sizes, lambda pid: self._admit(pid, known.get(pid)), self.judge)
         before = former.of({row.pid for row in podium.leaders})
         self.rows = {row.pid: row for row in podium.leaders}
@@ -324,7 +323,7 @@ class ProcessTable:
         if size_bytes <= max(self._rest.most_bytes, WORTH_BYTES) or len(self.leaders) > MOST_LEADING:
             self._rest.pass_by(size_bytes)
             return False
-        row = self._rest.take(pid) or self._admit(pid)
+        row = self._admit(pid, self._rest.take(pid))
         if row is None:
             return False
         former_bytes = self._rest.sizes.of((pid,)).get(pid, row.size_bytes)
@@ -384,6 +383,7 @@ class ProcessTable:
         self._guard.note_member(row)
         row.read_details(self._proc_fd)
         row.out_of_scope = self._guard.why_outside(row.pid, row.start_ticks, row.uid)
+        self._rest.forget(pid)
         self.rows[row.pid] = row
         note_forks(self.rows, (row.pid,))
         row.history.begin(self.looked_us, 0, 0)

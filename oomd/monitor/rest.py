@@ -58,7 +58,8 @@ class Rest:
                 if row is not None:
                     row.keep(self._proc_fd)
                     row.note_statm(self._page_bytes)
-                    self.kept[pid] = row
+                    if row.is_kept:  # else its pid may be another's by now, or there are no descriptors left
+                        self.kept[pid] = row
         for pid, row in former.items():
             if self.kept.get(pid) is not row and leading.get(pid) is not row:
                 row.drop()
@@ -77,6 +78,8 @@ class Rest:
         """
         pread = os.pread
         for pid, row in list(self.kept.items()):
+            if pid in asked:
+                continue  # born since the last scan began
             try:
                 same = not swapped and row.statm and pread(row.statm_fd, STATM_BYTES, 0) == row.statm
             except OSError:

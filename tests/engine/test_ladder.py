@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -170,10 +171,26 @@ def test_a_ladder_without_a_kill_begins_anew_with_the_alarm() -> None:
     for tenth in range(70, 90):
         course.look(tenth / 10, 800)
     assert course.begun[2:] == [(8, "notify")]
-    course = Course(critical=(), last=LAST_NOTHING, steps=(ThrottleStep(), FreezeStep(timeout_us=4 * SECOND_US)))
-    for seconds, available_mib in ((0, 800), (1, 2000), (2, 800), (3, 2000), (3.1, 800), (4, 800)):
-        course.look(seconds, available_mib)
-    assert course.begun == [(0, "throttle"), (2, "freeze"), (4, "throttle")]
+
+
+@pytest.mark.parametrize(
+    ("last", "begun"),
+    [
+        (RECLAIM, [(0, "throttle"), (4, "throttle")]),  # without swap nothing can be reclaimed
+        (FreezeStep(timeout_us=4 * SECOND_US), [(0, "throttle"), (2, "freeze"), (33, "throttle")]),
+    ],
+    ids=["a reclaim", "anything else"],
+)
+def test_without_a_pause_only_a_reclaim_comes_again_soon(last: Any, begun: list[tuple[int, str]]) -> None:
+    """Nobody wants to be frozen, or told, or restarted at every flicker of an alarm."""
+    course = Course(critical=(), last=LAST_NOTHING, steps=(ThrottleStep(), last))
+    course.look(0, 800)
+    course.look(1, 2000)
+    course.look(2, 800)
+    course.look(3, 2000)
+    for seconds in (3.1, 4, 32, 33):
+        course.look(seconds, 800)
+    assert course.begun[: len(begun)] == begun
 
 
 def test_a_pause_is_not_longer_where_looks_are_rare() -> None:
