@@ -13,8 +13,12 @@ SLACK = 16
 
 
 def page_bytes_of(proc_dir: str) -> int:
-    """MemTotal by the managed pages of all zones; this machine's own size where the tree has no such files."""
+    """MemTotal by the managed pages of all zones; this machine's own size where the tree has no such files, and where
+    it is this machine's own procfs: some hypervisors take pages away that MemTotal still counts.
+    """
     try:
+        if os.path.samefile(proc_dir, "/proc"):
+            return PAGE_BYTES
         with open(os.path.join(proc_dir, "meminfo"), "rb") as file:
             total_kb = int(file.read().partition(b"MemTotal:")[2].split(None, 1)[0])
         with open(os.path.join(proc_dir, "zoneinfo"), "rb") as file:

@@ -66,8 +66,15 @@ def daemon(root: subprocess.Popen[bytes], folder: Path, *options: str, budget: s
 
 def outside_of(run: Guarded) -> psutil.Process:
     """The outside process of a daemon."""
-    children: list[psutil.Process] = psutil.Process(run.process.pid).children()
-    return next(child for child in children if "oomd.outside.main" in " ".join(child.cmdline()))
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:  # a process that is replacing its memory has no command line for a moment
+        children: list[psutil.Process] = psutil.Process(run.process.pid).children()
+        found[:] = [child for child in children if "oomd.outside.main" in " ".join(child.cmdline())]
+        return bool(found)
+
+    wait_until("the outside process", is_there)
+    return found[0]
 
 
 def suspended(process: psutil.Process) -> None:
