@@ -8,8 +8,6 @@ is chosen in the end all is read again.
 
 from __future__ import annotations
 
-import os
-
 from oomd.engine.eligibility import freeable_bytes, sift
 from oomd.engine.marks import NORMAL, PREFER
 from oomd.engine.preferences import pod_usage
@@ -17,7 +15,6 @@ from oomd.engine.reflex import decided_anew
 from oomd.model.ruleset import Rules
 from oomd.model.values import dataclass, replace
 from oomd.monitor.podium import largest_first
-from oomd.monitor.rows import STATM_BYTES
 from oomd.parts import clock_us
 from oomd.policies.freeable import NEAR, Freeable
 
@@ -136,16 +133,12 @@ class Overtaking:
         bound.begin_look()
         table.leaders.sort(key=largest_first)  # newcomers come last
         uninteresting = self._uninteresting_bytes(target, best, slack)
-        pread, swapped = os.pread, self.swapped
         for row in tuple(table.leaders):
             before = row.size_bytes
             if before <= uninteresting:
                 unread = before
                 break
-            try:
-                same = not swapped and row.statm and pread(row.statm_fd, STATM_BYTES, 0) == row.statm
-            except OSError:
-                same = False
+            same = not self.swapped and row.is_as_read()
             if same and (row.rise is None or not row.rise.since_scan_bytes):  # as with most; it explains nothing then
                 if before <= best or row.pid not in able:
                     continue

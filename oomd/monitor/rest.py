@@ -4,11 +4,8 @@ whoever grows unseen is found by a reading of each that opens nothing.
 
 from __future__ import annotations
 
-import os
-
 from oomd.monitor.census import Sizes
 from oomd.monitor.podium import WORTH_BYTES
-from oomd.monitor.rows import STATM_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,15 +73,10 @@ class Rest:
         """Read those who are kept, until ``enough`` says that nobody else matters; whether it never does
         (:meth:`oomd.monitor.census.SizeReader.seek`).
         """
-        pread = os.pread
         for pid, row in list(self.kept.items()):
             if pid in asked:
                 continue  # born since the last scan began
-            try:
-                same = not swapped and row.statm and pread(row.statm_fd, STATM_BYTES, 0) == row.statm
-            except OSError:
-                same = False
-            if not same:
+            if swapped or not row.is_as_read():
                 there = row.reread(self._proc_fd) if swapped else row.reread_size(self._proc_fd, self._page_bytes)
                 if not there:
                     self.forget(pid)  # and the pid may be another's

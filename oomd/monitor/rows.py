@@ -242,6 +242,15 @@ class Row:
         if resident and (resident - shared) * page_bytes == self.anon_bytes:
             self.statm = data
 
+    def is_as_read(self) -> bool:
+        """Whether statm surely says what it said when the size was taken from it: nothing is parsed. Never where some
+        of it may lie in swap, which statm does not show.
+        """
+        try:
+            return bool(self.statm) and os.pread(self.statm_fd, STATM_BYTES, 0) == self.statm
+        except OSError:
+            return False
+
     def read_details(self, proc_fd: int) -> None:
         """What only leaders need: oom_score_adj and the cgroup."""
         self.detailed = True
